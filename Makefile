@@ -1,0 +1,76 @@
+# The targets people use. Everything here also runs without make: see the README.
+LAB_PROFILE ?= default
+export LAB_PROFILE
+BIN := .venv/bin
+LAB := $(BIN)/python -m lab
+PLAY := $(BIN)/ansible-playbook
+# Make 4.3 does not export variables to $(shell).
+INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
+
+.PHONY: help bootstrap up down clean status bench url verify backup restore alert-test deploy rollback ci-local lint unit app-test test
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+bootstrap: # what a bare Debian machine lacks
+	@lab/bootstrap
+
+up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0)
+	$(LAB) up
+	$(PLAY) -i $(INVENTORY) playbooks/lab-receivers.yml
+	$(PLAY) -i $(INVENTORY) playbooks/site.yml
+	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
+	$(PLAY) -i $(INVENTORY) playbooks/status.yml
+	@echo "Phoenix serves at $$($(LAB) url) (the lab's certificate is its own: curl --insecure, or accept it in the browser)"
+
+down: bootstrap ## the lab fleet gone, with its networks, keys and secrets
+	$(LAB) down
+	@rm -rf .lab inventories/*/.secrets
+
+clean: down ## also the caches: images, archives, .venv
+	docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^phoenix-(base|debootstrap):' | xargs -r docker rmi -f
+	rm -rf .cache .venv
+
+status: ## the fleet at a glance
+	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
+
+bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/python -m bench $(THEME)
+
+url: ## the load balancer's base URL
+	@$(LAB) url
+
+verify: ## smoke checks of the running fleet
+	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
+
+backup: ## a proven dump now, and the rotated logs, to the store
+	$(PLAY) -i $(INVENTORY) playbooks/backup.yml
+
+restore: ## the newest good dump back, after asking (ARGS='-e phoenix_restore_dump=... -e phoenix_restore_collection=db.coll')
+	$(PLAY) -i $(INVENTORY) playbooks/restore.yml $(ARGS)
+
+deploy: ## what phoenix_source holds now, or the release in V, into service: a canary first, back by itself
+	$(PLAY) -i $(INVENTORY) playbooks/deploy.yml $(if $(V),-e phoenix_version=$(V))
+
+rollback: ## to the release before, or to V
+	$(PLAY) -i $(INVENTORY) playbooks/rollback.yml $(if $(V),-e phoenix_version=$(V))
+
+ci-local: ## from a git push in the lab to a rolled-out release, all stages; and one with a failing test, which is none
+	$(PLAY) -i $(INVENTORY) playbooks/ci.yml
+	$(BIN)/python -m lab.ci $(INVENTORY)
+
+alert-test: ## one real alarm through every channel of the running fleet
+	$(PLAY) -i $(INVENTORY) playbooks/alert-test.yml
+
+lint: bootstrap ## yamllint, ansible-lint, ruff, mypy, secret scan
+	tests/lint
+
+unit: bootstrap ## unit tests of filters, templates, inputs
+	$(BIN)/pytest -q tests/unit
+
+app-test: bootstrap ## the application's own tests, on Node.js 8.11.1 and a real MongoDB
+	$(LAB) archives
+	tests/app/run
+
+test: lint unit app-test ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
+	tests/molecule

@@ -1,0 +1,64 @@
+"""Measures the numbers of the design on the running lab fleet: a table, and bench.json.
+
+usage: python -m bench [theme ...]    (make bench; without a theme, all of them)
+
+A theme is a module of this package with a function `measure(fleet) -> list[Row]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import bench
+from bench.fleet import Fleet, Row
+from tests.e2e.autoscaling import still
+
+FILE = Path("bench.json")
+
+
+def themes() -> list[str]:
+    """Names of the modules that measure something."""
+    return [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet")]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as people read them."""
+    lines = [("what", "value", "unit", "reference", "ratio", "note")]
+    for row in rows:
+        data = row.as_json()
+        shown = ["" if data[key] is None else f"{data[key]:g}" for key in ("value", "reference", "ratio")]
+        lines.append((row.name, shown[0], row.unit, shown[1], shown[2], row.note))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("theme", nargs="*", choices=[[], *themes()], help="default: all")
+    chosen = parser.parse_args().theme or themes()
+    fleet = Fleet(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"])
+    rows: list[Row] = []
+    for theme in chosen:
+        start = time.monotonic()
+        print(f"measuring: {theme}", file=sys.stderr, flush=True)
+        # Only its own theme is about the autoscaler: it would answer the load of the others.
+        with contextlib.nullcontext() if theme == "autoscaler" else still(fleet.inventory):
+            rows += importlib.import_module(f"bench.{theme}").measure(fleet)
+        print(f"measured: {theme}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        # After each theme, so that a later one's failure loses nothing.
+        FILE.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The nightly dump beside a bare mongodump of the same data, its proof, and what requests feel of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from statistics import median
+from typing import Any
+
+from bench.fleet import Fleet, Row
+from tests.e2e.support import RATE, load, primaries
+from tests.e2e.test_backup import Trial
+
+DOCUMENTS = 200_000
+ROUNDS = 3
+SECONDS = 20.0
+# The sender waits for the proof, which is not to be there: it is ended when it says that the dump is stored.
+UNTIL_STORED = (
+    "systemctl start --no-block phoenix-backup@{unit}; for i in $(seq 100); do sleep 0.1;"
+    " journalctl -u phoenix-backup@{unit} -o cat --no-pager | grep -q stored, && break; done;"
+    " systemctl stop phoenix-backup@{unit}"
+)
+# As a person would: to a file, with the password where mongodump asks for it.
+BARE = (
+    "cd /var/tmp && rm -f bare.gz && s=$(date +%s%N) && /opt/mongodb-tools/current/bin/mongodump --quiet"
+    " --config=/etc/phoenix/backup/mongodb.json --username=backup --authenticationDatabase=admin --host=127.0.0.1"
+    " --oplog --gzip --archive=bare.gz && echo $(( ($(date +%s%N) - s) / 1000000 )) && rm bare.gz"
+)
+
+
+def measure(fleet: Fleet) -> list[Row]:
+    trial = Trial(fleet.inventory)
+    listing = "cd /var/lib/phoenix-backup && find dumps failures -mindepth 1 -maxdepth 1"
+    before = trial.store.check_output(listing).split()
+    trial.documents("fill", str(DOCUMENTS))
+    try:
+        return times(trial) + latencies(fleet, trial)
+    finally:
+        trial.documents("drop")
+        for path in set(trial.store.check_output(listing).split()) - set(before):
+            trial.store.run(f"rm -r /var/lib/phoenix-backup/{path}")
+        trial.store.run("systemctl restart phoenix-backup-watch")
+
+
+def dumped(trial: Trial, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Manifest and proof of a dump made now."""
+    trial.everywhere(f"manual-bench{number}-{int(time.time())}")
+    newest = trial.dumps()[-1]
+    assert newest["state"] == "good", newest
+    proof = trial.store.check_output(f"cat /var/lib/phoenix-backup/dumps/{newest['name']}/proof.json")
+    return trial.manifest(newest["name"]), json.loads(proof)
+
+
+def times(trial: Trial) -> list[Row]:
+    ours, hashes, proofs, bare = [], [], [], []
+    for number in range(ROUNDS):
+        manifest, proof = dumped(trial, number)
+        ours.append(manifest["dump_seconds"])
+        hashes.append(manifest["hash_seconds"])
+        proofs.append(proof["seconds"])
+        bare.append(int(trial.members[manifest["member"]].check_output(BARE)) / 1000)
+    note = f"reference: a bare mongodump to a file on that member; medians of {ROUNDS}"
+    return [
+        Row("nightly dump, streamed to the store", median(ours), "s", median(bare), note),
+        Row("counts and hashes of the member", median(hashes), "s", note="part of the proof"),
+        Row("proof: restored, compared", median(proofs), "s"),
+    ]
+
+
+def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
+    """Dumps one after another for as long as the load runs, without their proofs, and with them."""
+    client = fleet.client()
+    member = next(host for name, host in trial.members.items() if name not in primaries(trial.members))
+    with load(client, fleet.url, 20) as quiet:
+        pass
+    trial.store.check_output("systemctl stop phoenix-backup-prove.path")
+    try:
+        with load(client, fleet.url, SECONDS) as dumping:
+            dumps = repeat(member, UNTIL_STORED)
+    finally:
+        trial.store.run("rm -rf /var/lib/phoenix-backup/dumps/*-*/unproven; systemctl start phoenix-backup-prove.path")
+    with load(client, fleet.url, SECONDS) as proving:
+        proofs = repeat(member, "systemctl start phoenix-backup@{unit}")
+    before = float(quiet["p99_s"]) * 1000
+    return [
+        Row(
+            f"99th percentile at {RATE}/s during dumps", float(dumping["p99_s"]) * 1000, "ms", before,
+            f"reference: before; {dumps} dumps in {SECONDS:g} s",
+        ),
+        Row(
+            f"99th percentile at {RATE}/s during dumps and proofs", float(proving["p99_s"]) * 1000, "ms", before,
+            f"{proofs} in {SECONDS:g} s; in the lab the store shares the cores of all hosts",
+        ),
+        Row(f"failed at {RATE}/s meanwhile", float(dumping["failed"] + proving["failed"]), "requests"),
+    ]  # fmt: skip
+
+
+def repeat(member: Any, command: str) -> int:
+    """Run the command for a new dump over and over, as long as the load lasts; how often that was."""
+    count, end = 0, time.monotonic() + SECONDS - 5
+    while time.monotonic() < end:
+        member.run(command.format(unit=f"manual-load{count}-{int(time.time())}"))
+        count += 1
+    return count

@@ -1,0 +1,37 @@
+"""How long a deploy and a rollback take under load, and what they cost the clients."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from bench.fleet import Fleet, Row
+from lab import releases
+from tests.e2e.deploys import PLAY_SECONDS, Load, last, play, serving
+
+# Seen on the same lab with a tool that has no drain, no canary and no health gate, and restarts nothing.
+BARE_DEPLOY_S, BARE_ROLLBACK_S = 9.0, 4.8
+
+
+def measure(fleet: Fleet) -> list[Row]:
+    application, control = fleet.hosts("app"), next(iter(fleet.hosts("control").values()))
+    client = fleet.client()
+    (before,) = serving(application)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, Load(client, fleet.url) as load:
+        source = releases.make("good", Path(folder, "good"), time.strftime("%H%M%S"))
+        for name, variables, bare in (
+            ("deploy", {"phoenix_source": str(source)}, BARE_DEPLOY_S),
+            ("rollback", {"phoenix_version": before}, BARE_ROLLBACK_S),
+        ):
+            began = time.monotonic()
+            running = play(fleet.inventory, name, **variables)
+            output, _ = running.communicate(timeout=PLAY_SECONDS)
+            if running.returncode:
+                raise RuntimeError(f"{name} ended with {running.returncode}:\n{output[-3000:]}")
+            rows.append(Row(name, round(time.monotonic() - began, 1), "s", bare, "reference: no gates, no restarts"))
+            rows.append(Row(f"{name}, its roll-out with a canary of 10 s", float(last(control)["seconds"]), "s"))
+    rows.append(Row("failed at 200/s during both", float(load.result["failed"]), "requests"))
+    rows.append(Row("slowest request meanwhile", float(load.result["max_s"]), "s"))
+    return rows

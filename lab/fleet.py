@@ -1,0 +1,276 @@
+"""The lab's fleet: one systemd container for each host of an inventory, reached over SSH as a VM would be.
+
+The inventory is the one definition of the fleet. Of each host the lab reads `ansible_host`, `ansible_user`, the groups,
+and the variables `lab_debian` (release of its image) and `lab_network` (CIDR of the network).
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+from docker.errors import NotFound
+from docker.models.containers import Container
+
+from lab import image
+
+LABEL = "org.phoenix.lab"
+CHECKOUT_LABEL = "org.phoenix.checkout"
+CHECKOUT = str(Path(__file__).resolve().parents[1])
+BOOT_SECONDS = 60
+SSH_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the inventory, as far as the lab needs it."""
+
+    name: str
+    address: str
+    user: str
+    debian: str
+    groups: tuple[str, ...]
+
+    @property
+    def container(self) -> str:
+        """Name of the container that stands for it."""
+        return f"phoenix-{self.name}"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What an inventory asks of the lab."""
+
+    inventory: Path
+    network: ipaddress.IPv4Network
+    hosts: tuple[Host, ...]
+    url: str
+
+
+def read(inventory: Path) -> Fleet:
+    """Read the fleet that an inventory describes.
+
+    Raises:
+        RuntimeError: the inventory can't be read, or it is not one of the lab's.
+    """
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(inventory), "--list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{inventory} can't be read:\n{done.stderr}")
+    data = json.loads(done.stdout)
+    variables = data["_meta"]["hostvars"]
+    members: dict[str, list[str]] = {name: [] for name in variables}
+
+    def collect(group: str, via: tuple[str, ...]) -> None:
+        for name in data.get(group, {}).get("hosts", []):
+            members[name] += [g for g in (*via, group) if g not in ("all", *members[name])]
+        for child in data.get(group, {}).get("children", []):
+            collect(child, (*via, group))
+
+    collect("all", ())
+    networks = {values.get("lab_network") for values in variables.values()}
+    if len(networks) != 1 or None in networks:
+        raise RuntimeError(f"{inventory} is not an inventory of the lab: its hosts share no lab_network")
+    hosts = tuple(
+        Host(name, v["ansible_host"], v["ansible_user"], v["lab_debian"], tuple(members[name]))
+        for name, v in sorted(variables.items())
+    )
+    url = next((str(v["phoenix_url"]) for v in variables.values() if "phoenix_url" in v), "")
+    return Fleet(inventory, ipaddress.IPv4Network(networks.pop()), hosts, url)
+
+
+def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say: Callable[[str], None]) -> None:
+    """Bring every host of the fleet to answering over SSH; hosts that run already are left as they are."""
+    key = _ssh_key(state)
+    images = {suite: image.ensure(client, suite, cache, say) for suite in sorted({host.debian for host in fleet.hosts})}
+    network = _network(client, fleet)
+    for host in fleet.hosts:
+        container = _container(client, fleet, host, images[host.debian], network)
+        if container.status != "running":
+            say(f"starting {host.container} ({host.address}, Debian {host.debian})")
+            container.start()
+    for host in fleet.hosts:
+        container = client.containers.get(host.container)
+        _wait_for_boot(container)
+        _hand_over(container, host, key)
+    _write_known_hosts(client, fleet, state)
+
+
+def down(client: docker.DockerClient, state: Path, say: Callable[[str], None]) -> None:
+    """Remove every container and network that the lab made, and its keys; nothing else."""
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        say(f"removing {container.name}")
+        container.remove(force=True, v=True)
+    for network in client.networks.list(filters={"label": LABEL}):
+        network.remove()
+    for leftover in ("id_ed25519", "id_ed25519.pub", "known_hosts", "ssh_config"):
+        (state / leftover).unlink(missing_ok=True)
+
+
+def running(client: docker.DockerClient) -> list[Container]:
+    """Containers of the lab, whether they run or not."""
+    return client.containers.list(all=True, filters={"label": LABEL})  # type: ignore[no-any-return]
+
+
+def _ssh_key(state: Path) -> str:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private = state / "id_ed25519"
+    if not private.exists():
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "phoenix-lab", "-f", str(private)], check=True
+        )
+    return private.with_suffix(".pub").read_text()
+
+
+def _network(client: docker.DockerClient, fleet: Fleet) -> str:
+    name = f"phoenix-{fleet.inventory.name}"
+    try:
+        client.networks.get(name)
+    except NotFound:
+        gateway = str(next(fleet.network.hosts()))
+        pool = docker.types.IPAMPool(subnet=str(fleet.network), gateway=gateway)
+        client.networks.create(
+            name,
+            driver="bridge",
+            ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+            labels={LABEL: fleet.inventory.name},
+        )
+    return name
+
+
+def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, network: str) -> Container:
+    try:
+        container = client.containers.get(host.container)
+    except NotFound:
+        return _create(client, fleet, host, tag, network)
+    seen = container.labels.get(LABEL), container.labels.get(CHECKOUT_LABEL)
+    if seen != (fleet.inventory.name, CHECKOUT):
+        raise RuntimeError(
+            f"{host.container} is there already, of profile {seen[0]} in {seen[1]}: one fleet runs at a time, "
+            "and its keys and secrets are where it was made; end it first (make down)"
+        )
+    return container
+
+
+def _create(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, network: str) -> Container:
+    api = client.api
+    made = api.create_container(
+        tag,
+        name=host.container,
+        hostname=host.name,
+        labels={LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT},
+        stop_signal="SIGRTMIN+3",
+        host_config=api.create_host_config(
+            cap_add=["SYS_ADMIN", "NET_ADMIN"],
+            security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+            tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
+            sysctls={"net.core.somaxconn": "4096"},
+            restart_policy={"Name": "no"},
+        )
+        | {"CgroupnsMode": "private"},
+        networking_config=api.create_networking_config(
+            {network: api.create_endpoint_config(ipv4_address=host.address, aliases=[host.name])}
+        ),
+    )
+    return client.containers.get(made["Id"])
+
+
+def _wait_for_boot(container: Container) -> None:
+    deadline = time.monotonic() + BOOT_SECONDS
+    # Until systemd listens, the command fails at once instead of waiting.
+    while "running" not in (seen := container.exec_run("systemctl is-system-running --wait").output.decode()):
+        if "degraded" in seen:
+            return  # an operator's matter, for verify.yml to tell: the host is up
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"{container.name} did not boot in {BOOT_SECONDS} s ({seen.strip()}): docker logs {container.name}"
+            )
+        time.sleep(0.2)
+
+
+def _hand_over(container: Container, host: Host, public_key: str) -> None:
+    """Give a host what its network needs: the operator's key, and this machine's trust and registry settings."""
+    home = f"home/{host.user}/.ssh/authorized_keys"
+    files = {home: (public_key.encode(), 0o600)}
+    for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
+        files[str(certificate).lstrip("/")] = (certificate.read_bytes(), 0o644)
+    for proxy in sorted(Path("/etc/apt/apt.conf.d").glob("*proxy*")):
+        files[str(proxy).lstrip("/")] = (proxy.read_bytes(), 0o644)
+    if "control" in host.groups:
+        registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True)
+        settings = f"registry={registry.stdout.strip()}\ncafile=/etc/ssl/certs/ca-certificates.crt\n"
+        files["etc/npmrc"] = (settings.encode(), 0o644)
+        files["etc/pip.conf"] = (_pip_settings().encode(), 0o644)
+    container.put_archive("/", _tar(files))
+    script = (
+        f"chown -R {host.user}: /home/{host.user}/.ssh && chmod 0700 /home/{host.user}/.ssh && update-ca-certificates"
+    )
+    code, output = container.exec_run(["sh", "-c", script])
+    if code:
+        raise RuntimeError(f"{host.container}: {output.decode()}")
+
+
+def _pip_settings() -> str:
+    """This machine's registry of Python packages; what lies on its own disk is no use to a host."""
+    command = [sys.executable, "-m", "pip", "config", "get"]
+    lines = ["[global]", "cert = /etc/ssl/certs/ca-certificates.crt"]
+    for name in ("index-url", "trusted-host"):
+        for section in (":env:", "install", "global"):
+            asked = subprocess.run([*command, f"{section}.{name}"], capture_output=True, text=True, check=False)
+            if asked.returncode == 0 and asked.stdout.strip() and not asked.stdout.startswith("file:"):
+                lines.append(f"{name} = {asked.stdout.strip()}")
+                break
+    return "\n".join(lines) + "\n"
+
+
+def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, (data, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), mode
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _write_known_hosts(client: docker.DockerClient, fleet: Fleet, state: Path) -> None:
+    """Note each host's key, read from the host itself, so that Ansible need not trust what answers first."""
+    lines = []
+    deadline = time.monotonic() + SSH_SECONDS
+    for host in fleet.hosts:
+        container = client.containers.get(host.container)
+        while True:
+            code, output = container.exec_run(
+                ["sh", "-c", "systemctl is-active -q ssh && cat /etc/ssh/ssh_host_ed25519_key.pub"]
+            )
+            if code == 0:
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{host.container}: no SSH after {SSH_SECONDS} s: docker logs {host.container}")
+            time.sleep(0.2)
+        kind, key, *_ = output.decode().split()
+        lines.append(f"{host.address} {kind} {key}\n")
+    (state / "known_hosts").write_text("".join(lines))
+    (state / "ssh_config").write_text("".join(_ssh_config(host, state) for host in fleet.hosts))
+
+
+def _ssh_config(host: Host, state: Path) -> str:
+    """Entry of one host, for people and for tests: ssh -F .lab/ssh_config app1."""
+    return (
+        f"Host {host.name}\n"
+        f"  HostName {host.address}\n"
+        f"  User {host.user}\n"
+        f"  IdentityFile {state / 'id_ed25519'}\n"
+        f"  UserKnownHostsFile {state / 'known_hosts'}\n"
+        "  StrictHostKeyChecking yes\n"
+        "  LogLevel ERROR\n"
+    )

@@ -1,0 +1,48 @@
+"""Versions of the application for roll-outs: a good one, and one for each way in which a version can be bad.
+
+usage: python -m lab.releases FAULT FOLDER   (makes the source in FOLDER, which must not be there)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+APP = Path(__file__).resolve().parents[1] / "app"
+# Put before everything else in server.js, or before the first route in lib/app.js.
+BOOT = {"crash": "process.exit(1);"}
+ROUTES = {
+    "error": "app.use((req, res) => res.status(500).send('broken'));",
+    "hang": "app.use(() => {});",
+    "slow": "app.use((req, res, next) => setTimeout(next, 800));",
+    "leak": "const kept = []; app.use((req, res, next) => { kept.push(Buffer.alloc(50 * 1024, 1)); next(); });",
+    # Good at first, so that only clients' requests find it out.
+    "late": "let left = 40; app.use((req, res, next) => (left-- > 0 ? next() : res.status(500).send('broken')));",
+}
+TESTS = {"test": "it('fails on purpose', () => { throw new Error('on purpose'); });"}
+FAULTS = ("good", *BOOT, *ROUTES, *TESTS)
+
+
+def make(fault: str, folder: Path, note: str = "") -> Path:
+    """Make a source of the application with this fault in `folder`; a note makes its version another one."""
+    shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("node_modules"))
+    package = json.loads((folder / "package.json").read_text())
+    package["version"] = f"1.0.1-{fault}{note}"
+    (folder / "package.json").write_text(json.dumps(package, indent=2) + "\n")
+    if fault in BOOT:
+        server = folder / "server.js"
+        server.write_text(f"{BOOT[fault]}\n{server.read_text()}")
+    if fault in ROUTES:
+        app = folder / "lib" / "app.js"
+        app.write_text(re.sub(r"(const app = express\(\);\n)", rf"\g<1>  {ROUTES[fault]}\n", app.read_text(), count=1))
+    if fault in TESTS:
+        with (folder / "test" / "app.test.js").open("a") as tests:
+            tests.write(f"\n{TESTS[fault]}\n")
+    return folder
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,91 @@
+"""What the roles `base` and `firewall` promise, seen on the hosts themselves."""
+
+import time
+
+import pytest
+
+OWN_FILES = {
+    "/etc/ssh/sshd_config.d/10-phoenix.conf": 0o644,
+    "/etc/systemd/journald.conf.d/60-phoenix.conf": 0o644,
+    "/etc/sysctl.d/60-phoenix.conf": 0o644,
+    "/etc/systemd/system.conf.d/60-phoenix.conf": 0o644,
+    "/etc/security/limits.d/60-phoenix.conf": 0o644,
+    "/etc/apt/apt.conf.d/60phoenix-upgrades": 0o644,
+    "/etc/sudoers.d/60-phoenix": 0o440,
+}
+LOADER = "/usr/local/sbin/phoenix-firewall"
+
+
+@pytest.mark.parametrize(("path", "mode"), OWN_FILES.items())
+def test_files_are_managed_and_owned_by_root(host, path, mode):
+    with host.sudo():
+        file = host.file(path)
+        assert file.contains("Ansible managed")
+        assert (file.user, file.group, file.mode) == ("root", "root", mode)
+
+
+def test_sshd_takes_keys_only(host):
+    seen = host.check_output("sshd -T").splitlines()
+    for line in ("passwordauthentication no", "permitrootlogin no", "pubkeyauthentication yes", "maxauthtries 4"):
+        assert line in seen
+    assert host.service("ssh").is_running
+
+
+def test_user_logs_in_by_key_and_may_sudo(host):
+    assert host.file("/home/ada/.ssh/authorized_keys").contains("ada")
+    assert host.check_output("su -s /bin/sh ada -c 'sudo -n id -u'") == "0"
+
+
+def test_journal_is_persistent(host):
+    assert host.file("/var/log/journal").is_directory
+    assert "/var/log/journal" in host.check_output("journalctl --header | grep -m1 'File path'")
+    assert "SystemMaxUse=64M" in host.check_output("systemd-analyze cat-config systemd/journald.conf")
+
+
+def test_security_updates_alone_and_daily(host):
+    assert host.service("apt-daily-upgrade.timer").is_enabled
+    seen = host.check_output("apt-config dump")
+    assert 'APT::Periodic::Unattended-Upgrade "1"' in seen
+    origins = [line for line in seen.splitlines() if line.startswith("Unattended-Upgrade::Origins-Pattern::")]
+    assert len(origins) == 1
+    assert "Debian-Security" in origins[0]
+
+
+def test_open_files(host):
+    assert host.check_output("systemctl show -p DefaultLimitNOFILE --value") != "1024"
+
+
+def test_rules_are_loaded_confirmed_and_come_back_at_boot(host):
+    rules = host.check_output("nft list table inet phoenix")
+    assert "policy drop" in rules
+    assert "ip saddr 192.0.2.0/24 tcp dport 22 accept" in rules
+    assert "ip6 saddr 2001:db8::41 tcp dport 22 accept" in rules
+    assert "ip saddr 198.51.100.0/24 tcp dport 3000-3009 accept" in rules
+    assert "9999" not in rules
+    assert not host.file("/etc/phoenix/firewall.nft.new").exists
+    assert host.run("systemctl is-active phoenix-firewall-rollback.timer").rc != 0
+    assert host.service("phoenix-firewall").is_enabled
+    assert host.run("systemctl restart phoenix-firewall").rc == 0, host.check_output(
+        "journalctl -u phoenix-firewall -n 20"
+    )
+    assert host.check_output("nft list table inet phoenix") == rules
+
+
+def test_unconfirmed_rules_are_taken_back(host):
+    rules = host.check_output("nft list table inet phoenix")
+    host.check_output("sed 's/dport { 22 }/dport { 2222 }/' /etc/phoenix/firewall.nft > /etc/phoenix/firewall.nft.new")
+    host.check_output(f"{LOADER} try 3")
+    assert "dport 2222" in host.check_output("nft list table inet phoenix")
+    end = time.monotonic() + 20
+    while host.file("/etc/phoenix/firewall.nft.new").exists and time.monotonic() < end:
+        time.sleep(0.5)
+    assert host.check_output("nft list table inet phoenix") == rules
+    # Too late to keep them.
+    assert host.run(f"{LOADER} confirm").rc != 0
+
+
+def test_other_tables_stay(host):
+    host.check_output("nft add table inet other")
+    host.check_output("systemctl restart phoenix-firewall")
+    assert "other" in host.check_output("nft list tables")
+    host.check_output("nft delete table inet other")

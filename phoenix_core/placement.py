@@ -1,0 +1,68 @@
+"""Which host runs which ordinary instances."""
+
+from collections.abc import Collection, Sequence
+
+
+def place(
+    capacity: int,
+    hosts: Sequence[str],
+    standby: Sequence[str] = (),
+    first_port: int = 3000,
+    per_host: int = 4,
+) -> dict[str, list[int]]:
+    """Spread `capacity` instances over the hosts and return {host: [ports]}, each host present, idle ones with [].
+
+    Round robin over `hosts` until each has `per_host` instances, then likewise over `standby`. The n-th instance never
+    depends on the capacity, so growing by one adds one instance and moves none.
+
+    Raises ValueError for a capacity below 1 or beyond the hosts' maximum, and for a host that is named twice.
+    """
+    names = [*hosts, *standby]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a host is named twice among hosts and standby: {', '.join(names)}")
+    if per_host < 1:
+        raise ValueError(f"per_host is {per_host}: allow at least 1 instance on a host")
+    if not 1024 <= first_port <= 65536 - per_host:
+        raise ValueError(f"first_port is {first_port}: choose a port between 1024 and {65536 - per_host}")
+    maximum = len(names) * per_host
+    if capacity < 1:
+        raise ValueError(f"capacity is {capacity}: at least 1 instance must run")
+    if capacity > maximum:
+        raise ValueError(
+            f"capacity is {capacity}, but {len(names)} hosts hold at most {maximum} instances ({per_host} each): "
+            "lower the capacity, or add a host"
+        )
+    order = [(host, first_port + turn) for pool in (hosts, standby) for turn in range(per_host) for host in pool]
+    placed: dict[str, list[int]] = {name: [] for name in names}
+    for host, port in order[:capacity]:
+        placed[host].append(port)
+    return placed
+
+
+def place_around(
+    capacity: int,
+    previous: int,
+    failed: Collection[str],
+    hosts: Sequence[str],
+    standby: Sequence[str] = (),
+    first_port: int = 3000,
+    per_host: int = 4,
+) -> dict[str, list[int]]:
+    """Like place, but new instances go to hosts that haven't failed, as many of the capacity as they hold.
+
+    A failed host keeps the ports that it had at the capacity `previous`, uncounted: whether they still answer is for
+    the load balancers to see. None of the other hosts loses an instance that place would give it.
+
+    Raises ValueError as place does, and when every host has failed.
+    """
+    placed = place(capacity, hosts, standby, first_port, per_host)
+    if not failed:
+        return placed
+    good = [host for host in hosts if host not in failed]
+    reserve = [host for host in standby if host not in failed]
+    holds = len(good + reserve) * per_host
+    if not holds:
+        raise ValueError(f"every application host has failed: {', '.join(failed)}")
+    before = place(min(max(previous, 1), len(placed) * per_host), hosts, standby, first_port, per_host)
+    around = place(min(capacity, holds), good, reserve, first_port, per_host)
+    return {host: around.get(host, before[host]) for host in placed}

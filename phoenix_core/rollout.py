@@ -1,0 +1,192 @@
+"""How a release reaches the instances: in which order, and what a canary has to show before the others follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (roles/nginx/files/phoenix_traffic.py).
+FIRST_BUCKET_S, GROWTH = 0.001, 1.25
+# Fewer answers say nothing of a quantile.
+ENOUGH = 20
+# Where each of the others answers this many requests, one that answers less than this share of it hangs.
+BUSY, STARVED = 100, 0.02
+# Whose memory a canary's is compared with: so many are enough.
+NEIGHBOURS = 3
+# A just started process grows for a while: a short look tells nothing about long after it.
+FORESIGHT = 3
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a canary may do.
+
+    error_share: by how much its share of 5xx may exceed the others'; latency_factor and latency_allowance_s: its median
+    and 95th percentile may be others * factor + allowance, or limit_s where there are no others; memory_margin_mb: by
+    how much it may exceed the largest of the others; memory_horizon_s: growing as it does, it must not reach the limit
+    at which it is killed within these seconds, or in FORESIGHT times as long as it was watched if that is less.
+    """
+
+    error_share: float = 0.01
+    latency_factor: float = 3.0
+    latency_allowance_s: float = 0.1
+    limit_s: float = 2.0
+    memory_margin_mb: float = 64.0
+    memory_horizon_s: float = 120.0
+
+
+def _step(host: Mapping[str, Any], ports: Sequence[int]) -> dict[str, Any]:
+    return {
+        "host": host["name"],
+        "ports": list(ports),
+        "servers": [f"{host['address']}:{port}" for port in ports],
+    }
+
+
+def plan(
+    statuses: Mapping[str, Mapping[str, Any]],
+    hosts: Sequence[Mapping[str, Any]],
+    release: str,
+    last_ports: Sequence[int] = (),
+    batch: int = 1,
+) -> dict[str, Any]:
+    """The steps that bring every running instance to `release`.
+
+    `statuses` is what phoenix_instances.py says of each host: {host: {"instances": [{port, active, release, stale}]}},
+    where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports, servers} and
+    never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares, sacrificial instances)
+    come at the end: while the first ones are tried, they are what catches a failed request.
+
+    Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
+    servers that don't, "neighbours": some of the latter as {host: ports}}.
+    """
+    ordinary: list[tuple[Mapping[str, Any], int]] = []
+    last: list[tuple[Mapping[str, Any], list[int]]] = []
+    already: list[str] = []
+    total = 0
+    for host in hosts:
+        late = []
+        for one in statuses.get(host["name"], {}).get("instances", []):
+            if not one["active"]:
+                continue
+            fits = one["release"] == release and not one["stale"]
+            if one["port"] in last_ports:
+                late += [] if fits else [one["port"]]
+                continue
+            total += 1
+            if fits:
+                already.append(f"{host['address']}:{one['port']}")
+            else:
+                ordinary.append((host, one["port"]))
+        if late:
+            last.append((host, late))
+    size = max(1, min(batch, total // 2))
+    canary = _step(ordinary[0][0], [ordinary[0][1]]) if ordinary else None
+    steps: list[dict[str, Any]] = []
+    for host in hosts:
+        ports = [port for owner, port in ordinary[1:] if owner is host]
+        steps += [_step(host, ports[start : start + size]) for start in range(0, len(ports), size)]
+    steps += [_step(host, late) for host, late in last]
+    neighbours: dict[str, list[int]] = {}
+    for host, port in ordinary[1 : 1 + NEIGHBOURS]:
+        neighbours.setdefault(host["name"], []).append(port)
+    return {
+        "canary": canary,
+        "neighbours": neighbours,
+        "steps": steps,
+        "already": already,
+        "others": [f"{host['address']}:{port}" for host, port in ordinary[1:]],
+    }
+
+
+def _sum(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int, dict[int, int]]:
+    requests = errors = 0
+    buckets: dict[int, int] = {}
+    for observation in observations:
+        for server in servers:
+            seen = observation.get("servers", {}).get(server, {})
+            requests += seen.get("requests", 0)
+            errors += seen.get("errors", 0)
+            for index, count in seen.get("buckets", {}).items():
+                buckets[int(index)] = buckets.get(int(index), 0) + count
+    return requests, errors, buckets
+
+
+def quantile(buckets: Mapping[int, int], share: float) -> float:
+    """Upper end, in seconds, of the bucket that holds this share of the answers; 0 without any."""
+    left = share * sum(buckets.values())
+    for index in sorted(buckets):
+        left -= buckets[index]
+        if left <= 0:
+            return float(FIRST_BUCKET_S * GROWTH**index)
+    return 0.0
+
+
+def growth(samples: Sequence[Sequence[float]]) -> float:
+    """MB per second over the second half of (seconds, MB) samples: in the first half a process still warms up.
+
+    The least-squares slope, as a collection of garbage in between makes single differences meaningless.
+    """
+    half = [(float(t), float(m)) for t, m in samples[len(samples) // 2 :]]
+    if len(half) < 3:
+        return 0.0
+    mean_t = sum(t for t, _ in half) / len(half)
+    mean_m = sum(m for _, m in half) / len(half)
+    spread = sum((t - mean_t) ** 2 for t, _ in half)
+    return sum((t - mean_t) * (m - mean_m) for t, m in half) / spread if spread else 0.0
+
+
+def judge(
+    observations: Sequence[Mapping[str, Any]],
+    canaries: Sequence[str],
+    others: Sequence[str],
+    memory: Mapping[str, Any],
+    others_mb: Sequence[float] = (),
+    policy: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """What speaks against a canary: {"faults": sentences, "seen": one sentence of figures}.
+
+    `observations` are what each load balancer counted, `memory` what the canary's host saw of it ({"samples":
+    [[s, MB]], "ended": times that its process ended, "max_mb": its limit, 0 for none}), `others_mb` the memory of other
+    instances at the end.
+    """
+    rules = Policy(**(policy or {}))
+    requests, errors, buckets = _sum(observations, canaries)
+    other_requests, other_errors, other_buckets = _sum(observations, others)
+    faults = []
+    share = errors / requests if requests else 0.0
+    other_share = other_errors / other_requests if other_requests else 0.0
+    if share > other_share + rules.error_share:
+        faults.append(
+            f"{errors} of its {requests} answers were 5xx or none at all ({share:.1%}; the others: {other_share:.1%})"
+        )
+    beside_requests = other_requests / len(others) if others else 0.0
+    if beside_requests >= BUSY and requests / max(1, len(canaries)) < beside_requests * STARVED:
+        faults.append(f"it answered {requests} requests while each of the others answered {beside_requests:.0f}")
+    if sum(buckets.values()) >= ENOUGH:
+        for name, part in (("median", 0.5), ("95th percentile", 0.95)):
+            seen, beside = quantile(buckets, part), quantile(other_buckets, part)
+            enough = sum(other_buckets.values()) >= ENOUGH
+            bound = beside * rules.latency_factor + rules.latency_allowance_s if enough else rules.limit_s
+            if seen > bound:
+                beside_text = f"the others: {beside:.3f} s" if enough else "there are no others to compare with"
+                faults.append(f"its {name} was {seen:.3f} s, above {bound:.3f} s ({beside_text})")
+    if memory.get("ended"):
+        faults.append(f"its process ended {memory['ended']} times")
+    samples, limit = memory.get("samples", []), float(memory.get("max_mb", 0))
+    last = float(samples[-1][1]) if samples else 0.0
+    rate = growth(samples)
+    watched = float(samples[-1][0]) - float(samples[0][0]) if samples else 0.0
+    horizon = min(rules.memory_horizon_s, FORESIGHT * watched)
+    if others_mb and last > max(others_mb) + rules.memory_margin_mb:
+        faults.append(f"it takes {last:.0f} MB of memory (the others: {max(others_mb):.0f} MB at most)")
+    elif limit and rate > 0 and last + rate * horizon > limit:
+        faults.append(
+            f"its memory grows by {rate:.1f} MB a second, from {last:.0f} MB to the limit of "
+            f"{limit:.0f} MB in {max(0.0, (limit - last) / rate):.0f} s"
+        )
+    figures = [
+        f"{asked} requests, {failed} failed, "
+        f"median {quantile(counted, 0.5):.3f} s, 95 % {quantile(counted, 0.95):.3f} s"
+        for asked, failed, counted in ((requests, errors, buckets), (other_requests, other_errors, other_buckets))
+    ]
+    return {"faults": faults, "seen": f"{figures[0]}, {last:.0f} MB; the others: {figures[1]}"}

@@ -1,0 +1,37 @@
+"""MongoDB connection strings (https://www.mongodb.com/docs/manual/reference/connection-string/)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+
+def _encoded(text: str) -> str:
+    # safe="": quote() leaves "/" alone by default, which ends the host list of a connection string.
+    return quote(str(text), safe="")
+
+
+def mongodb_uri(
+    user: str,
+    password: str,
+    members: Iterable[Mapping[str, Any]],
+    port: int,
+    database: str,
+    replica_set: str,
+    auth_source: str = "admin",
+) -> str:
+    """Return a connection string that names every member, each part percent-encoded.
+
+    `members` are mappings with an `address` and, where it differs from `port`, a `port`. An IPv6 address
+    is put in brackets. Raises ValueError without a member.
+    """
+    seeds = []
+    for member in members:
+        address = str(member["address"])
+        host = f"[{address}]" if ":" in address and not address.startswith("[") else address
+        seeds.append(f"{host}:{int(member.get('port', port))}")
+    if not seeds:
+        raise ValueError("mongodb_uri: members is empty: name at least one member with its address")
+    return (
+        f"mongodb://{_encoded(user)}:{_encoded(password)}@{','.join(seeds)}/{_encoded(database)}"
+        f"?replicaSet={_encoded(replica_set)}&authSource={_encoded(auth_source)}"
+    )

@@ -1,0 +1,103 @@
+"""Counts requests in sliding windows, in memory that does not grow with the rate; no input and no clock of its own."""
+
+import re
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+STEP = 0.25  # seconds; what a window is a multiple of
+# Two datagrams with the same number are one that the network doubled. Numbers of this many are remembered, twice.
+REMEMBERED = 8192
+# Windows are known up to the last tick; a daemon that slept longer does not know what it missed.
+LONGEST_NAP = 2.0
+
+# As nginx writes them: <priority>time phoenix: and our own text. r: a proxied request, with the serial numbers of its
+# connection and of the request within; b: a heartbeat.
+DATAGRAM = re.compile(rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d phoenix: (?:r (\d{1,20} \d{1,10})|b)\n?")
+
+
+@dataclass
+class Counters:
+    """What became of the datagrams, since the start."""
+
+    requests: int = 0
+    heartbeats: int = 0
+    duplicates: int = 0
+    foreign: int = 0
+    malformed: int = 0
+
+
+class Meter:
+    """Requests of all balancers together.
+
+    Times are seconds of a clock that never goes back (time.monotonic); one that does all the same is taken to stand.
+    """
+
+    def __init__(self, balancers: Iterable[str], seconds: int, now: float) -> None:
+        """`seconds` is the longest window that will be asked for."""
+        self.counters = Counters()
+        self._size = int(seconds / STEP) + 1
+        # Requests up to the end of each step, so that a window is a difference of two.
+        self._totals = array("Q", bytes(8 * self._size))
+        self._total = 0
+        self._step = int(now / STEP)
+        self._heard: dict[str, float | None] = dict.fromkeys(balancers)
+        self._known_since = now
+        self._recent: set[tuple[str, bytes]] = set()
+        self._before: set[tuple[str, bytes]] = set()
+
+    def receive(self, data: bytes, source: str, now: float) -> None:
+        """Take in one datagram."""
+        if source not in self._heard:
+            self.counters.foreign += 1
+            return
+        match = DATAGRAM.fullmatch(data)
+        if match is None:
+            self.counters.malformed += 1
+            return
+        self._heard[source] = now
+        number = match[1]
+        if number is None:
+            self.counters.heartbeats += 1
+            return
+        key = (source, number)
+        if key in self._recent or key in self._before:
+            self.counters.duplicates += 1
+            return
+        self._recent.add(key)
+        if len(self._recent) >= REMEMBERED:
+            self._before, self._recent = self._recent, set()
+        self.counters.requests += 1
+        self._total += 1
+
+    def tick(self, now: float, silent_seconds: float) -> None:
+        """Close the steps up to now. To be called every STEP or so."""
+        step = int(now / STEP)
+        nap = (step - self._step) * STEP
+        for number in range(max(self._step, step - self._size), step):
+            self._totals[number % self._size] = self._total
+        self._step = max(self._step, step)
+        if nap > LONGEST_NAP or self.silent(now, silent_seconds):
+            self._known_since = now
+
+    def silent(self, now: float, seconds: float) -> list[str]:
+        """Balancers not heard within the last `seconds`, or never."""
+        return [name for name, heard in self._heard.items() if heard is None or now - heard > seconds]
+
+    def age(self, now: float) -> float:
+        """Seconds since the balancer that is silent longest was heard; infinite when one never was."""
+        return max(float("inf") if heard is None else now - heard for heard in self._heard.values())
+
+    def known_seconds(self, now: float) -> float:
+        """For how long every balancer has been heard, without a gap."""
+        return max(0.0, now - self._known_since)
+
+    def count(self, seconds: float) -> int:
+        """Requests within the last `seconds`, up to the last tick."""
+        steps = min(int(seconds / STEP), self._size - 1)
+        last = self._totals[(self._step - 1) % self._size]
+        return int(last - self._totals[(self._step - 1 - steps) % self._size])
+
+    def rebalance(self, balancers: Iterable[str]) -> None:
+        """Other balancers count from now on; what is counted stays."""
+        self._heard = {name: self._heard.get(name) for name in balancers}

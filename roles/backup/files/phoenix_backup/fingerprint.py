@@ -1,0 +1,108 @@
+"""Counts and hashes of a database's collections, at one moment.
+
+A collection's hash is the sum of its documents' SHA-256, modulo 2 to the 256th: it depends on every byte of every
+document and on nothing else, so a member, a scratch server and a restored fleet give the same, whatever their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SYSTEM_DATABASES = ("admin", "config", "local")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """documents, bytes and sha256 are None where the server can't read the moment: in capped collections."""
+
+    documents: int | None
+    bytes: int | None
+    sha256: str | None
+    indexes: list[str]
+
+
+class Digest:
+    """Sums up documents given as batches of BSON."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.bytes = 0
+        self._sum = 0
+
+    def feed(self, batch: bytes) -> None:
+        at, view = 0, memoryview(batch)
+        while at < len(batch):
+            end = at + int.from_bytes(view[at : at + 4], "little")
+            self._sum += int.from_bytes(hashlib.sha256(view[at:end]).digest(), "big")
+            self.documents += 1
+            at = end
+        self._sum %= 1 << 256
+        self.bytes += len(batch)
+
+    def hexdigest(self) -> str:
+        return f"{self._sum:064x}"
+
+
+def take(client: Any, databases: Iterable[str] | None = None, moment: Any = None) -> dict[str, Collection]:
+    """Fingerprints by namespace. client: a pymongo client of one server; moment: a Timestamp, or None for now.
+
+    System databases, views and system collections are left out. Raises pymongo's errors, among them OperationFailure
+    246 and 239 when the server no longer has the moment, or a collection was made or indexed since.
+    """
+    found: dict[str, Collection] = {}
+    for name in client.list_database_names() if databases is None else databases:
+        if name in SYSTEM_DATABASES:
+            continue
+        database = client[name]
+        for shown in database.list_collections():
+            title = shown["name"]
+            if shown.get("type", "collection") == "view" or title.startswith("system."):
+                continue
+            series = shown.get("type") == "timeseries"
+            indexes = [] if series else sorted(database[title].index_information())
+            if moment is not None and (shown.get("options", {}).get("capped") or series):
+                found[f"{name}.{title}"] = Collection(None, None, None, indexes)
+                continue
+            digest = Digest()
+            with client.start_session(snapshot=moment is not None) as session:
+                if moment is not None:
+                    # The driver offers no public way to name the moment of a snapshot session.
+                    session._snapshot_time = moment
+                for batch in database[title].find_raw_batches({}, session=session):
+                    digest.feed(batch)
+            found[f"{name}.{title}"] = Collection(digest.documents, digest.bytes, digest.hexdigest(), indexes)
+    return found
+
+
+def to_json(found: Mapping[str, Collection]) -> dict[str, Any]:
+    return {name: asdict(one) for name, one in sorted(found.items())}
+
+
+def from_json(value: Mapping[str, Any]) -> dict[str, Collection]:
+    """Raises TypeError when the manifest has other fields."""
+    return {name: Collection(**one) for name, one in value.items()}
+
+
+def differences(wanted: Mapping[str, Collection], seen: Mapping[str, Collection]) -> list[str]:
+    """What seen has otherwise than wanted, as sentences; empty when nothing."""
+    told = [f"{name} is missing" for name in wanted if name not in seen]
+    told += [f"{name} is not in the manifest" for name in seen if name not in wanted]
+    for name, one in wanted.items():
+        other = seen.get(name)
+        if other is None:
+            continue
+        if one.documents is not None and one.documents != other.documents:
+            told.append(f"{name} has {other.documents} documents instead of {one.documents}")
+        elif one.sha256 is not None and one.sha256 != other.sha256:
+            told.append(f"{name} has {other.documents} documents as it should, but other content")
+        if one.indexes != other.indexes:
+            told.append(f"{name} has the indexes {other.indexes} instead of {one.indexes}")
+    return told
+
+
+def totals(found: Mapping[str, Collection]) -> tuple[int, int]:
+    """Documents and bytes in all."""
+    return sum(one.documents or 0 for one in found.values()), sum(one.bytes or 0 for one in found.values())

@@ -1,0 +1,85 @@
+"""What a sender and the store say to each other over SSH.
+
+The store answers in lines of JSON. The sender writes frames: a letter, four bytes of length, the content. A stream
+that ends in the middle is never taken for a whole one, and a sender that falls silent is given up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import threading
+from collections.abc import Iterator
+from typing import IO, Any
+
+DATA, ALIVE, END, ABORT, FILE = b"D", b"A", b"E", b"X", b"F"
+HEAD = struct.Struct(">cI")
+LIMIT = 64 * 1024 * 1024
+
+
+class Broken(Exception):
+    """The other side ended, fell silent, or spoke something else."""
+
+
+class Sender:
+    """Writes frames; a thread of its own shows that the sender lives while it computes.
+
+    interval: seconds between signs of life.
+    """
+
+    def __init__(self, stream: IO[bytes], interval: float = 5.0) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, args=(interval,), daemon=True)
+        self._thread.start()
+
+    def _live(self, interval: float) -> None:
+        while not self._over.wait(interval):
+            try:
+                self.send(ALIVE, b"")
+            except Broken:
+                return
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        """Raises Broken when the store has gone."""
+        try:
+            with self._lock:
+                self._stream.write(HEAD.pack(kind, len(content)))
+                self._stream.write(content)
+                self._stream.flush()
+        except (OSError, ValueError) as error:
+            raise Broken(f"the connection to the store is lost: {error}") from error
+
+    def send_json(self, kind: bytes, content: dict[str, Any]) -> None:
+        self.send(kind, json.dumps(content).encode())
+
+    def close(self) -> None:
+        self._over.set()
+
+
+def receive(handle: int, silence: float) -> Iterator[tuple[bytes, bytes]]:
+    """Frames from a file descriptor, signs of life left out. silence: seconds after which the sender is given up."""
+    buffer = bytearray()
+
+    def fill(length: int) -> None:
+        while len(buffer) < length:
+            if not select.select([handle], [], [], silence)[0]:
+                raise Broken(f"the sender was silent for {silence:g} s")
+            chunk = os.read(handle, 1024 * 1024)
+            if not chunk:
+                raise Broken("the sender's connection ended in the middle")
+            buffer.extend(chunk)
+
+    while True:
+        fill(HEAD.size)
+        kind, length = HEAD.unpack_from(buffer)
+        if kind not in (DATA, ALIVE, END, ABORT, FILE) or length > LIMIT:
+            raise Broken("the sender speaks another protocol")
+        fill(HEAD.size + length)
+        content = bytes(buffer[HEAD.size : HEAD.size + length])
+        del buffer[: HEAD.size + length]
+        if kind != ALIVE:
+            yield kind, content

@@ -1,0 +1,43 @@
+"""Whole plays, for the tests and the benchmark, as an operator runs them: from the top, where ansible.cfg is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+def command(inventory: str, name: str, *options: str, **variables: Any) -> list[str]:
+    """The command line of playbooks/<name>.yml with these variables."""
+    return [PLAYBOOK, "-i", inventory, f"playbooks/{name}.yml", "-e", json.dumps(variables), *options]
+
+
+def environment() -> dict[str, str]:
+    """Without molecule's own settings, by which its configuration would be taken instead of ansible.cfg."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+
+
+def run(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, whatever that is; stdout holds what Ansible says."""
+    words = command(inventory, name, *options, **variables)
+    return subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+
+
+def start(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
+    """Start it in a process group of its own, with stdout and stderr together."""
+    words = command(inventory, name, *options, **variables)
+    return subprocess.Popen(
+        words,
+        cwd=TOP,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )

@@ -1,0 +1,104 @@
+"""The capacity follows the load: out at once, in after a while, and neither loses a request.
+
+Longer looks (steady load with noise) are in docs/autoscaler.md, with their commands.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.e2e import plays
+from tests.e2e.autoscaling import (
+    Watch,
+    capacity_of,
+    consistent,
+    control_of,
+    settle,
+    status_of,
+)
+from tests.e2e.support import assert_none_failed, hosts_of, load, says, wait_for
+
+LOCK = "/usr/local/lib/phoenix/phoenix_lock.py"
+METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9109/metrics').read().decode())"
+
+
+def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, client: Any) -> None:
+    settle(inventory)
+    control = control_of(inventory)
+    token = control.check_output(f"{LOCK} acquire --holder tests --purpose deploy --lease 60")
+    with Watch(inventory) as watch, load(client, base_url, 45, 60) as high:
+        # While somebody deploys, nothing changes; it is caught up with as soon as the lock is free.
+        time.sleep(5)
+        assert capacity_of(inventory) == 2
+        status = status_of(inventory)
+        assert "frozen: tests holds the lock for deploy" in status["frozen"], status
+        control.check_output(f"{LOCK} release --token {token}")
+        took = wait_for(lambda: watch.rotation[-1][1] >= 6, 30, "6 instances in rotation")
+        print(f"in rotation {took:.1f} s after the lock was free")
+    assert_none_failed(high, 45, 60)
+    most = max(number for _, number in watch.rotation)
+    assert most <= 8, f"{most} instances for 60 requests a second"
+
+    with Watch(inventory) as watch, load(client, base_url, 150, 5) as low:
+        # A flood of what is refused is none of the application's load.
+        flood = json.loads(client.check_output(f"python3 /var/tmp/load.py {base_url}/crash 200 15"))
+        assert flood["failed"] == flood["sent"], "an unwanted route was answered with 200"
+        took = wait_for(lambda: watch.rotation[-1][1] <= 2, 140, "2 instances in rotation")
+        print(f"spare instances gone after {took:.0f} s")
+    assert_none_failed(low, 150, 5)
+    assert max(number for _, number in watch.rotation) <= most
+    wait_for(lambda: consistent(inventory), 20, "record, pools and instances that agree")
+    decisions = [one for one in status_of(inventory)["decisions"] if one["action"] == "in"]
+    assert decisions[-1]["reason"]
+
+
+def test_nothing_in_the_middle_changes_the_capacity(
+    inventory: str, base_url: str, client: Any, machines: dict[str, Any]
+) -> None:
+    """Control rebooted, a load balancer restarted, site.yml run, all under a load that needs six instances."""
+    settle(inventory)
+    needed, seconds = 6, 200
+
+    def right() -> bool:
+        return capacity_of(inventory) >= needed and consistent(inventory)
+
+    with load(client, base_url, seconds, needed * 10) as result:
+        wait_for(right, 40, "the needed capacity")
+        before = capacity_of(inventory)
+        control = control_of(inventory)
+        machines["control1"].restart(timeout=30)
+        running = "systemctl is-active phoenix-autoscaler"
+        took = wait_for(lambda: says(control, running) == "active", 60, "the autoscaler, once control is back")
+        assert capacity_of(inventory) == before
+        for host in hosts_of("lb", inventory).values():
+            assert host.run("systemctl restart nginx").rc == 0
+        assert right()
+        done = plays.run(inventory, "site")
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert right()
+    print(f"capacity {before} throughout; autoscaler runs {took:.1f} s after control is back")
+    # A restart, unlike a reload, closes the door for a moment.
+    assert result["failed"] <= 60, result
+
+
+def test_a_corrupt_capacity_is_counted_anew(inventory: str) -> None:
+    settle(inventory)
+    control = control_of(inventory)
+    control.check_output("echo rubbish > /var/lib/phoenix/state/capacity")
+    wait_for(lambda: control.run("cat /var/lib/phoenix/state/capacity").stdout.strip() == "2", 60, "the capacity again")
+    assert control.file("/var/lib/phoenix/state/capacity.corrupt").content_string == "rubbish\n"
+
+
+def test_people_see_it(inventory: str) -> None:
+    control = control_of(inventory)
+    metrics = control.check_output("python3 -c %s", METRICS)
+    written = control.file("/var/lib/phoenix/metrics/autoscaler.prom").content_string
+    for name in ("requests_per_second", "capacity", "desired", "at_maximum", "data_age_seconds", "actions_total"):
+        assert f"\nphoenix_autoscaler_{name} " in metrics
+        assert f"\nphoenix_autoscaler_{name} " in written
+    status = plays.run(inventory, "status")
+    assert status.returncode == 0, status.stdout[-3000:]
+    assert "AUTOSCALER capacity 2" in status.stdout
+    assert control.run("systemctl is-active phoenix-autoscaler").stdout.strip() == "active"

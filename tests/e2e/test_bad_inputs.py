@@ -1,0 +1,61 @@
+"""Bad input ends site.yml, before anything changes, with a message that names variable, value and mend."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import plays
+
+CASES: dict[str, tuple[dict[str, object], list[str]]] = {
+    "unknown variable": ({"nginx_clientrate": 5}, ["nginx_clientrate", "nginx_client_rate"]),
+    "missing secret": ({"mongodb_app_password": ""}, ["mongodb_app_password", "empty"]),
+    "clashing ports": ({"phoenix_spare_port": 3000}, ["3000", "phoenix_spare_port"]),
+    "wrong checksum": (
+        {"nodejs_archive_checksum": "sha256:" + "0" * 64},
+        ["nodejs_archive_checksum", "0" * 64, "f73585ed"],
+    ),
+    "too little disk": ({"preflight_min_disk_mb": 99999999}, ["free disk space", "preflight_min_disk_mb=99999999"]),
+    "too little memory": ({"preflight_min_memory_mb": 99999999}, ["memory", "preflight_min_memory_mb=99999999"]),
+    "unsupported distribution": ({"preflight_distribution_versions": ["99"]}, ["Debian 12", "install Debian 99"]),
+    "unknown policy": ({"nginx_unwanted_policy": "blok"}, ["nginx_unwanted_policy", "blok", "block"]),
+    "too much capacity": ({"state_capacity": 99}, ["99", "at most 12"]),
+}
+
+
+def run(sources: list[str], variables: dict[str, object], *options: str) -> subprocess.CompletedProcess[str]:
+    first, *more = sources
+    return plays.run(first, "site", *(part for path in more for part in ("-i", path)), *options, **variables)
+
+
+def refused(sources: list[str], variables: dict[str, object]) -> str:
+    """What a run printed that has to fail without having changed anything anywhere."""
+    done = run(sources, variables)
+    assert done.returncode != 0, done.stdout
+    changed = re.findall(r"changed=(\d+)", done.stdout)
+    assert changed and not any(map(int, changed)), done.stdout
+    return re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_before_anything_changes(name: str, inventory: str) -> None:
+    variables, words = CASES[name]
+    said = refused([inventory], variables)
+    assert [word for word in words if word not in said] == [], said
+
+
+def test_even_number_of_voters(inventory: str, tmp_path: Path) -> None:
+    more = tmp_path / "more.yml"
+    more.write_text("all: {children: {db: {hosts: {db4: {ansible_host: 10.186.0.34}}}}}\n")
+    said = refused([inventory, str(more)], {})
+    assert "4 voting members" in said or "even" in said, said
+    assert "mongodb_members" in said
+
+
+def test_password_of_special_characters_is_accepted(inventory: str) -> None:
+    # A tag that nothing bears: the checks run, and nothing after them.
+    done = run([inventory], {"mongodb_app_password": "@:/?#%é &="}, "--check", "--tags", "none")
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,64 @@
+"""Hosts that lose their power and get it back: nothing is typed, the fleet serves again as it was.
+
+The lab's containers are its machines, so the engine is what switches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.e2e.conftest import Pids
+from tests.e2e.support import Hosts, assert_none_failed, hosts_of, load, primaries, says, wait_for
+
+STOP_SECONDS = 30
+
+
+def answers(client: Any, url: str) -> bool:
+    return bool(client.run(f"python3 /var/tmp/load.py {url}/ 5 1 | grep -q '\"failed\": 0'").rc == 0)
+
+
+def settled(host: Any) -> Callable[[], bool]:
+    return lambda: says(host, "systemctl is-system-running") == "running"
+
+
+def running(pids: Pids) -> set[str]:
+    return {unit for unit, (pid, _) in pids.items() if pid}
+
+
+def test_app_host_stopped_and_started_is_unseen(
+    machines: dict[str, Any], client: Any, base_url: str, serving: Hosts
+) -> None:
+    name, host = next(iter(serving.items()))
+    with load(client, base_url, 40) as result:
+        machines[name].stop(timeout=STOP_SECONDS)
+        machines[name].start()
+        took = wait_for(lambda: says(host, "systemctl is-active phoenix@3000") == "active", 60, "back")
+    print(f"started to instance active: {took:.1f} s")
+    assert_none_failed(result, 40)
+
+
+def test_fleet_stopped_and_started_serves_untouched(
+    machines: dict[str, Any], client: Any, base_url: str, inventory: str, application_pids: Callable[[], Pids]
+) -> None:
+    """All at once, the app hosts first in coming back: the application meets no database when it starts."""
+    before = application_pids()
+    with ThreadPoolExecutor(len(machines)) as pool:
+        list(pool.map(lambda machine: machine.stop(timeout=STOP_SECONDS), machines.values()))
+    later = set(hosts_of("db", inventory))
+    for name, machine in machines.items():
+        if name not in later:
+            machine.start()
+    wait_for(lambda: says(client, "echo up") == "up", 60, "the client host")
+    restarts = "systemctl show -p NRestarts --value phoenix@3000"
+    host = next(h for name, h in hosts_of("app", inventory).items() if f"{name}/phoenix@3000.service" in before)
+    wait_for(lambda: says(host, restarts) not in ("", "0"), 90, "the application dies without a database")
+    for name in later:
+        machines[name].start()
+    took = wait_for(lambda: len(primaries(hosts_of("db", inventory))) == 1, 60, "a primary")
+    took += wait_for(lambda: answers(client, base_url), 60, "the page")
+    print(f"database hosts started to served page: {took:.1f} s")
+    assert running(application_pids()) == running(before)
+    for name, host in hosts_of("all", inventory).items():
+        wait_for(settled(host), 30, f"{name} runs without a failed unit")

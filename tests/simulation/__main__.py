@@ -1,0 +1,89 @@
+"""Replays traffic through Phoenix's policy and through models of other autoscalers.
+
+python -m tests.simulation                    the made-up scenarios, at the lab's size
+python -m tests.simulation --scale 100        the same for 10,000 requests a second and 1,000 instances
+python -m tests.simulation --series FILE.csv  a recorded series: requests of each second, in the last column
+Prints a table; --plot FILE.svg draws rate and capacities. Nothing needs a fleet.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+from phoenix_autoscaler.meter import STEP
+from phoenix_autoscaler.policy import Settings
+
+from tests.simulation import plot
+from tests.simulation.replay import Fleet, Outcome, replay
+from tests.simulation.scalers import Hpa, Knative, Phoenix, Scaler, TargetTracking
+from tests.simulation.series import noisy, recorded, scenarios
+
+HEAD = ("scenario", "scaler", "under capacity", "worst queue", "instance-hours", "actions")
+
+
+def scalers(fleet: Fleet) -> list[Scaler]:
+    bounds = (fleet.rate, fleet.minimum, fleet.maximum)
+    return [Phoenix(Settings(*bounds)), Knative(*bounds), Hpa(*bounds), TargetTracking(*bounds)]
+
+
+def compare(arrivals: Sequence[int], fleet: Fleet) -> list[Outcome]:
+    """Each scaler alone against the same arrivals, beginning with what the first minute needs."""
+    first = sum(arrivals[: round(60 / STEP)]) / min(60.0, len(arrivals) * STEP)
+    start = min(max(ceil(first / fleet.rate), fleet.minimum), fleet.maximum)
+    return [replay(scaler, arrivals, fleet, start) for scaler in scalers(fleet)]
+
+
+def row(name: str, one: Outcome) -> tuple[str, ...]:
+    return (
+        name,
+        one.scaler,
+        f"{one.under:.2%}",
+        f"{one.worst_queue:.0f}",
+        f"{one.instance_hours:.2f}",
+        str(one.actions),
+    )
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """In Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
+
+
+def drawn(name: str, outcomes: Sequence[Outcome], fleet: Fleet) -> str:
+    rate = plot.Line("rate", list(enumerate(outcomes[0].rates)))
+    lines = [
+        plot.Line(one.scaler, [(t, n * fleet.rate) for t, n in enumerate(one.capacities)], True) for one in outcomes
+    ]
+    return plot.chart(f"{name}: rate, and what the instances are meant for", [rate, *lines], "requests a second")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=Path, action="append", default=[], help="recorded traffic")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--startup", type=float, default=7.0, help="seconds from a decision to rotation")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args(arguments)
+    fleet = Fleet(startup=options.startup, minimum=2, maximum=max(12, round(12 * options.scale)))
+    if options.series:
+        series = {path.stem: recorded(path) for path in options.series}
+    else:
+        made = scenarios(options.scale).items()
+        series = {name: noisy(rate, seconds, options.seed) for name, (rate, seconds) in made}
+    began = time.monotonic()
+    outcomes = {name: compare(arrivals, fleet) for name, arrivals in series.items()}
+    took = time.monotonic() - began
+    print(table([row(name, one) for name, found in outcomes.items() for one in found]))
+    hours = sum(map(len, series.values())) * STEP / 3600
+    print(f"\n{hours:.1f} h of traffic, four scalers, in {took:.1f} s", file=sys.stderr)
+    if options.plot:
+        options.plot.write_text(plot.page([drawn(name, found, fleet) for name, found in outcomes.items()]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""Datagrams counted: whose, which, once each, in which window."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from phoenix_autoscaler.meter import REMEMBERED, STEP, Meter
+
+LB1, LB2 = "192.0.2.11", "192.0.2.12"
+
+
+def request(number: int, connection: int = 1) -> bytes:
+    return b"<190>Nov 24 12:00:00 phoenix: r %d %d" % (connection, number)
+
+
+BEAT = b"<190>Nov  4 12:00:00 phoenix: b"
+
+
+def meter(*balancers: str, now: float = 1000.0) -> Meter:
+    return Meter(balancers or (LB1,), 600, now)
+
+
+def test_windows_slide() -> None:
+    one = meter()
+    for second in range(10):
+        for number in range(5):
+            one.receive(request(second * 10 + number), LB1, 1000.0 + second)
+        one.tick(1001.0 + second, 3.0)
+    assert one.count(1) == 5
+    assert one.count(6) == 30
+    assert one.count(60) == 50
+    one.tick(1011.9, 3.0)
+    assert one.count(1) == 0
+    assert one.count(6) == 20
+
+
+def test_balancers_add_up_and_a_silent_one_is_known() -> None:
+    one = meter(LB1, LB2)
+    one.receive(request(1), LB1, 1000.5)
+    one.tick(1001.0, 3.0)
+    assert one.silent(1001.0, 3.0) == [LB2]
+    assert one.known_seconds(1001.0) == 0
+    one.receive(BEAT, LB2, 1001.1)
+    one.receive(request(1), LB2, 1001.2)  # the same number, but another balancer's
+    one.tick(1001.5, 3.0)
+    assert one.count(6) == 2
+    assert one.silent(1001.5, 3.0) == []
+    assert one.age(1001.5) == pytest.approx(1.0)
+    one.tick(1006.0, 3.0)
+    assert one.silent(1006.0, 3.0) == [LB1, LB2]
+
+
+def test_twice_the_same_counts_once_however_late() -> None:
+    one = meter()
+    for number in range(REMEMBERED + 10):
+        one.receive(request(number), LB1, 1000.1)
+    one.receive(request(20), LB1, 1000.1)
+    assert (one.counters.requests, one.counters.duplicates) == (REMEMBERED + 10, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"r 1 1",
+        b"<190>Nov 24 12:00:00 phoenix: r 1",
+        b"<190>Nov 24 12:00:00 phoenix: r 1 1 1",
+        b"<190>Nov 24 12:00:00 phoenix: r -1 1",
+        b"<190>Nov 24 12:00:00 phoenix: x 1 1",
+        b"<190>Nov 24 12:00:00 other: r 1 1",
+        b"<190>Nov 24 12:00:00 phoenix: r 1 1" + b"0" * 300,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_garbage_is_ignored_and_counted(data: bytes) -> None:
+    one = meter()
+    one.receive(data, LB1, 1000.1)
+    assert (one.counters.malformed, one.counters.requests) == (1, 0)
+    assert one.silent(1000.1, 3.0) == [LB1]
+
+
+def test_only_balancers_are_heard() -> None:
+    one = meter()
+    one.receive(request(1), "198.51.100.9", 1000.1)
+    one.receive(BEAT, "198.51.100.9", 1000.1)
+    assert (one.counters.foreign, one.counters.requests, one.counters.heartbeats) == (2, 0, 0)
+
+
+def test_a_nap_is_a_gap_and_old_counts_are_out_of_every_window() -> None:
+    one = meter()
+    one.receive(request(1), LB1, 1000.0)
+    one.tick(1001.0, 3.0)
+    one.receive(BEAT, LB1, 5000.0)
+    one.tick(5000.0, 3.0)
+    assert one.count(600) == 0
+    assert one.known_seconds(5000.5) == pytest.approx(0.5)
+
+
+@given(st.lists(st.tuples(st.floats(-50, 700), st.integers(0, 50)), max_size=40))
+def test_any_clock_keeps_the_counts_between_none_and_all(steps: list[tuple[float, int]]) -> None:
+    one, now, sent = meter(), 1000.0, 0
+    for jump, number in steps:
+        now += jump
+        for _ in range(number):
+            sent += 1
+            one.receive(request(sent), LB1, now)
+        one.tick(now, 3.0)
+        counts = [one.count(window) for window in (1, 6, 60, 600)]
+        assert counts == sorted(counts)
+        assert counts[0] >= 0
+        assert counts[-1] <= sent
+
+
+@given(st.lists(st.binary(max_size=80), max_size=50))
+def test_any_bytes(datagrams: list[bytes]) -> None:
+    one = meter()
+    for data in datagrams:
+        one.receive(data, LB1, 1000.0)
+    assert one.counters.malformed + one.counters.requests + one.counters.heartbeats + one.counters.duplicates == len(
+        datagrams
+    )
+
+
+def test_memory_does_not_grow() -> None:
+    one = meter()
+    for number in range(5 * REMEMBERED):
+        one.receive(request(number), LB1, 1000.0)
+    assert len(one._recent) + len(one._before) <= 2 * REMEMBERED
+    assert len(one._totals) == 600 / STEP + 1

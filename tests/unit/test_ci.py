@@ -1,0 +1,145 @@
+"""What a pipeline's key can ask for (roles/ci/files/phoenix-deploy), and what a stage is (phoenix-stage)."""
+
+import importlib.util
+import io
+import subprocess
+import tarfile
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from tests.unit.shared import TOP
+
+FILES = TOP / "roles" / "ci" / "files"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program, which notes the plays it would run in `played`."""
+    loader = SourceFileLoader("phoenix_deploy", str(FILES / "phoenix-deploy"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    loader.exec_module(module)
+    played: list[list[str]] = []
+    monkeypatch.setattr(module, "SOURCES", str(tmp_path))
+
+    def play(*words: str) -> int:
+        played.append(list(words))
+        return 0
+
+    monkeypatch.setattr(module, "play", play)
+    module.played = played  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("words", "played"),
+    [
+        (["deploy", "1.0.0-0123abcd"], ["deploy", "phoenix_version=1.0.0-0123abcd"]),
+        (["rollback"], ["rollback"]),
+        (["rollback", "1.0.0"], ["rollback", "phoenix_version=1.0.0"]),
+        (["verify"], ["verify"]),
+    ],
+)
+def test_what_it_may(deploy: ModuleType, words: list[str], played: list[str]) -> None:
+    assert deploy.main(words) == 0
+    assert deploy.played == [played]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "bash",
+        "deploy",
+        "deploy ../x",
+        "deploy -e",
+        "deploy 1 2",
+        "deploy {{x}}",
+        "rollback ;id",
+        "rollback 1 --check",
+        "scale 4",
+        "package",
+        "package main",
+        f"package {COMMIT} x",
+        "verify --diff",
+    ],
+)
+def test_what_it_may_not(deploy: ModuleType, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deploy.main(line.split()) == 64
+    assert deploy.played == []
+    assert "nothing else" in capsys.readouterr().err
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def package(deploy: ModuleType, monkeypatch: pytest.MonkeyPatch, data: bytes) -> int:
+    monkeypatch.setattr(deploy.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    return int(deploy.main(["package", COMMIT]))
+
+
+def test_a_source_is_built_under_its_commits_name(
+    deploy: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert package(deploy, monkeypatch, archive({"package.json": b'{"version": "1.2.3"}'})) == 0
+    assert capsys.readouterr().out == "1.2.3-01234567\n"
+    assert [words[0] for words in deploy.played] == ["build"]
+    assert "phoenix_version=1.2.3-01234567" in deploy.played[0]
+    assert list(tmp_path.iterdir()) == [], "the source is left over"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no archive at all" * 1000,
+        archive({"readme": b""}),
+        archive({"package.json": b"{"}),
+        archive({"package.json": b'{"version": "../../x"}'}),
+        archive({"../outside": b"x", "package.json": b'{"version": "1"}'}),
+    ],
+)
+def test_a_source_that_is_none(
+    deploy: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: bytes
+) -> None:
+    assert package(deploy, monkeypatch, data) != 0
+    assert deploy.played == []
+    assert not (tmp_path.parent / "outside").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["phoenix-stage", "phoenix-pipeline"])
+def test_the_scripts_can_be_read_by_the_shell(name: str) -> None:
+    assert subprocess.run(["bash", "-n", str(FILES / name)], check=False).returncode == 0
+
+
+def test_a_stage_that_is_none_is_explained(tmp_path: Path) -> None:
+    asked = subprocess.run(
+        [str(FILES / "phoenix-stage"), "nonsense"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 64
+    assert "phoenix-stage lint|test|package" in asked.stderr
+
+
+def test_all_stages_end_with_the_first_that_fails(tmp_path: Path) -> None:
+    # No Git repository here, and so the first stage fails.
+    asked = subprocess.run(
+        [str(FILES / "phoenix-stage"), "all"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert asked.returncode != 0
+    stages = (tmp_path / "reports" / "stages.json").read_text()
+    assert '"lint"' in stages
+    assert '"test"' not in stages

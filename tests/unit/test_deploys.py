@@ -1,0 +1,59 @@
+"""The record of deploys: roles/deploy/files/phoenix_deploys.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.shared import load_program
+
+deploys = load_program("roles/deploy/files/phoenix_deploys.py")
+
+
+def history(*entries: tuple[str, str, str, str]) -> list[object]:
+    return [
+        deploys.Deploy(number, what, "ann", version, before, 0.0, result)
+        for number, (what, version, before, result) in enumerate(entries)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "previous"),
+    [
+        ([], ""),
+        ([("deploy", "b", "a", "good")], "a"),
+        ([("deploy", "b", "", "good")], ""),
+        ([("deploy", "b", "a", "good"), ("deploy", "c", "b", "rolled back")], "a"),
+        ([("deploy", "b", "a", "good"), ("deploy", "c", "b", "")], "a"),
+        ([("deploy", "b", "a", "good"), ("deploy", "c", "b", "good")], "b"),
+        # What was rolled back from is no target of the next one.
+        ([("deploy", "b", "a", "good"), ("deploy", "c", "b", "good"), ("rollback", "b", "c", "good")], "a"),
+        ([("deploy", "b", "a", "good"), ("rollback", "a", "b", "good")], ""),
+        ([("deploy", "b", "a", "good"), ("roll", "b", "b", "good")], "a"),
+    ],
+)
+def test_the_release_before(entries: list[tuple[str, str, str, str]], previous: str) -> None:
+    assert deploys.previous(history(*entries)) == previous
+
+
+def test_a_deploy_from_its_begin_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, metrics = tmp_path / "deploys.jsonl", tmp_path / "metrics" / "deploy.prom"
+    monkeypatch.setattr(deploys, "read", lambda path=record, read=deploys.read: read(path))
+    monkeypatch.setattr(deploys, "write", lambda lines, path=record, write=deploys.write: write(lines, path))
+    monkeypatch.setattr(deploys, "write_metrics", lambda text, path=metrics, w=deploys.write_metrics: w(text, path))
+    deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "b", "--previous", "a"])
+    assert capsys.readouterr().out == "1\n"
+    deploys.main(["show"])
+    assert "not ended" in capsys.readouterr().out
+    deploys.main(["end", "--number", "1", "--result", "rolled back", "--reason", "it hung"])
+    deploys.main(["show", "--json"])
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["result"], one["reason"], one["who"]) == ("rolled back", "it hung", "ann")
+    assert "\nphoenix_deploy_last_result 1\n" in metrics.read_text()
+    with record.open("a") as file:
+        file.write('{"half a li')
+    deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "c", "--previous", "a"])
+    assert capsys.readouterr().out == "2\n"
+    assert deploys.main(["previous"]) == 1

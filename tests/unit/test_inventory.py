@@ -1,0 +1,288 @@
+"""The checks of the whole inventory, each bad input with its message."""
+
+import copy
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoenix_core.inventory import errors, known_variables
+from tests.unit.shared import TOP
+
+SPECS: dict[str, dict[str, dict[str, Any]]] = {
+    "mongodb": {
+        "mongodb_port": {"type": "int", "default": 27017},
+        "mongodb_version": {"type": "str", "default": "6.0.5"},
+        "mongodb_members": {"type": "list", "required": True},
+        "mongodb_admin_password": {"type": "str", "required": True, "no_log": True},
+        "mongodb_archive": {"type": "str", "required": True},
+        "mongodb_archive_checksum": {"type": "str", "required": True},
+    },
+    "phoenix": {
+        "phoenix_ports": {"type": "list", "default": []},
+        "phoenix_spare_port": {"type": "int", "default": 3900},
+        "phoenix_isolate_ports": {"type": "list", "default": []},
+        "phoenix_db_connection_string": {"type": "str", "required": True, "no_log": True},
+    },
+    "nginx": {
+        "nginx_unwanted_policy": {"type": "str", "choices": ["block", "isolate"], "default": "block"},
+        "nginx_tls_enabled": {"type": "bool", "default": False},
+    },
+    "netdata": {
+        "netdata_alarms_enabled": {"type": "bool", "default": True},
+        "netdata_recipients": {"type": "dict", "default": {}},
+    },
+}
+GOOD_URI = "mongodb://phoenix:%40%3A%2F@192.0.2.31:27017/phoenix"  # pragma: allowlist secret
+SECRET = "Sesame-7!"  # pragma: allowlist secret
+Hosts = dict[str, dict[str, Any]]
+
+
+class Failing(Mapping[str, Any]):
+    """Like Ansible's hostvars: a value that fails when it is read."""
+
+    def __init__(self, values: dict[str, Any], error: Exception) -> None:
+        self.values_, self.error = values, error
+
+    def __getitem__(self, name: str) -> Any:
+        if self.values_[name] is self:
+            raise self.error
+        return self.values_[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Hosts:
+    archive = tmp_path / "mongodb.tar"
+    archive.write_bytes(b"archive")
+    checksum = hashlib.sha256(b"archive").hexdigest()
+    database = {
+        "mongodb_members": [{"host": "db1", "address": "192.0.2.31"}],
+        "mongodb_admin_password": SECRET,
+        "mongodb_archive": str(archive),
+        "mongodb_archive_checksum": f"sha256:{checksum}",
+        "mongodb_version": "6.0.5",
+    }
+    app = {"phoenix_ports": [3000, 3001], "phoenix_db_connection_string": GOOD_URI}
+    everywhere = {"inventory_hostname": "x", "group_names": [], "omit": "x", "playbook_dir": "/x"}
+    return {
+        "lb1": {**everywhere, "nginx_unwanted_policy": "block", "nginx_tls_enabled": "yes"},
+        "app1": {**everywhere, **app},
+        "db1": {**everywhere, **database},
+        "control1": {**everywhere, "netdata_recipients": {"default": ["mail"]}},
+    }
+
+
+GROUPS = {"lb": ["lb1"], "app": ["app1"], "db": ["db1"], "control": ["control1"]}
+ONE_VM = {group: ["vm"] for group in GROUPS}
+
+
+def test_a_sound_inventory(hosts: Hosts) -> None:
+    assert errors(hosts, GROUPS, SPECS) == []
+
+
+def test_a_sound_inventory_of_one_vm(hosts: Hosts) -> None:
+    merged = {name: value for host in hosts.values() for name, value in host.items()}
+    assert errors({"vm": merged}, ONE_VM, SPECS) == []
+
+
+def members(count: int, **last: Any) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = [{"host": f"db{n}", "address": f"192.0.2.{n}"} for n in range(1, count + 1)]
+    listed[-1].update(last)
+    return listed
+
+
+BAD: list[tuple[str, str, Any, list[str]]] = [
+    ("app1", "phoenix_port", [3000], ["phoenix_port:", "did you mean phoenix_ports?", "[app1]"]),
+    ("app1", "mongodb_zzzzzz", 1, ["mongodb_zzzzzz: no role has"]),
+    ("control1", "netdata_recipients", {}, ["netdata_recipients: {} names nobody", "netdata_alarms_enabled"]),
+    ("control1", "netdata_recipients", {"default": []}, ["names nobody under `default`", "[control1]"]),
+    ("db1", "mongodb_members", members(2), ["mongodb_members: 2 voting members (db1, db2)", "votes: 0"]),
+    ("db1", "mongodb_members", members(9), ["mongodb_members: 9 voting members", "limit of 7"]),
+    ("db1", "mongodb_port", 22, ["mongodb_port: port 22 is taken by ssh", "another"]),
+    ("db1", "mongodb_port", "seven", ["mongodb_port: 'seven' isn't a whole number"]),
+    ("db1", "mongodb_port", 70000, ["mongodb_port: port 70000", "between 1 and 65535"]),
+    ("db1", "mongodb_version", "4.4.1", ["mongodb_version: '4.4.1' isn't supported", "5.0, 6.0, 7.0"]),
+    ("db1", "mongodb_admin_password", "", ["mongodb_admin_password: this secret is empty"]),
+    ("db1", "mongodb_admin_password", "changeme", ["mongodb_admin_password: this secret is still a placeholder"]),
+    ("db1", "mongodb_admin_password", None, ["mongodb_admin_password: this secret is empty"]),
+    ("db1", "mongodb_archive", "/nowhere/x.tar", ["mongodb_archive: '/nowhere/x.tar' can't be read"]),
+    ("db1", "mongodb_archive_checksum", "sha256:" + "0" * 64, ["mongodb_archive_checksum: 'sha256:000", "differs"]),
+    ("db1", "mongodb_archive_checksum", "", ["mongodb_archive_checksum: missing"]),
+    ("db1", "mongodb_archive_checksum", "md5:1", ["mongodb_archive_checksum: 'md5:1' is no checksum"]),
+    ("app1", "phoenix_ports", [3000, 3000], ["phoenix_ports: port 3000 is taken by phoenix_ports"]),
+    ("app1", "phoenix_ports", [3000, 3900], ["phoenix_spare_port: port 3900 is taken by phoenix_ports"]),
+    ("app1", "phoenix_isolate_ports", [3001], ["phoenix_isolate_ports: port 3001 is taken by phoenix_ports"]),
+    ("app1", "phoenix_ports", [80], ["phoenix_ports: port 80 can't be used", "1024"]),
+    ("app1", "phoenix_ports", "3000", ["phoenix_ports: '3000' isn't a list"]),
+    ("app1", "phoenix_db_connection_string", "mongodb://u:p@ss@h/d", ["phoenix_db_connection_string: (hidden)"]),
+    ("app1", "phoenix_db_connection_string", "mongodb://u:@h/d", ["phoenix_db_connection_string: (hidden)"]),
+    ("lb1", "nginx_unwanted_policy", "blok", ["nginx_unwanted_policy: 'blok'", "block, isolate"]),
+    ("lb1", "nginx_tls_enabled", "perhaps", ["nginx_tls_enabled: 'perhaps' isn't true or false"]),
+]
+
+
+@pytest.mark.parametrize(("host", "name", "value", "parts"), BAD, ids=[f"{bad[1]}={bad[2]!r:.20}" for bad in BAD])
+def test_bad_input(hosts: Hosts, host: str, name: str, value: Any, parts: list[str]) -> None:
+    hosts[host][name] = value
+    found = errors(hosts, GROUPS, SPECS)
+    assert len(found) == 1, found
+    assert all(part in found[0] for part in parts), found
+    assert SECRET not in found[0]
+
+
+@pytest.mark.parametrize("name", ["mongodb_admin_password", "mongodb_members"])
+def test_missing(hosts: Hosts, name: str) -> None:
+    del hosts["db1"][name]
+    (found,) = errors(hosts, GROUPS, SPECS)
+    assert found.startswith(f"{name}: ")
+    assert "undefined" in found
+
+
+@pytest.mark.parametrize("group", list(GROUPS))
+def test_empty_group(hosts: Hosts, group: str) -> None:
+    assert any(m.startswith(f"group {group}:") for m in errors(hosts, {**GROUPS, group: []}, SPECS))
+
+
+def test_ports_clash_on_one_vm(hosts: Hosts) -> None:
+    merged = {name: value for host in hosts.values() for name, value in host.items()} | {"mongodb_port": 3001}
+    (found,) = errors({"vm": merged}, ONE_VM, SPECS)
+    assert "port 3001 is taken by mongodb_port" in found
+
+
+def test_ports_of_a_later_growth_clash(hosts: Hosts) -> None:
+    hosts["app1"] |= {"phoenix_first_port": 3000, "phoenix_instances_per_host": 4, "phoenix_spare_port": 3003}
+    (found,) = errors(hosts, GROUPS, SPECS, extra_variables=["phoenix_first_port", "phoenix_instances_per_host"])
+    assert "phoenix_spare_port: port 3003 is taken by phoenix_ports" in found
+
+
+def test_a_member_without_vote_isnt_counted(hosts: Hosts) -> None:
+    hosts["db1"]["mongodb_members"] = members(4, votes=0)
+    assert errors(hosts, GROUPS, SPECS) == []
+
+
+def test_all_faults_at_once_and_each_once(hosts: Hosts) -> None:
+    broken: Hosts = copy.deepcopy(hosts)
+    for variables in broken.values():
+        variables["phoenix_prots"] = 1
+    broken["db1"]["mongodb_port"] = 0
+    found = errors(broken, GROUPS, SPECS)
+    assert len(found) == 2
+    assert "[lb1, app1, db1, control1]" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            ValueError("'mongo_prot' is undefined"),
+            "mongodb_port: its value can't be evaluated ('mongo_prot' is undefined)",
+        ),
+        (ValueError("'ansible_facts' is undefined"), ""),
+        (ValueError("'later' is undefined"), ""),
+        (ValueError("object of type 'dict' has no attribute 'default_ipv4'"), ""),
+    ],
+)
+def test_a_failing_template_is_a_message(hosts: Hosts, error: Exception, expected: str) -> None:
+    failing = Failing(hosts["db1"], error)
+    failing.values_["mongodb_port"] = failing
+    found = errors({**hosts, "db1": failing}, GROUPS, SPECS, late_variables=["later"])
+    assert len(found) == bool(expected)
+    assert all(message.startswith(expected) for message in found)
+
+
+def test_a_secret_whose_template_fails(hosts: Hosts) -> None:
+    failing = Failing(hosts["db1"], ValueError("'vaulted' is undefined"))
+    failing.values_["mongodb_admin_password"] = failing
+    (found,) = errors({**hosts, "db1": failing}, GROUPS, SPECS)
+    assert found.startswith("mongodb_admin_password: this secret's value can't be evaluated")
+
+
+def test_extra_variables_are_accepted(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_source"] = "x"
+    assert errors(hosts, GROUPS, SPECS)
+    assert errors(hosts, GROUPS, SPECS, extra_variables=["phoenix_source"]) == []
+
+
+def test_known_variables_of_all_entry_points(tmp_path: Path) -> None:
+    meta = tmp_path / "x" / "meta"
+    meta.mkdir(parents=True)
+    (meta / "argument_specs.yml").write_text(
+        "argument_specs: {main: {options: {x_a: {type: int}}}, other: {options: {x_b: {}}}}", encoding="utf-8"
+    )
+    assert known_variables(tmp_path) == {"x": {"x_a": {"type": "int"}, "x_b": {}}}
+
+
+PLAY = "- {hosts: all, gather_facts: false, roles: [preflight]}"
+FAKE_SPECS = """
+argument_specs:
+  main:
+    options:
+      mongodb_members: {type: list, required: true}
+      mongodb_port: {type: int, default: 27017}
+      mongodb_admin_password: {type: str, required: true, no_log: true}
+"""
+FAULTY = """
+all:
+  vars:
+    ansible_connection: local
+    phoenix_address: 192.0.2.1
+    mongodb_members: "{{ groups['db'] | phoenix_members(hostvars) }}"
+  children:
+    lb: {hosts: {h1: }}
+    app: {hosts: {h1: {preflight_min_disk: 5}}}
+    db: {hosts: {h1: , h2: {mongodb_port: "{{ mongo_prot }}", mongodb_admin_password: "{{ nowhere }}"}}}
+    control: {hosts: {h2: }}
+"""
+
+
+def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
+    """Real hostvars, with Ansible's own lazy values and wiring that uses hostvars: messages, and no traceback."""
+    (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
+    (tmp_path / "inventory.yml").write_text(FAULTY, encoding="utf-8")
+    (tmp_path / "roles" / "mongodb" / "meta").mkdir(parents=True)
+    (tmp_path / "roles" / "mongodb" / "meta" / "argument_specs.yml").write_text(FAKE_SPECS, encoding="utf-8")
+    (tmp_path / "roles" / "preflight").symlink_to(TOP / "roles" / "preflight")
+    playbook = Path(sys.executable).with_name("ansible-playbook")
+    result = subprocess.run(
+        [
+            playbook,
+            "-i",
+            tmp_path / "inventory.yml",
+            tmp_path / "play.yml",
+            "-e",
+            f"preflight_roles_dir={tmp_path}/roles",
+        ],
+        cwd=TOP,
+        env={**os.environ, "ANSIBLE_ROLES_PATH": f"{tmp_path}/roles", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    for message in (
+        "The inventory has 5 fault(s); nothing was changed:",
+        "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",
+        "mongodb_port: its value can't be evaluated ('mongo_prot' is undefined); define what it refers to",
+        "mongodb_admin_password: this secret is undefined; define it",
+        "mongodb_admin_password: this secret's value can't be evaluated ('nowhere' is undefined); define it",
+        "mongodb_members: 2 voting members (h1, h2) is an even number",
+    ):
+        assert message in output, output
+    assert "Traceback" not in output
+
+
+def test_alarms_that_are_off_need_no_recipient(hosts: Hosts) -> None:
+    hosts["control1"] |= {"netdata_recipients": {}, "netdata_alarms_enabled": False}
+    assert errors(hosts, GROUPS, SPECS) == []

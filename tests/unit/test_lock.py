@@ -1,0 +1,96 @@
+"""The fleet's lock, roles/state/files/phoenix_lock.py."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.unit.shared import TOP, load_program
+
+PROGRAM = TOP / "roles" / "state" / "files" / "phoenix_lock.py"
+
+
+@pytest.fixture(scope="module")
+def lock() -> ModuleType:
+    return load_program("roles/state/files/phoenix_lock.py")
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROGRAM), "--folder", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_taken_once_and_again_after_its_release(lock: ModuleType, tmp_path: Path) -> None:
+    token, other = lock.acquire(tmp_path, "ann", "deploy", 60)
+    assert token
+    assert other is None
+    assert lock.acquire(tmp_path, "bob", "scale", 60)[1].holder == "ann"
+    assert lock.release(tmp_path, token)
+    assert lock.acquire(tmp_path, "bob", "scale", 60)[0]
+
+
+def test_a_lapsed_lease_frees_it_and_its_token_is_worth_nothing(lock: ModuleType, tmp_path: Path) -> None:
+    old, _ = lock.acquire(tmp_path, "ann", "deploy", 0)
+    assert lock.holder(tmp_path) is None
+    new, _ = lock.acquire(tmp_path, "bob", "scale", 60)
+    assert not lock.release(tmp_path, old)
+    assert not lock.renew(tmp_path, old, 60)
+    assert lock.holder(tmp_path).token == new
+
+
+def test_a_reboot_frees_it(lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock.acquire(tmp_path, "ann", "deploy", 3600)
+    monkeypatch.setattr(lock, "current_boot", lambda: "another")
+    assert lock.holder(tmp_path) is None
+
+
+def test_renewed(lock: ModuleType, tmp_path: Path) -> None:
+    token, _ = lock.acquire(tmp_path, "ann", "deploy", 1)
+    before = lock.holder(tmp_path).expires
+    assert lock.renew(tmp_path, token, 60)
+    assert lock.holder(tmp_path).expires > before + 50
+
+
+def test_waits_for_the_release(lock: ModuleType, tmp_path: Path) -> None:
+    token, _ = lock.acquire(tmp_path, "ann", "deploy", 60)
+    timer = threading.Timer(0.3, lock.release, (tmp_path, token))
+    timer.start()
+    assert lock.acquire(tmp_path, "bob", "scale", 60, wait=10)[0]
+    timer.join()
+
+
+def test_one_of_many_gets_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(PROGRAM), "--folder", str(tmp_path), "acquire"]
+    command += ["--holder", "x", "--purpose", "scale", "--lease", "60"]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(8)]
+    assert sorted(one.wait() for one in runs) == [0] + [75] * 7
+    for one in runs:
+        one.communicate()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "x"}', "null", '{"expires": "soon"}'])
+def test_a_corrupt_file_is_put_aside(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lock").write_text(content)
+    done = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "scale", "--lease", "9")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lock.corrupt").read_text() == content
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    assert run(tmp_path, "show").stdout == "free\n"
+    token = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "deploy", "--lease", "9").stdout.strip()
+    busy = run(tmp_path, "acquire", "--holder", "bob", "--purpose", "scale", "--lease", "9")
+    assert busy.returncode == 75
+    assert "held by ann for deploy since 20" in busy.stderr
+    shown = json.loads(run(tmp_path, "show", "--json").stdout)
+    assert (shown["held"], shown["holder"], shown["purpose"]) == (True, "ann", "deploy")
+    assert "token" not in shown
+    assert run(tmp_path, "renew", "--token", "other", "--lease", "9").returncode == 76
+    assert run(tmp_path, "release", "--token", "other").returncode == 0
+    assert run(tmp_path, "release", "--token", token).returncode == 0
+    assert json.loads(run(tmp_path, "show", "--json").stdout) == {"held": False}
+    assert run(tmp_path / "absent", "acquire", "--holder", "a", "--purpose", "scale", "--lease", "9").returncode == 1

@@ -1,0 +1,129 @@
+"""The order of a roll-out, and what is held against a canary: phoenix_core/rollout.py."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phoenix_core import rollout
+
+HOSTS = [{"name": "app1", "address": "192.0.2.21"}, {"name": "app2", "address": "192.0.2.22"}]
+
+
+def instance(port: int, release: str = "old", active: bool = True, stale: bool = True) -> dict[str, Any]:
+    return {"port": port, "active": active, "release": release, "stale": stale}
+
+
+def test_the_canary_first_the_spares_last() -> None:
+    statuses = {name: {"instances": [instance(3000), instance(3001), instance(3900)]} for name in ("app1", "app2")}
+    plan = rollout.plan(statuses, HOSTS, "new", [3900])
+    assert plan["canary"] == {"host": "app1", "ports": [3000], "servers": ["192.0.2.21:3000"]}
+    assert [(step["host"], step["ports"]) for step in plan["steps"]] == [
+        ("app1", [3001]),
+        ("app2", [3000]),
+        ("app2", [3001]),
+        ("app1", [3900]),
+        ("app2", [3900]),
+    ]
+    assert plan["others"] == ["192.0.2.21:3001", "192.0.2.22:3000", "192.0.2.22:3001"]
+    assert plan["already"] == []
+
+
+def test_a_broken_off_roll_out_goes_on_where_it_was() -> None:
+    statuses = {
+        "app1": {"instances": [instance(3000, "new", stale=False), instance(3001, "new", stale=True)]},
+        "app2": {"instances": [instance(3000), instance(3001, active=False)]},
+    }
+    plan = rollout.plan(statuses, HOSTS, "new")
+    assert plan["already"] == ["192.0.2.21:3000"]
+    assert plan["canary"]["ports"] == [3001]
+    assert plan["steps"] == [{"host": "app2", "ports": [3000], "servers": ["192.0.2.22:3000"]}]
+
+
+def test_nothing_to_do() -> None:
+    statuses = {"app1": {"instances": [instance(3000, "new", stale=False)]}}
+    plan = rollout.plan(statuses, HOSTS, "new")
+    assert plan["canary"] is None
+    assert plan["steps"] == []
+
+
+@given(
+    st.lists(st.lists(st.integers(3000, 3008), unique=True, max_size=8), min_size=2, max_size=2),
+    st.integers(1, 10),
+)
+def test_every_instance_once_and_never_more_than_half(ports: list[list[int]], batch: int) -> None:
+    statuses = {
+        host["name"]: {"instances": [instance(port) for port in own]} for host, own in zip(HOSTS, ports, strict=True)
+    }
+    plan = rollout.plan(statuses, HOSTS, "new", [], batch)
+    steps = [plan["canary"], *plan["steps"]] if plan["canary"] else plan["steps"]
+    seen = [(step["host"], port) for step in steps for port in step["ports"]]
+    assert sorted(seen) == sorted((host["name"], port) for host, own in zip(HOSTS, ports, strict=True) for port in own)
+    total = sum(map(len, ports))
+    assert all(len(step["ports"]) <= max(1, min(batch, total // 2)) for step in steps)
+
+
+def counts(requests: int, errors: int = 0, bucket: int = 5) -> dict[str, Any]:
+    return {"requests": requests, "errors": errors, "buckets": {str(bucket): requests - errors}}
+
+
+def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | None = None, **more: Any) -> list[str]:
+    observations = [{"servers": {"c": own, "o": other}}]
+    faults: list[str] = rollout.judge(observations, ["c"], ["o"], memory or {}, **more)["faults"]
+    return faults
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "fault"),
+    [
+        (counts(1000), counts(1000), ""),
+        (counts(0), counts(0), ""),
+        (counts(1000, 9), counts(1000), ""),
+        (counts(1000, 20), counts(1000), "20 of its 1000 answers were 5xx"),
+        (counts(1000, 300), counts(1000, 300), ""),  # the database is away: no fault of the canary's
+        (counts(10, 10), counts(1000), "100.0%"),
+        (counts(1000, bucket=28), counts(1000), "median"),
+        (counts(10, bucket=28), counts(90), ""),  # too few to say
+        (counts(1, bucket=28), counts(1000), "answered 1 requests while each of the others answered 1000"),
+    ],
+)
+def test_errors_and_latency_beside_the_others(own: dict[str, Any], other: dict[str, Any], fault: str) -> None:
+    faults = judge(own, other)
+    assert bool(faults) == bool(fault), faults
+    assert fault in "; ".join(faults)
+
+
+def test_the_observations_of_all_load_balancers_count() -> None:
+    observations = [{"servers": {"c": counts(50, 1)}}, {"servers": {"c": counts(50, 9), "o": counts(100)}}]
+    seen = rollout.judge(observations, ["c"], ["o"], {})
+    assert "10 of its 100 answers" in seen["faults"][0]
+    assert seen["seen"].startswith("100 requests, 10 failed")
+
+
+def test_without_others_the_limit_counts() -> None:
+    observations = [{"servers": {"c": counts(1000, bucket=36)}}]
+    assert "no others to compare with" in rollout.judge(observations, ["c"], [], {})["faults"][0]
+
+
+def memory(*megabytes: float, ended: int = 0) -> dict[str, Any]:
+    return {"samples": [[float(second), mb] for second, mb in enumerate(megabytes)], "ended": ended, "max_mb": 256}
+
+
+def test_memory() -> None:
+    # Seen at 100 requests a second: a fresh process warms up within 10 s, then grows slowly until V8 collects.
+    warm = memory(6, 55, 55, 55, 57, 65, 74, 82, 83, 83, 84, 85, 85, 86, 86, 86, 86, 87, 87, 87, 88)
+    good = counts(1000)
+    assert judge(good, good, warm, others_mb=[55]) == []
+    assert "grows by 5.0 MB a second" in judge(good, good, memory(*[60 + 5 * n for n in range(20)]), others_mb=[100])[0]
+    assert "takes 155 MB" in judge(good, good, memory(*[60 + 5 * n for n in range(20)]), others_mb=[60])[0]
+    # A short look tells nothing about long after it: 2 MB a second for 10 s, right after the start.
+    assert judge(good, good, memory(*[40 + 2 * n for n in range(10)])) == []
+    assert "ended 2 times" in judge(good, good, memory(60, 60, ended=2))[0]
+    assert judge(good, good, {**memory(*[60 + 5 * n for n in range(20)]), "max_mb": 0}) == []
+
+
+def test_quantile_is_the_end_of_its_bucket() -> None:
+    assert rollout.quantile({}, 0.5) == 0
+    assert rollout.quantile({0: 99, 10: 1}, 0.5) == pytest.approx(0.001)
+    assert rollout.quantile({0: 50, 10: 50}, 0.95) == pytest.approx(0.001 * 1.25**10)

@@ -1,0 +1,45 @@
+"""Which instances phoenix_scale.py starts and stops."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.unit.shared import TOP
+
+
+@pytest.fixture(scope="module")
+def scale() -> Iterator[ModuleType]:
+    folder = str(TOP / "roles" / "phoenix" / "files")
+    sys.path.insert(0, folder)
+    try:
+        yield importlib.import_module("phoenix_scale")  # which imports its neighbours, as on a host
+    finally:
+        sys.path.remove(folder)
+
+
+def test_starts_what_does_not_run_or_would_not_after_a_reboot(scale: ModuleType) -> None:
+    instance = scale.instances.Instance
+    found = [
+        instance(3000, True, True, "r", "/opt/phoenix/releases/1"),
+        instance(3001, True, False, "r", "/opt/phoenix/releases/1"),
+        instance(3002, False, True, "r", "/opt/phoenix/releases/1"),
+    ]
+    assert scale.missing([3000, 3001, 3002, 3003], found) == [3001, 3002, 3003]
+
+
+def test_stops_what_is_not_wanted(scale: ModuleType) -> None:
+    instance = scale.instances.Instance
+    found = [instance(3000, True, True, "r", "x"), instance(3001, False, True, ""), instance(3002, False, False, "r")]
+    assert scale.surplus([3000], found) == [3001]
+    assert scale.surplus([], found) == [3000, 3001]
+
+
+def test_options_may_come_before_the_ports(
+    scale: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scale.instances, "find", list)
+    assert scale.main(["start", "--timeout", "5", "--check", "3000", "3001"]) == 0
+    assert capsys.readouterr().out == "changed: start 3000\nchanged: start 3001\n"

@@ -1,0 +1,116 @@
+"""The programs on the load balancers: roles/nginx/files/phoenix_{traffic,pools}.py."""
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoenix_core import rollout
+from tests.unit.shared import load_program
+
+traffic = load_program("roles/nginx/files/phoenix_traffic.py")
+pools = load_program("roles/nginx/files/phoenix_pools.py")
+
+
+def entry(upstream: str, status: str, seconds: str = "0.003", **more: Any) -> bytes:
+    values = {"method": "GET", "uri": "/", "host": "phoenix.test", "unwanted": "0"} | more
+    return json.dumps(values | {"upstream": upstream, "upstream_status": status, "upstream_seconds": seconds}).encode()
+
+
+def test_each_attempt_is_told() -> None:
+    rescued = entry("192.0.2.21:3000 : 192.0.2.22:3900", "502 : 200", "0.001 : 0.004")
+    assert traffic.attempts(json.loads(rescued)) == [("192.0.2.21:3000", 502, 0.001), ("192.0.2.22:3900", 200, 0.004)]
+    assert traffic.attempts(json.loads(entry("192.0.2.21:3000, 192.0.2.22:3000", "504, 200", "-, 0.1"))) == [
+        ("192.0.2.21:3000", 504, 0.0),
+        ("192.0.2.22:3000", 200, 0.1),
+    ]
+    assert traffic.attempts(json.loads(entry("phoenix", "502", "0.000"))) == []
+    assert traffic.attempts(json.loads(entry("", "", ""))) == []
+    assert traffic.attempts(json.loads(entry("192.0.2.21:3000", "-", "-"))) == [("192.0.2.21:3000", 0, 0.0)]
+
+
+def test_buckets_are_those_of_the_judge() -> None:
+    assert (traffic.FIRST_BUCKET_S, traffic.GROWTH) == (rollout.FIRST_BUCKET_S, rollout.GROWTH)
+    for seconds in (0.0, 0.001, 0.0011, 0.05, 1.0, 29.9):
+        end = rollout.quantile({traffic.bucket(seconds): 1}, 1)
+        assert seconds <= end <= max(0.001, seconds) * 1.25 + 1e-9
+
+
+def test_the_sample_has_the_most_frequent_plain_paths() -> None:
+    lines = [entry("a:1", "200", uri="/b")] * 3 + [entry("a:1", "200", uri="/a")] * 2
+    lines += [entry("a:1", "200", uri="/?token=1")] * 9 + [entry("a:1", "500", uri="/broken")] * 9
+    lines += [entry("a:1", "200", uri="/post", method="POST")] * 9 + [entry("", "", uri="/crash", unwanted="1")] * 9
+    lines += [entry("a:1 : b:1", "502 : 200", uri="/rescued")] * 9 + [b"not json", b""]
+    assert [one["path"] for one in traffic.sample(lines, 5)] == ["/b", "/a"]
+    assert traffic.sample(lines, 1) == [{"path": "/b", "host": "phoenix.test"}]
+
+
+def test_the_watch_counts_from_its_mark_and_through_a_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "access.log"
+    log.write_bytes(entry("a:1", "500") + b"\n")
+    mark = f"{log.stat().st_ino}:{log.stat().st_size}"
+    with log.open("ab") as file:
+        file.write(entry("a:1", "200") + b"\n")
+
+    def rotate() -> None:
+        time.sleep(0.2)
+        with log.open("ab") as file:
+            file.write(entry("a:1", "502") + b"\n")
+        log.rename(tmp_path / "access.log.1")
+        log.write_bytes(entry("b:1", "200") + b"\n")
+
+    monkeypatch.setattr(traffic, "LOG", log)
+    monkeypatch.setattr(traffic, "pools", lambda: mark)
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    assert traffic.main(["watch", "--seconds", "1"]) == 0
+    thread.join()
+    seen = json.loads(capsys.readouterr().out)["servers"]
+    assert (seen["a:1"]["requests"], seen["a:1"]["errors"], seen["b:1"]["requests"]) == (2, 1, 1)
+
+
+def test_many_failures_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "access.log"
+    log.write_bytes((entry("a:1", "500") + b"\n") * 5)
+    monkeypatch.setattr(traffic, "LOG", log)
+    asked: list[list[str]] = []
+
+    def told(down: Iterable[str] = ()) -> str:
+        asked.append(list(down))
+        return f"{log.stat().st_ino}:0"
+
+    monkeypatch.setattr(traffic, "pools", told)
+    start = time.monotonic()
+    traffic.main(["watch", "--seconds", "30", "--stop", "a:1", "--errors", "5"])
+    assert time.monotonic() - start < 5
+    assert asked == [[], ["a:1"]], "into rotation first, and out of it when it failed"
+    assert json.loads(capsys.readouterr().out)["servers"]["a:1"]["errors"] == 5
+
+
+POOLS = """upstream phoenix {
+    # app1
+    server 192.0.2.21:3000 max_fails=2 fail_timeout=3s;
+    server 192.0.2.22:3000 max_fails=2 fail_timeout=3s down;
+}
+upstream phoenix_spare {
+    server 192.0.2.21:3900 max_fails=0; # app1
+    server 192.0.2.22:3900;
+}
+"""
+
+
+def test_exactly_the_named_servers_are_down() -> None:
+    marked = pools.mark(POOLS, ["192.0.2.21:3000", "192.0.2.21:3900", "192.0.2.22:3900"])
+    assert "192.0.2.21:3000 max_fails=2 fail_timeout=3s down;" in marked
+    assert "192.0.2.22:3000 max_fails=2 fail_timeout=3s;" in marked
+    assert "192.0.2.21:3900 max_fails=0 down; # app1" in marked
+    assert "192.0.2.22:3900 down;" in marked
+    assert pools.mark(marked, ["192.0.2.22:3000"]) == POOLS

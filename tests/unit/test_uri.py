@@ -1,0 +1,52 @@
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo.uri_parser import parse_uri
+
+from phoenix_core.inventory import _is_connection_string
+from phoenix_core.uri import mongodb_uri
+
+MEMBERS = [{"address": "192.0.2.1"}, {"address": "192.0.2.2"}]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def test_example() -> None:
+    made = mongodb_uri("phoenix", "@:/?#%", MEMBERS, 27017, "phoenix", "rs")
+    assert made.startswith("mongodb://phoenix:%40%3A%2F%3F%23%25@192.0.2.1:27017,")  # pragma: allowlist secret
+    assert made.endswith(",192.0.2.2:27017/phoenix?replicaSet=rs&authSource=admin")
+
+
+@given(user=TEXT, password=TEXT, database=TEXT)
+def test_every_part_survives(user: str, password: str, database: str) -> None:
+    text = mongodb_uri(user, password, MEMBERS, 27017, database, "rs")
+    parts = urlsplit(text)
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    assert [unquote(part) for part in userinfo.split(":")] == [user, password]
+    assert hosts == "192.0.2.1:27017,192.0.2.2:27017"
+    assert unquote(parts.path.removeprefix("/")) == database
+    assert _is_connection_string(text)
+
+
+@given(user=TEXT, password=TEXT)
+def test_mongodbs_own_driver_reads_it(user: str, password: str) -> None:
+    read = parse_uri(mongodb_uri(user, password, MEMBERS, 27017, "phoenix", "rs"), validate=True)
+    assert (read["username"], read["password"], read["database"]) == (user, password, "phoenix")
+    assert read["nodelist"] == [("192.0.2.1", 27017), ("192.0.2.2", 27017)]
+    assert read["options"]["replicaSet"] == "rs" and read["options"]["authSource"] == "admin"
+
+
+def test_ipv6_and_own_port() -> None:
+    assert "@[2001:db8::1]:27018/" in mongodb_uri("u", "p", [{"address": "2001:db8::1", "port": 27018}], 1, "d", "rs")
+
+
+def test_no_member() -> None:
+    with pytest.raises(ValueError, match="members is empty"):
+        mongodb_uri("u", "p", [], 27017, "d", "rs")
+
+
+@pytest.mark.parametrize("character", "@:/?#%")
+def test_an_unencoded_password_is_noticed(character: str) -> None:
+    userinfo = f"phoenix:a{character}zb"
+    assert not _is_connection_string(f"mongodb://{userinfo}@192.0.2.1:27017/phoenix?replicaSet=rs")

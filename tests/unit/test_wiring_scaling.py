@@ -1,0 +1,57 @@
+"""What the wiring makes of results and of the autoscaler's status."""
+
+from typing import Any
+
+from phoenix_core import wiring
+
+Hosts = dict[str, dict[str, Any]]
+
+
+def test_hosts_on_which_a_task_failed() -> None:
+    hostvars: Hosts = {
+        "good": {"r": {"rc": 0}},
+        "skipped": {"r": {"skipped": True}},
+        "absent": {},
+        "status": {"r": {"rc": 1, "stderr": "no answer\nafter 60 s"}},
+        "dark": {"r": {"unreachable": True, "msg": "timed out"}},
+        "failed": {"r": {"failed": True, "msg": "no template"}},
+    }
+    assert wiring.failed(list(hostvars), hostvars, "r") == ["status", "dark", "failed"]
+    assert wiring.reason(hostvars["status"]["r"]) == "no answer after 60 s"
+    assert wiring.reason(hostvars["dark"]["r"]) == "timed out"
+    assert wiring.reason({}) == "no reason given"
+
+
+def test_what_is_told_of_hosts() -> None:
+    hostvars: Hosts = {
+        "a": {"phoenix_address": "192.0.2.1", "x": 1, "secret": "s"},
+        "b": {"phoenix_address": "192.0.2.2"},
+    }
+    assert wiring.told(["a", "b"], hostvars, ["x"]) == {
+        "a": {"ansible_host": "192.0.2.1", "x": 1},
+        "b": {"ansible_host": "192.0.2.2"},
+    }
+
+
+def test_the_autoscaler_for_people() -> None:
+    decision = {"time": "2026-11-24T12:00:00.123+00:00", "action": "out", "count": 6, "reason": "more requests"}
+    held = {**decision, "action": "hold", "repeats": 3, "until": "2026-11-24T12:05:00.123+00:00"}
+    lines = wiring.scaling_lines(
+        {
+            "age": 50,
+            "capacity": 2,
+            "desired": 6,
+            "requests_per_second": 20.5,
+            "panic_requests_per_second": 60.0,
+            "frozen": "frozen: a deploy",
+            "silent": ["192.0.2.11"],
+            "left_out": {"app2": "no answer"},
+            "decisions": [decision, held],
+        }
+    )
+    text = "\n".join(lines)
+    assert "silent for 50 s" in text
+    assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s" in text
+    assert "left out: app2: no answer" in text
+    assert "2026-11-24T12:00:00 out    6  more requests\n" in text
+    assert "again 3 times, until 12:05:00" in text
