@@ -6,14 +6,16 @@ import time
 
 from bench.fleet import Fleet, Row
 from tests.e2e.support import (
-    KILL_AND_ASK,
     RATE,
     Hosts,
+    kill_and_ask,
     load,
     lose_primary,
+    median,
     past_start,
     pid_of,
     replica_set_settings,
+    start_and_ask,
     wait_for,
 )
 
@@ -32,14 +34,23 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def killed(fleet: Fleet, client: object, serving: Hosts) -> list[Row]:
-    took = []
-    with load(client, fleet.url, KILLS * 2 + 6) as result:
+    took, by_hand = [], []
+    hosts = list(serving.values())
+    with load(client, fleet.url, KILLS * 4 + 6) as result:
         for number in range(KILLS):
             began = time.monotonic()
-            took.append(int(list(serving.values())[number % len(serving)].check_output(KILL_AND_ASK)))
+            took.append(kill_and_ask(hosts[number % len(hosts)]))
             time.sleep(max(0.0, 2 - (time.monotonic() - began)))
+        for number in range(KILLS):
+            by_hand.append(start_and_ask(hosts[number % len(hosts)]))
     return [
-        Row("instance killed to answering", sorted(took)[KILLS // 2] / 1000, "s", 1, "reference: the design's"),
+        Row(
+            "instance killed to answering",
+            median(took) / 1000,
+            "s",
+            median(by_hand) / 1000,
+            "reference: started by hand; the design: 1 s",
+        ),
         Row(f"failed at {RATE}/s, an instance killed every 2 s", float(result["failed"]), "requests"),
     ]
 

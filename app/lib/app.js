@@ -2,24 +2,21 @@
 const express = require('express');
 const certificate = require('./certificate');
 const page = require('./page');
+const createRecorder = require('./recorder');
 
-const NEWEST = 20;
+const NEWEST = 10;
 const TIMEOUT_MS = 2000;
 
 module.exports = function createApp(requests) {
   const app = express();
+  const record = createRecorder(requests);
   app.disable('x-powered-by');
   // Only proxies on private addresses may name the client.
   app.set('trust proxy', 'loopback, linklocal, uniquelocal');
 
   // Recording is not waited for: a database without a primary must not hold the answer up.
   app.use((req, res, next) => {
-    requests.insertOne({
-      time: new Date(),
-      method: req.method,
-      path: req.path.slice(0, 1024),
-      address: req.ip
-    }).catch(error => console.error(`request not recorded: ${error.message}`));
+    record({ time: new Date(), method: req.method, path: req.path.slice(0, 1024), address: req.ip });
     next();
   });
 

