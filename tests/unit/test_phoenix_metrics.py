@@ -6,27 +6,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from tests.unit.shared import load_program
-
-metrics = load_program("roles/netdata/files/phoenix_metrics.py")
+from phoenix_metrics import gauges, services
+from phoenix_metrics.charts import Chart, Output
+from phoenix_metrics.fleet import FleetWatch
+from phoenix_metrics.gauges import Metrics, metric_chart, parse_metrics
+from phoenix_metrics.mongodb import member_values, oplog_hours
+from phoenix_metrics.nginx import AccessLog, count_statuses, error_share
+from phoenix_metrics.plugin import collectors
+from phoenix_metrics.services import ServiceCpu, unit_states
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
     text = (
         '# HELP x y\n# TYPE x gauge\nphoenix_a_b 1.5\nphoenix_c{host="app1"} 2\nbroken\nphoenix_d NaN\nphoenix_e +Inf\n'
     )
-    assert metrics.parse_metrics(text) == {"phoenix_a_b": 1.5, 'phoenix_c{host="app1"}': 2.0}
+    assert parse_metrics(text) == {"phoenix_a_b": 1.5, 'phoenix_c{host="app1"}': 2.0}
 
 
 def test_times_become_ages_and_ages_grow_with_their_file() -> None:
-    late = metrics.metric_chart("phoenix_backup_newest_good_timestamp_seconds", 1000.0, 5000.0, 8600.0)
+    late = metric_chart("phoenix_backup_newest_good_timestamp_seconds", 1000.0, 5000.0, 8600.0)
     assert (late.context, late.values) == ("phoenix.backup_newest_good_age_seconds", {"value": 7600.0})
-    stale = metrics.metric_chart("phoenix_autoscaler_data_age_seconds", 2.0, 5000.0, 5100.0)
+    stale = metric_chart("phoenix_autoscaler_data_age_seconds", 2.0, 5000.0, 5100.0)
     assert stale.values == {"value": 102.0}
-    plain = metrics.metric_chart("phoenix_backup_store_free_bytes", 7.0, 0.0, 9.0)
+    plain = metric_chart("phoenix_backup_store_free_bytes", 7.0, 0.0, 9.0)
     assert (plain.units, plain.values) == ("bytes", {"value": 7.0})
-    labelled = metrics.metric_chart('phoenix_x_y{host="app1"}', 7.0, 0.0, 9.0)
+    labelled = metric_chart('phoenix_x_y{host="app1"}', 7.0, 0.0, 9.0)
     assert (labelled.id, labelled.context) == ("phoenix_metrics.x_y_host_app1", "phoenix.x_y")
 
 
@@ -36,28 +40,28 @@ def test_answers_are_counted_by_status() -> None:
         b'{"status":502,"upstream_status":"200"}\n'
         b'{"status":404,"uri":"/\\"status\\":500,"}\n'
     )
-    assert metrics.count_statuses(lines) == {"1xx": 0, "2xx": 1, "3xx": 0, "4xx": 1, "5xx": 1}
+    assert count_statuses(lines) == {"1xx": 0, "2xx": 1, "3xx": 0, "4xx": 1, "5xx": 1}
 
 
 def test_a_share_needs_enough_answers() -> None:
     window = [{"2xx": 18, "5xx": 1}, {"2xx": 0, "5xx": 1}]
-    assert metrics.error_share(window, 20) == pytest.approx(10.0)
-    assert metrics.error_share(window, 21) == 0.0
-    assert metrics.error_share([], 0) == 0.0
+    assert error_share(window, 20) == pytest.approx(10.0)
+    assert error_share(window, 21) == 0.0
+    assert error_share([], 0) == 0.0
 
 
 def test_a_member_is_measured_against_the_primary() -> None:
     now = datetime.now(UTC)
     primary = {"stateStr": "PRIMARY", "optimeDate": now}
     me: dict[str, Any] = {"stateStr": "SECONDARY", "self": True, "optimeDate": now - timedelta(seconds=12)}
-    assert metrics.member_values({"members": [primary, me]}) == (True, 12.0)
-    assert metrics.member_values({"members": [me]}) == (False, 0.0)
-    assert metrics.member_values({}) == (False, 0.0)
+    assert member_values({"members": [primary, me]}) == (True, 12.0)
+    assert member_values({"members": [me]}) == (False, 0.0)
+    assert member_values({}) == (False, 0.0)
 
 
 def test_a_young_oplog_is_not_a_short_one() -> None:
-    assert metrics.oplog_hours(600, 1 << 20, 1 << 30) == pytest.approx(600 * 1024 / 3600)
-    assert metrics.oplog_hours(7200, 1 << 30, 1 << 30) == pytest.approx(2)
+    assert oplog_hours(600, 1 << 20, 1 << 30) == pytest.approx(600 * 1024 / 3600)
+    assert oplog_hours(7200, 1 << 30, 1 << 30) == pytest.approx(2)
 
 
 def test_only_loaded_units_have_a_state() -> None:
@@ -65,7 +69,7 @@ def test_only_loaded_units_have_a_state() -> None:
         "Id=phoenix@3000.service\nLoadState=loaded\nActiveState=active\nNRestarts=3\n\n"
         "Id=mongod.service\nLoadState=not-found\nActiveState=inactive\nNRestarts=0\n"
     )
-    assert metrics.unit_states(shown) == {"phoenix@3000.service": ("active", 3)}
+    assert unit_states(shown) == {"phoenix@3000.service": ("active", 3)}
 
 
 def test_cpu_is_in_percent_of_one_core_and_a_restart_counts_from_zero(
@@ -74,10 +78,10 @@ def test_cpu_is_in_percent_of_one_core_and_a_restart_counts_from_zero(
     folder = tmp_path / "system-phoenix.slice" / "phoenix@3000.service"
     folder.mkdir(parents=True)
     (tmp_path / "ssh.service").mkdir()
-    collector = metrics.ServiceCpu(["phoenix@*.service"])
+    collector = ServiceCpu(["phoenix@*.service"])
     collector.root = tmp_path
     clock = iter([10.0, 12.0, 14.0])
-    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(services, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     seen = []
     for used in (5_000_000, 7_000_000, 500_000):
         (folder / "cpu.stat").write_text(f"usage_usec {used}\nuser_usec 1\n")
@@ -88,7 +92,7 @@ def test_cpu_is_in_percent_of_one_core_and_a_restart_counts_from_zero(
 def test_a_rotated_log_is_read_from_its_beginning(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_bytes(b"old\n")
-    reader = metrics.AccessLog(str(log), 1)
+    reader = AccessLog(str(log), 1)
     assert reader.read() == b"", "what was there before is not news"
     with log.open("ab") as stream:
         stream.write(b"one\nhal")
@@ -100,8 +104,8 @@ def test_a_rotated_log_is_read_from_its_beginning(tmp_path: Path) -> None:
 
 def test_charts_are_defined_once_and_taken_down() -> None:
     written: list[str] = []
-    output = metrics.Output(written.append)
-    chart = metrics.Chart("t.a", "A", "units", "phoenix.a", {"x": 1.5})
+    output = Output(written.append)
+    chart = Chart("t.a", "A", "units", "phoenix.a", {"x": 1.5})
     output.emit(chart, 5, 0.0)
     output.emit(chart, 5, 5.0)
     assert "".join(written).count("CHART t.a") == 1
@@ -111,14 +115,14 @@ def test_charts_are_defined_once_and_taken_down() -> None:
 
 
 def test_only_configured_sections_are_collected() -> None:
-    kinds = [type(c).__name__ for c in metrics.collectors({"services": {"patterns": [], "ordinary": []}})]
+    kinds = [type(c).__name__ for c in collectors({"services": {"patterns": [], "ordinary": []}})]
     assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts"]
 
 
 def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "autoscaler.prom").symlink_to(tmp_path / "nowhere")
     (tmp_path / "backup.prom").write_text("phoenix_backup_last_result 0\n")
-    collector = metrics.Metrics([str(tmp_path)], ["autoscaler", "backup"], tmp_path / "since")
+    collector = Metrics([str(tmp_path)], ["autoscaler", "backup"], tmp_path / "since")
     charts = {chart.id: chart.values for chart in collector.collect(0.0)}
     assert charts["phoenix_metrics.backup_last_result"] == {"value": 0.0}
     assert charts["phoenix_missing.backup"] == {"missing": 0.0}
@@ -129,10 +133,10 @@ def test_metrics_are_missing_since_they_were_last_there(tmp_path: Path, monkeypa
     since, file = tmp_path / "since", tmp_path / "backup.prom"
     since.touch()
     clock = since.stat().st_mtime
-    collector = metrics.Metrics([str(tmp_path)], ["backup"], since)
+    collector = Metrics([str(tmp_path)], ["backup"], since)
 
     def missing(after: float) -> float:
-        monkeypatch.setattr(metrics.time, "time", lambda: clock + after)
+        monkeypatch.setattr(gauges, "time", SimpleNamespace(time=lambda: clock + after))
         return float(next(c for c in collector.collect(0.0) if c.id == "phoenix_missing.backup").values["missing"])
 
     assert missing(100) == pytest.approx(100), "never there: since the collector first ran"
@@ -144,7 +148,7 @@ def test_metrics_are_missing_since_they_were_last_there(tmp_path: Path, monkeypa
 
 def test_a_replaced_machine_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent still lists the machine that had the name before."""
-    watch = metrics.FleetWatch("http://parent", ["app1"], [], "/nowhere")
+    watch = FleetWatch("http://parent", ["app1"], [], "/nowhere")
     watch.heard["app1"] = 0.0
     agents = [
         {"hostname": "app1", "guid": "former", "reachable": False},

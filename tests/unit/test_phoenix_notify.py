@@ -1,17 +1,23 @@
 """What people are told: decisions of the notifier, without a clock or a network."""
 
+import json
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from phoenix_notify import channels, files
+from phoenix_notify.decide import decide
+from phoenix_notify.incidents import Settings, State
+from phoenix_notify.messages import lasted
+from phoenix_notify.netdata import LOST_S, missed
 
 from tests.unit.shared import load_program
 
-notify = load_program("roles/netdata/files/phoenix_notify.py")
 hook = load_program("roles/netdata/files/phoenix_notify_event.py")
-SETTINGS = notify.Settings()
+SETTINGS = Settings()
 
 
 def event(
@@ -23,11 +29,11 @@ def event(
 
 def play(events: Sequence[tuple[float, dict[str, str]]], until: float, settings: Any = SETTINGS) -> list[Any]:
     """Messages of a run that steps every half second, events handed over when they are due."""
-    state, messages, now = notify.State(), [], 0.0
+    state, messages, now = State(), [], 0.0
     while now < until:
         now += 0.5
         due = [e for at, e in events if now - 0.5 < at <= now]
-        state, new = notify.decide(state, due, now, settings)
+        state, new = decide(state, due, now, settings)
         messages += new
     return messages
 
@@ -57,7 +63,7 @@ def test_worse_is_told_and_better_is_not() -> None:
 
 
 def test_critical_is_reminded_of_and_warning_is_not() -> None:
-    settings = notify.Settings(remind_seconds=600)
+    settings = Settings(remind_seconds=600)
     for status, expected in (("CRITICAL", ["raised", "reminder", "reminder"]), ("WARNING", ["raised"])):
         messages = play([(10, event(status, 10))], 1500, settings)
         assert [m.alarms[0]["event"] for m in messages] == expected
@@ -100,60 +106,60 @@ def test_a_clear_of_nothing_and_a_removed_alarm_are_not_told() -> None:
 
 
 def test_state_survives_a_restart() -> None:
-    state, _ = notify.decide(notify.State(), [event("CRITICAL", 10)], 10, SETTINGS)
-    state, (message,) = notify.decide(state, [], 14, SETTINGS)
-    again = notify.State.load(notify.json.loads(notify.json.dumps(notify.asdict(state))))
+    state, _ = decide(State(), [event("CRITICAL", 10)], 10, SETTINGS)
+    state, (message,) = decide(state, [], 14, SETTINGS)
+    again = State.load(json.loads(json.dumps(asdict(state))))
     assert again == state
-    assert notify.decide(again, [event("CRITICAL", 10)], 20, SETTINGS)[1] == []
+    assert decide(again, [event("CRITICAL", 10)], 20, SETTINGS)[1] == []
     assert message.alarms[0]["event"] == "raised"
 
 
 def test_a_state_of_another_version_is_read() -> None:
-    state, _ = notify.decide(notify.State(), [event("CRITICAL", 10)], 10, SETTINGS)
-    data = notify.asdict(state)
+    state, _ = decide(State(), [event("CRITICAL", 10)], 10, SETTINGS)
+    data = asdict(state)
     (incident,) = data["incidents"].values()
     incident["more"] = 1
-    assert notify.State.load(data) == state
+    assert State.load(data) == state
     del incident["host"]
-    assert notify.State.load(data).incidents == {}
+    assert State.load(data).incidents == {}
 
 
 KEY = "app1/phoenix_cpu.phoenix@3000/phoenix_service_cpu"
 
 
 def test_a_clear_that_netdata_never_sent_comes_after_a_while() -> None:
-    state, _ = notify.decide(notify.State(), [event("WARNING", 10)], 20, SETTINGS)
-    assert notify.missed(state, {"app1": {KEY: event("WARNING", 10)}}, 100) == []
-    assert notify.missed(state, {"app1": None}, 2000) == [], "Netdata did not answer: nothing is known"
-    assert notify.missed(state, {"app1": {}}, 2000) == []
-    (gone,) = notify.missed(state, {"app1": {}}, 2000 + notify.LOST_S)
+    state, _ = decide(State(), [event("WARNING", 10)], 20, SETTINGS)
+    assert missed(state, {"app1": {KEY: event("WARNING", 10)}}, 100) == []
+    assert missed(state, {"app1": None}, 2000) == [], "Netdata did not answer: nothing is known"
+    assert missed(state, {"app1": {}}, 2000) == []
+    (gone,) = missed(state, {"app1": {}}, 2000 + LOST_S)
     assert (gone["status"], gone["when"]) == ("CLEAR", "2000")
 
 
 def test_a_raise_that_was_lost_is_told_all_the_same() -> None:
     active = {"app1": {KEY: event("WARNING", 10)}}
-    assert notify.missed(notify.State(), active, 30) == [], "it may be on its way"
-    lost = notify.missed(notify.State(), active, 100)
+    assert missed(State(), active, 30) == [], "it may be on its way"
+    lost = missed(State(), active, 100)
     assert lost == [event("WARNING", 10)]
-    state, _ = notify.decide(notify.State(), lost, 100, SETTINGS)
-    assert notify.missed(state, active, 200) == []
+    state, _ = decide(State(), lost, 100, SETTINGS)
+    assert missed(state, active, 200) == []
 
 
 def test_retries_come_ever_slower() -> None:
-    delays = [notify.retry_delay(attempts) for attempts in range(1, 12)]
+    delays = [channels.retry_delay(attempts) for attempts in range(1, 12)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5.0, 60.0)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (75, "1 min 15 s"), (86400 + 3, "1 d 3 s"), (7200, "2 h")])
 def test_durations_for_people(seconds: float, text: str) -> None:
-    assert notify.lasted(seconds) == text
+    assert lasted(seconds) == text
 
 
 def test_an_undelivered_message_waits_in_its_file_and_the_failure_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "FOLDER", tmp_path)
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
     answers: list[Any] = [OSError("refused"), "taken"]
 
     def send(_config: Any, _message: Any) -> str:
@@ -162,20 +168,20 @@ def test_an_undelivered_message_waits_in_its_file_and_the_failure_shows(
             raise answer
         return str(answer)
 
-    monkeypatch.setitem(notify.SENDERS, "webhook", send)
-    channel = notify.Channel("hook", {"type": "webhook"}, notify.Settings(give_up_seconds=1e12))
-    _, (message,) = notify.decide(*_ripe())
+    monkeypatch.setitem(channels.SENDERS, "webhook", send)
+    channel = channels.Channel("hook", {"type": "webhook"}, Settings(give_up_seconds=1e12))
+    _, (message,) = decide(*_ripe())
     channel.put(message)
     (path,) = channel.waiting()
     assert not channel.attempt(path)
     assert (channel.attempts, len(channel.waiting())) == (1, 1)
-    assert notify.Channel("hook", {"type": "webhook"}, SETTINGS).waiting() == [path], "a restart finds it"
+    assert channels.Channel("hook", {"type": "webhook"}, SETTINGS).waiting() == [path], "a restart finds it"
     assert channel.attempt(path)
     assert (channel.attempts, channel.waiting()) == (0, [])
 
 
 def _ripe() -> tuple[Any, list[dict[str, str]], float, Any]:
-    state, _ = notify.decide(notify.State(), [event("WARNING", 10)], 10, SETTINGS)
+    state, _ = decide(State(), [event("WARNING", 10)], 10, SETTINGS)
     return state, [], 20.0, SETTINGS
 
 
