@@ -26,14 +26,14 @@ def succeed(running: subprocess.Popen[str]) -> None:
 
 
 class Load:
-    """Requests at a constant rate until the block ends; result holds what came of them."""
+    """Requests at a constant rate until the block ends (`seconds` at most); result holds what came of them."""
 
-    def __init__(self, client: Any, url: str) -> None:
-        self.client, self.url = client, url
+    def __init__(self, client: Any, url: str, rate: float = RATE, seconds: float = PLAY_SECONDS) -> None:
+        self.client, self.url, self.rate, self.seconds = client, url, rate, seconds
         self.result: dict[str, Any] = {}
 
     def __enter__(self) -> Load:
-        command = f"exec python3 /var/tmp/load.py {self.url}/ {RATE} {PLAY_SECONDS} >/var/tmp/load.json 2>&1"
+        command = f"exec python3 /var/tmp/load.py {self.url}/ {self.rate} {self.seconds} >/var/tmp/load.json 2>&1"
         self.client.check_output("systemd-run --quiet --unit=phoenix-load --collect sh -c %s", command)
         time.sleep(2)
         return self
@@ -44,7 +44,7 @@ class Load:
         while self.client.run("systemctl is-active --quiet phoenix-load").rc == 0 and time.monotonic() < end:
             time.sleep(0.2)
         self.result = json.loads(self.client.check_output("cat /var/tmp/load.json"))
-        print(f"{RATE}/s: {self.result}")
+        print(f"{self.rate}/s: {self.result}")
 
 
 def serving(app: Hosts) -> set[str]:
