@@ -16,8 +16,11 @@ module.exports = function createRecorder(collection) {
     while (waiting.length) {
       const batch = waiting;
       waiting = [];
-      await collection.insertMany(batch, { ordered: false })
-        .catch(error => console.error(`${batch.length} requests not recorded: ${error.message}`));
+      try {
+        await collection.insertMany(batch, { ordered: false });
+      } catch (error) {
+        console.error(`${batch.length} requests not recorded: ${error.message}`);
+      }
       await pause();
     }
     writing = false;

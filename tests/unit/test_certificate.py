@@ -47,12 +47,7 @@ def test_what_nginx_can_serve_has_no_fault() -> None:
         (OWN[:200], KEY, 0, "is no certificate in PEM"),
         (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is no private key in PEM"),
         (OWN, LOCKED_KEY, 0, "has a passphrase"),
-        (
-            OWN,
-            OTHER_KEY,
-            0,
-            "does not belong to the first certificate",
-        ),
+        (OWN, OTHER_KEY, 0, "does not belong to the first certificate"),
         (SIGNER + OWN, KEY, 0, "the server's own certificate before its signers'"),
         (OWN, KEY, 10, "ended on 2030-01-11"),
     ],
