@@ -1,5 +1,6 @@
 """MongoDB connection strings (https://www.mongodb.com/docs/manual/reference/connection-string/)."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -34,4 +35,19 @@ def mongodb_uri(
     return (
         f"mongodb://{_encoded(user)}:{_encoded(password)}@{','.join(seeds)}/{_encoded(database)}"
         f"?replicaSet={_encoded(replica_set)}&authSource={_encoded(auth_source)}"
+    )
+
+
+def is_connection_string(text: str) -> bool:
+    """Whether the text is a mongodb:// address whose user and password are percent-encoded."""
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("mongodb", "mongodb+srv") or not rest:
+        return False
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    userinfo, at, hosts = authority.rpartition("@")
+    # An unencoded / ? or # ends the authority early and leaves the @ behind it; an unencoded @ or : stays in it.
+    if not hosts or userinfo.endswith(":") or "@" in rest[len(authority) :]:
+        return False
+    return not at or (
+        "@" not in userinfo and userinfo.count(":") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", userinfo)
     )

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.uri_parser import parse_uri
 
-from phoenix_core.inventory import _is_connection_string
-from phoenix_core.uri import mongodb_uri
+from phoenix_core.uri import is_connection_string, mongodb_uri
 
 MEMBERS = [{"address": "192.0.2.1"}, {"address": "192.0.2.2"}]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -26,7 +25,7 @@ def test_every_part_survives(user: str, password: str, database: str) -> None:
     assert [unquote(part) for part in userinfo.split(":")] == [user, password]
     assert hosts == "192.0.2.1:27017,192.0.2.2:27017"
     assert unquote(parts.path.removeprefix("/")) == database
-    assert _is_connection_string(text)
+    assert is_connection_string(text)
 
 
 @given(user=TEXT, password=TEXT)
@@ -49,4 +48,4 @@ def test_no_member() -> None:
 @pytest.mark.parametrize("character", "@:/?#%")
 def test_an_unencoded_password_is_noticed(character: str) -> None:
     userinfo = f"phoenix:a{character}zb"
-    assert not _is_connection_string(f"mongodb://{userinfo}@192.0.2.1:27017/phoenix?replicaSet=rs")
+    assert not is_connection_string(f"mongodb://{userinfo}@192.0.2.1:27017/phoenix?replicaSet=rs")

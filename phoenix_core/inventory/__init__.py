@@ -1,0 +1,57 @@
+"""Checks of a whole inventory, before anything is changed and without facts.
+
+Each check yields (host, message); a message names the variable, the value seen and the mend. A secret's value is
+never shown. The values of an Ansible inventory are templates that may fail when they are read: that becomes a message
+as well.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from phoenix_core.inventory.archives import bad_archives
+from phoenix_core.inventory.fleet import clashing_ports, empty_groups, even_voters, nobody_told
+from phoenix_core.inventory.model import Finding, Inventory, Specs, known_variables
+from phoenix_core.inventory.variables import (
+    failing_templates,
+    missing_secrets,
+    missing_variables,
+    unknown_variables,
+    unsupported_values,
+)
+
+__all__ = ["errors", "known_variables"]
+
+CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
+    empty_groups,
+    unknown_variables,
+    failing_templates,
+    missing_secrets,
+    missing_variables,
+    unsupported_values,
+    even_voters,
+    nobody_told,
+    clashing_ports,
+    bad_archives,
+)
+
+
+def errors(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    specs: Specs,
+    extra_variables: Iterable[str] = (),
+    late_variables: Iterable[str] = (),
+) -> list[str]:
+    """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
+
+    `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
+    `extra_variables` are names in the project's namespaces that only inventories use.
+    """
+    inventory = Inventory(hostvars, groups, specs, frozenset(extra_variables), frozenset(late_variables))
+    found: dict[str, list[str]] = {}
+    for check in CHECKS:
+        for host, message in check(inventory):
+            hosts = found.setdefault(message, [])
+            if host and host not in hosts:
+                hosts.append(host)
+    return [f"{message} [{', '.join(hosts)}]" if hosts else message for message, hosts in found.items()]

@@ -1,0 +1,110 @@
+"""The inventory as the checks see it: variables read through their templates, which may fail."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Specs = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Finding = tuple[str, str]  # host, or "" for the whole inventory; message
+
+_WRAPPER = "A captured exception marker was tripped: "
+
+
+def known_variables(roles_dir: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {role: {variable: its specification}} out of each role's meta/argument_specs.yml, all entry points."""
+    known: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(Path(roles_dir).glob("*/meta/argument_specs.yml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        options = known.setdefault(path.parent.parent.name, {})
+        for entry_point in (document.get("argument_specs") or {}).values():
+            for name, option in (entry_point.get("options") or {}).items():
+                options.setdefault(name, option or {})
+    return known
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The inventory as the checks see it. `late_variables` are names that only a running play defines."""
+
+    hostvars: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, Sequence[str]]
+    specs: Specs
+    extra_variables: frozenset[str] = frozenset()
+    late_variables: frozenset[str] = frozenset()
+    options: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
+    _seen: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for role in self.specs.values():
+            self.options.update(role)
+        # Ansible assembles a host's variables anew at each access: once is enough.
+        object.__setattr__(self, "hostvars", {str(host): self.hostvars[host] for host in self.hostvars})
+
+    def members(self, group: str) -> list[str]:
+        return list(self.groups.get(group) or [])
+
+    def names(self, host: str) -> list[str]:
+        """The host's variables within the project's namespaces."""
+        prefixes = tuple(f"{role}_" for role in self.specs)
+        return sorted(name for name in map(str, self.hostvars[host]) if name.startswith(prefixes))
+
+    def read(self, host: str, name: str) -> tuple[Any, str]:
+        """Return (value, "") or, when the value's template fails, (None, why)."""
+        if (host, name) not in self._seen:
+            self._seen[host, name] = self._evaluated(host, name)
+        return self._seen[host, name]
+
+    def _evaluated(self, host: str, name: str) -> tuple[Any, str]:
+        try:
+            variables = self.hostvars[host]
+            if name not in variables:
+                return self.options.get(name, {}).get("default"), ""
+            value = variables[name]
+            reason = _undefined_reason(value)
+            return (None, reason.replace(_WRAPPER, "")) if reason else (_plain(value), "")
+        except Exception as error:  # noqa: BLE001 - whatever a template raises is a finding, not a traceback
+            return None, _reason(error)
+
+    def value(self, host: str, name: str) -> Any:
+        return self.read(host, name)[0]
+
+    def is_secret(self, name: str) -> bool:
+        return bool(self.options.get(name, {}).get("no_log"))
+
+    def shown(self, name: str, value: Any) -> str:
+        return "(hidden)" if self.is_secret(name) else repr(value)
+
+
+def _reason(error: BaseException) -> str:
+    # Ansible wraps the error of a value in that of its user; the first is what the operator needs.
+    return " ".join(str(error).replace(_WRAPPER, "").split()) or type(error).__name__
+
+
+def _undefined_reason(value: Any) -> str:
+    """Jinja's undefined values and Ansible's markers fail on use; they are recognised without importing either."""
+    if any(kind.__name__ in ("Undefined", "Marker") for kind in type(value).__mro__):
+        return str(
+            getattr(value, "_undefined_message", None) or f"'{getattr(value, '_undefined_name', '?')}' is undefined"
+        )
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """A copy in plain Python types: a lazy container fails here, inside the guard, not in the middle of a check."""
+    reason = _undefined_reason(value)
+    if reason:
+        raise ValueError(reason)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
