@@ -26,6 +26,8 @@ from phoenix_backup import (
     clock,
     fingerprint,
     frames,
+    intake_dumps,
+    intake_logs,
     logs,
     member,
     prove,
@@ -35,6 +37,7 @@ from phoenix_backup import (
     store,
     watch,
 )
+from phoenix_backup.serve import serve
 
 DAY = retention.DAY
 HOUR = 3600.0
@@ -117,18 +120,18 @@ def manifest(documents: int) -> dict[str, Any]:
     ],
 )
 def test_what_is_admitted(known: list[store.Dump], kind: str, request_id: str, ready: bool, answer: str) -> None:
-    assert store.admit(known, kind, request_id, ready, 100 * HOUR, 12 * HOUR)[0] == answer
+    assert intake_dumps.admit(known, kind, request_id, ready, 100 * HOUR, 12 * HOUR)[0] == answer
 
 
 def test_room_for_the_next_dump_and_its_proof() -> None:
-    assert store.space_needed([], 1000) == 1000
-    assert store.space_needed([dump(1)], 1000) == 1000 + int(1.5 * (3000 + 10000))
-    assert store.space_needed([dump(1), dump(2, "failed", manifest={})], 1000) == 1000 + int(1.5 * 13000)
+    assert intake_dumps.space_needed([], 1000) == 1000
+    assert intake_dumps.space_needed([dump(1)], 1000) == 1000 + int(1.5 * (3000 + 10000))
+    assert intake_dumps.space_needed([dump(1), dump(2, "failed", manifest={})], 1000) == 1000 + int(1.5 * 13000)
 
 
 def test_a_key_may_only_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("", "rm -rf /", "dump", "list", "await ../../etc", "logs now", "prove", "status"):
-        assert store.serve(store.Store(config(tmp_path)), "db2", command) == 1
+        assert serve(store.Store(config(tmp_path)), "db2", command) == 1
         assert json.loads(capsys.readouterr().out)["answer"] == "refused"
 
 
@@ -513,7 +516,7 @@ def arrive(root: Path, content: bytes, told: dict[str, Any], monkeypatch: pytest
     held = store.Store(config(root))
     held.prepare()
     capsys.readouterr()
-    store.receive_dump(held, "db2", {"kind": "manual", "request": "x", "ready": True})
+    intake_dumps.receive(held, "db2", {"kind": "manual", "request": "x", "ready": True})
     monkeypatch.setattr(frames, "receive", real)
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -587,7 +590,7 @@ def test_exports_go_only_when_the_store_has_them() -> None:
     ],
 )
 def test_files_of_one_log_belong_together(name: str, stream: str) -> None:
-    assert store.stream_of(name) == stream
+    assert intake_logs.stream_of(name) == stream
 
 
 def test_logs_of_a_host_that_fell_silent_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -601,6 +604,6 @@ def test_logs_of_a_host_that_fell_silent_stay(tmp_path: Path, monkeypatch: pytes
     for name in notes:
         (folder / name).touch()
     (folder / ".received.json").write_text(json.dumps(notes))
-    gone = store.prune_logs(held, folder)
+    gone = intake_logs.prune(held, folder)
     assert sorted(one.name for one in gone) == ["access.log-1", "access.log-2"]
     assert sorted(path.name for path in folder.glob("*.log*")) == ["access.log-15", "error.log-1"]

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phoenix_backup import logs, offsite, prove, restore, sender, watch
-from phoenix_backup.store import Config, Store, serve
+from phoenix_backup.serve import serve
+from phoenix_backup.store import Config, Store
 
 FOLDER = Path("/etc/phoenix/backup")
 

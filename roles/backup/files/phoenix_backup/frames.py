@@ -60,6 +60,11 @@ class Sender:
         self._over.set()
 
 
+def say(**answer: Any) -> None:
+    """The store's answer, on its standard output."""
+    print(json.dumps(answer), flush=True)
+
+
 def receive(handle: int, silence: float) -> Iterator[tuple[bytes, bytes]]:
     """Frames from a file descriptor, signs of life left out. silence: seconds after which the sender is given up."""
     buffer = bytearray()
