@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.fleet import Fleet, Row
 from tests.e2e.autoscaling import Watch, settle
-from tests.e2e.support import load, pid_of
+from tests.e2e.support import load, pid_of, wait_for
 from tests.simulation import plot
 
 from phoenix_autoscaler.meter import Meter  # isort: skip
@@ -98,14 +98,15 @@ def step(fleet: Fleet) -> list[Row]:
     settle(fleet.inventory)
     client = fleet.client()
     with Watch(fleet.inventory) as watch:
-        with load(client, fleet.url, 30, 5) as low:
-            time.sleep(24)
+        with load(client, fleet.url, 5) as low:
+            time.sleep(28)
         began = time.monotonic()
-        with load(client, fleet.url, 60, 60) as high:
-            pass
+        with load(client, fleet.url, 60) as high:
+            time.sleep(58)
         ended = time.monotonic()
-        with load(client, fleet.url, 300, 5) as after:
-            pass
+        with load(client, fleet.url, 5) as after:
+            wait_for(lambda: watch.rotation[-1][1] <= 2, 300, "spare capacity gone")
+            time.sleep(10)
     reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), None)
     back = next((at for at, balancer in watch.rotation if at >= ended and balancer <= 2), None)
     failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))

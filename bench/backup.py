@@ -71,15 +71,15 @@ def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
     """Dumps one after another for as long as the load runs, without their proofs, and with them."""
     client = fleet.client()
     member = next(host for name, host in trial.members.items() if name not in primaries(trial.members))
-    with load(client, fleet.url, 20) as quiet:
-        pass
+    with load(client, fleet.url) as quiet:
+        time.sleep(SECONDS)
     trial.store.check_output("systemctl stop phoenix-backup-prove.path")
     try:
-        with load(client, fleet.url, SECONDS) as dumping:
+        with load(client, fleet.url) as dumping:
             dumps = repeat(member, UNTIL_STORED)
     finally:
         trial.store.run("rm -rf /var/lib/phoenix-backup/dumps/*-*/unproven; systemctl start phoenix-backup-prove.path")
-    with load(client, fleet.url, SECONDS) as proving:
+    with load(client, fleet.url) as proving:
         proofs = repeat(member, "systemctl start phoenix-backup@{unit}")
     before = float(quiet["p99_s"]) * 1000
     return [
@@ -96,8 +96,8 @@ def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
 
 
 def repeat(member: Any, command: str) -> int:
-    """Run the command for a new dump over and over, as long as the load lasts; how often that was."""
-    count, end = 0, time.monotonic() + SECONDS - 5
+    """Run the command for a new dump over and over; how often that was."""
+    count, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         member.run(command.format(unit=f"manual-load{count}-{int(time.time())}"))
         count += 1

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.fleet import Fleet, Row
 from lab import releases
-from tests.e2e.deploys import PLAY_SECONDS, Load, last, play, serving
+from tests.e2e.deploys import PLAY_SECONDS, last, play, serving
+from tests.e2e.support import load
 
 # Seen on the same lab with a tool that has no drain, no canary and no health gate, and restarts nothing.
 BARE_DEPLOY_S, BARE_ROLLBACK_S = 9.0, 4.8
@@ -19,7 +20,7 @@ def measure(fleet: Fleet) -> list[Row]:
     client = fleet.client()
     (before,) = serving(application)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, Load(client, fleet.url) as load:
+    with tempfile.TemporaryDirectory() as folder, load(client, fleet.url) as result:
         source = releases.make("good", Path(folder, "good"), time.strftime("%H%M%S"))
         for name, variables, bare in (
             ("deploy", {"phoenix_source": str(source)}, BARE_DEPLOY_S),
@@ -32,6 +33,6 @@ def measure(fleet: Fleet) -> list[Row]:
                 raise RuntimeError(f"{name} ended with {running.returncode}:\n{output[-3000:]}")
             rows.append(Row(name, round(time.monotonic() - began, 1), "s", bare, "reference: no gates, no restarts"))
             rows.append(Row(f"{name}, its roll-out with a canary of 10 s", float(last(control)["seconds"]), "s"))
-    rows.append(Row("failed at 200/s during both", float(load.result["failed"]), "requests"))
-    rows.append(Row("slowest request meanwhile", float(load.result["max_s"]), "s"))
+    rows.append(Row("failed at 200/s during both", float(result["failed"]), "requests"))
+    rows.append(Row("slowest request meanwhile", float(result["max_s"]), "s"))
     return rows

@@ -36,7 +36,7 @@ def measure(fleet: Fleet) -> list[Row]:
 def killed(fleet: Fleet, client: object, serving: Hosts) -> list[Row]:
     took, by_hand = [], []
     hosts = list(serving.values())
-    with load(client, fleet.url, KILLS * 4 + 6) as result:
+    with load(client, fleet.url) as result:
         for number in range(KILLS):
             began = time.monotonic()
             took.append(kill_and_ask(hosts[number % len(hosts)]))
@@ -58,7 +58,7 @@ def killed(fleet: Fleet, client: object, serving: Hosts) -> list[Row]:
 def hung(fleet: Fleet, client: object, serving: Hosts) -> list[Row]:
     host = next(iter(serving.values()))
     past_start(host)
-    with load(client, fleet.url, 25) as result:
+    with load(client, fleet.url) as result:
         frozen = pid_of(host, "phoenix@3000")
         host.check_output(f"kill -STOP {frozen}")
         took = wait_for(lambda: pid_of(host, "phoenix@3000") not in (0, frozen), 20, "a hung instance is replaced")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from typing import Any
 
 from tests.e2e import plays
-from tests.e2e.support import RATE, Hosts
+from tests.e2e.support import Hosts
 
 # Long enough for a verdict under load, short enough for a test.
 SHORT = {"deploy_canary_seconds": 10, "deploy_health_timeout": 15, "deploy_lock_wait": 120}
@@ -23,28 +22,6 @@ def succeed(running: subprocess.Popen[str]) -> None:
     """Wait for the play's end, which has to be a good one."""
     output, _ = running.communicate(timeout=PLAY_SECONDS)
     assert running.returncode == 0, output[-3000:]
-
-
-class Load:
-    """Requests at a constant rate until the block ends (`seconds` at most); result holds what came of them."""
-
-    def __init__(self, client: Any, url: str, rate: float = RATE, seconds: float = PLAY_SECONDS) -> None:
-        self.client, self.url, self.rate, self.seconds = client, url, rate, seconds
-        self.result: dict[str, Any] = {}
-
-    def __enter__(self) -> Load:
-        command = f"exec python3 /var/tmp/load.py {self.url}/ {self.rate} {self.seconds} >/var/tmp/load.json 2>&1"
-        self.client.check_output("systemd-run --quiet --unit=phoenix-load --collect sh -c %s", command)
-        time.sleep(2)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.run("systemctl kill --signal=TERM phoenix-load")
-        end = time.monotonic() + 60
-        while self.client.run("systemctl is-active --quiet phoenix-load").rc == 0 and time.monotonic() < end:
-            time.sleep(0.2)
-        self.result = json.loads(self.client.check_output("cat /var/tmp/load.json"))
-        print(f"{self.rate}/s: {self.result}")
 
 
 def serving(app: Hosts) -> set[str]:

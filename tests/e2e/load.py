@@ -44,7 +44,7 @@ class Load:
         self.failures: list[str] = []
         # The lab's certificate is its own; what is measured is whether requests are answered.
         self.context = ssl._create_unverified_context() if self.tls else None
-        self.start = time.monotonic()
+        self.start, self.ended = time.monotonic(), seconds
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls:
@@ -89,7 +89,7 @@ class Load:
                     self.failures.append(f"{now - self.start:.2f} s: {failure}")
 
     def end(self, *_: object) -> None:
-        self.total = self.next
+        self.total, self.ended = self.next, time.monotonic() - self.start
 
     def run(self) -> dict[str, object]:
         signal.signal(signal.SIGTERM, self.end)
@@ -101,6 +101,7 @@ class Load:
         ordered = sorted(self.latencies)
         return {
             "sent": len(ordered),
+            "due": int(self.rate * self.ended),
             "failed": len(self.failures),
             "failures": self.failures[:10],
             "p50_s": round(ordered[len(ordered) // 2], 4),

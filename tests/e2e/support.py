@@ -9,7 +9,6 @@ import json
 import re
 import shlex
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ import testinfra
 from lab import fleet
 
 RATE = 200  # requests a second through the load balancer
+LONGEST_S = 900
+AFTER_S = 4  # of load after what a test did: what came back has to bear it, too
 LOAD = Path(__file__).with_name("load.py")
 WRITES = Path(__file__).with_name("writes.py")
 
@@ -46,27 +47,26 @@ def install_load(inventory: str) -> Any:
 
 
 @contextmanager
-def load(client: Any, url: str, seconds: float, rate: float = RATE) -> Iterator[dict[str, Any]]:
+def load(client: Any, url: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
     """Send rate requests a second while the block runs; afterwards the result holds what came of them."""
     result: dict[str, Any] = {}
-
-    def send() -> None:
-        done = client.run(f"python3 /var/tmp/load.py {url}/ {rate} {seconds}")
-        result.update(json.loads(done.stdout) if done.rc == 0 else {"error": done.stderr})
-
-    sender = threading.Thread(target=send)
-    sender.start()
+    command = f"exec python3 /var/tmp/load.py {url}/ {rate} {LONGEST_S} >/var/tmp/load.json 2>&1"
+    client.check_output("systemd-run --quiet --unit=phoenix-load --collect sh -c %s", command)
+    time.sleep(2)
     try:
-        time.sleep(3)
         yield result
+        time.sleep(AFTER_S)
     finally:
-        sender.join()
-        print(f"{rate}/s for {seconds} s: {result}")
+        client.run("systemctl kill --signal=TERM phoenix-load")
+        wait_for(lambda: client.run("systemctl is-active --quiet phoenix-load").rc != 0, 60, "the load's end")
+        result.update(json.loads(client.check_output("cat /var/tmp/load.json")))
+        print(f"{rate}/s: {result}")
 
 
-def assert_none_failed(result: dict[str, Any], seconds: float, rate: float = RATE) -> None:
-    assert result.get("sent") == int(rate * seconds), result
+def assert_none_failed(result: dict[str, Any]) -> None:
     assert result["failed"] == 0, result
+    # A load that was not sent proves nothing.
+    assert result["sent"] >= 0.9 * result["due"], result
 
 
 def ssh(inventory: str, host: str, command: str, text: str) -> subprocess.CompletedProcess[str]:

@@ -15,8 +15,8 @@ import pytest
 
 from lab import releases
 from tests.e2e.autoscaling import capacity_of, consistent
-from tests.e2e.deploys import PLAY_SECONDS, Load, last, play, serving, succeed
-from tests.e2e.support import Hosts, hosts_of, install_load, says, wait_for
+from tests.e2e.deploys import PLAY_SECONDS, last, play, serving, succeed
+from tests.e2e.support import Hosts, assert_none_failed, hosts_of, install_load, load, says, wait_for
 
 Machines = dict[str, Any]
 AUTOSCALER = "phoenix-autoscaler.socket phoenix-autoscaler.service"
@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Iterator[Any]:
 def test_a_deploy_and_its_rollback_are_unseen(
     client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
 ) -> None:
-    with Load(client, base_url) as load:
+    with load(client, base_url) as result:
         began = time.monotonic()
         succeed(play(inventory, "deploy", phoenix_source=source("good")))
         deployed = time.monotonic() - began
@@ -64,13 +64,13 @@ def test_a_deploy_and_its_rollback_are_unseen(
         succeed(play(inventory, "rollback", phoenix_version=start))
     print(f"deploy {deployed:.0f} s, rollback {time.monotonic() - began:.0f} s, canary of 10 s in both")
     assert serving(app) == {start}
-    assert load.result["failed"] == 0, load.result
+    assert_none_failed(result)
 
 
 def test_a_slow_version_is_stopped_at_the_canary(
     client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
 ) -> None:
-    with Load(client, base_url) as load:
+    with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("slow"))
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
     assert deploy.returncode != 0
@@ -83,26 +83,26 @@ def test_a_slow_version_is_stopped_at_the_canary(
     failed = last(control)["version"]
     for host in app.values():
         assert not host.file(f"/opt/phoenix/releases/{failed}").exists, "a release that never served is kept"
-    assert load.result["failed"] == 0, load.result
+    assert_none_failed(result)
 
 
 def test_a_version_that_fails_later_is_found_by_its_answers(
     client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
 ) -> None:
     """It passes its probes, and then fails its clients: few of them, until the load balancers take it out."""
-    with Load(client, base_url) as load:
+    with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("late"))
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
     assert deploy.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
     assert serving(app) == {start}
     assert last(control)["result"] == "rolled back"
-    assert load.result["failed"] <= load.result["sent"] / 100, load.result
+    assert result["failed"] <= result["sent"] / 100, result
 
 
 def test_a_deploy_cut_by_controls_reboot_is_mended(
     client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any, machines: Machines
 ) -> None:
-    with Load(client, base_url) as load:
+    with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"), deploy_canary_seconds=60)
         end = time.monotonic() + PLAY_SECONDS
         # While the canary runs the new release.
@@ -120,14 +120,14 @@ def test_a_deploy_cut_by_controls_reboot_is_mended(
         # The lock was that boot's.
         succeed(play(inventory, "rollback", phoenix_version=start))
     assert serving(app) == {start}
-    assert load.result["failed"] == 0, load.result
+    assert_none_failed(result)
 
 
 def test_a_deploy_a_scaling_and_site_at_once(
     client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
 ) -> None:
     """They take turns by the lock; capacity and release are right in the end."""
-    with Load(client, base_url) as load:
+    with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"))
         wait_for(lambda: "held by" in says(control, f"{LOCK} show"), 200, "the deploy holds the lock")
         scale = play(inventory, "scale", phoenix_capacity=4, scale_lock_wait=300)
@@ -143,7 +143,7 @@ def test_a_deploy_a_scaling_and_site_at_once(
             assert consistent(inventory)
     assert serving(app) == {start}
     assert capacity_of(inventory) == 2
-    assert load.result["failed"] == 0, load.result
+    assert_none_failed(result)
 
 
 def test_the_deploy_key_can_do_nothing_else(control: Any) -> None:

@@ -85,8 +85,7 @@ def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts)
     there, half as long again as the same start by hand.
     """
     took, by_hand = [], []
-    seconds = 90
-    with load(client, base_url, seconds) as result:
+    with load(client, base_url) as result:
         hosts = list(serving.values())
         for number in range(30):
             began = time.monotonic()
@@ -99,35 +98,35 @@ def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts)
     print(
         f"killed to answering, ms: median {median(took)}, all {took}; started by hand {median(by_hand)}, all {by_hand}"
     )
-    assert_none_failed(result, seconds)
+    assert_none_failed(result)
     assert median(took) <= max(1000, 1.5 * median(by_hand)), (median(took), median(by_hand), took, by_hand)
 
 
 def test_frozen_instance_is_replaced(client: Any, base_url: str, serving: Hosts) -> None:
     host = next(iter(serving.values()))
     past_start(host)
-    with load(client, base_url, 25) as result:
+    with load(client, base_url) as result:
         frozen = pid_of(host, "phoenix@3000")
         assert host.run(f"kill -STOP {frozen}").rc == 0
         took = wait_for(lambda: pid_of(host, "phoenix@3000") not in (0, frozen), 15, "a frozen instance is replaced")
     print(f"frozen to replaced: {took:.1f} s")
-    assert_none_failed(result, 25)
+    assert_none_failed(result)
     assert took <= 10
 
 
 def test_reload_is_unseen(client: Any, base_url: str, inventory: str) -> None:
-    with load(client, base_url, 15) as result:
+    with load(client, base_url) as result:
         for _ in range(5):
             for host in hosts_of("lb", inventory).values():
                 assert host.run("systemctl reload nginx").rc == 0
             time.sleep(1)
-    assert_none_failed(result, 15)
+    assert_none_failed(result)
 
 
 def test_lost_primary_is_survived(client: Any, base_url: str, inventory: str) -> None:
     """The application keeps answering while the database has no primary; writes go on within 5 s."""
-    with load(client, base_url, 40) as result:
+    with load(client, base_url) as result:
         gap = lose_primary(inventory)
     print(f"longest time without a majority write: {gap} s")
-    assert_none_failed(result, 40)
+    assert_none_failed(result)
     assert gap <= 5

@@ -31,12 +31,12 @@ def test_app_host_stopped_and_started_is_unseen(
     machines: dict[str, Any], client: Any, base_url: str, serving: Hosts
 ) -> None:
     name, host = next(iter(serving.items()))
-    with load(client, base_url, 40) as result:
+    with load(client, base_url) as result:
         machines[name].stop(timeout=STOP_SECONDS)
         machines[name].start()
         took = wait_for(lambda: says(host, "systemctl is-active phoenix@3000") == "active", 60, "back")
     print(f"started to instance active: {took:.1f} s")
-    assert_none_failed(result, 40)
+    assert_none_failed(result)
 
 
 def test_fleet_stopped_and_started_serves_untouched(
