@@ -1,0 +1,1 @@
+../../base/library/base_files.py
