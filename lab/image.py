@@ -66,17 +66,26 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
     say(f"building the image of Debian {suite} (about a minute)")
     mirror, sources = _sources(suite)
     root = cache / "images" / suite
-    _run(["rm", "-rf", str(root)])
+    _remove(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(root), mirror])
     (root / "etc/apt/sources.list").write_text(sources)
     bootstrapped = f"phoenix-debootstrap:{suite}"
-    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as tar:
+    with subprocess.Popen(["tar", "-C", str(root), "--one-file-system", "-c", "."], stdout=subprocess.PIPE) as tar:
         _run(["docker", "import", "-", bootstrapped], stdin=tar.stdout)
-    _run(["rm", "-rf", str(root)])
+    if tar.returncode:
+        raise RuntimeError(f"packing {root} failed: see tar's messages above")
+    _remove(root)
     context = Path(__file__).parent / "image"
     client.images.build(path=str(context), tag=tag, buildargs={"BASE": bootstrapped}, pull=False, rm=True)
     return tag
+
+
+def _remove(root: Path) -> None:
+    """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted when somebody reads it at that moment."""
+    if (root / "proc").is_mount():
+        _run(["umount", "--lazy", str(root / "proc")])
+    _run(["rm", "-rf", "--one-file-system", str(root)])
 
 
 def _run(command: list[str], stdin: object = None) -> None:
