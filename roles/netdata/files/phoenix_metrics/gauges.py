@@ -72,7 +72,8 @@ class Metrics(Collector):
         for part in self.expected:
             if part in found:
                 self.seen[part] = clock
-            missing = clock - self.seen.setdefault(part, self.first_start())
+            # The very first time, the file that was touched just now is younger than the look.
+            missing = max(0.0, clock - self.seen.setdefault(part, self.first_start()))
             yield Chart(
                 f"phoenix_missing.{part}",
                 f"For how long there have been no metrics of the {part}",
