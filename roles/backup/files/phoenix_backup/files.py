@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def write(path: Path, text: str, mode: int = 0o640) -> None:
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+def clear(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -63,7 +63,8 @@ def receive(store: Store, host: str, order: dict[str, Any]) -> None:
         if (store.root / "dumps" / name).exists():
             frames.say(answer="busy", reason="a dump of this very second is there")
             return
-        _empty(store.root / "incoming")
+        # Only the holder of the lock receives, so whatever lies here is of a broken session.
+        files.clear(store.root / "incoming")
         needed = space_needed(known, store.config.min_free)
         if store.free() < needed:
             reason = f"the store is full: {store.free()} bytes are free, {needed} are needed"
@@ -86,15 +87,6 @@ def receive(store: Store, host: str, order: dict[str, Any]) -> None:
                 frames.say(answer="full" if full else "refused", reason=reason)
             return
         frames.say(answer="stored", name=name)
-
-
-def _empty(folder: Path) -> None:
-    """Only the holder of the lock receives, so whatever lies here is of a broken session."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from phoenix_backup import fingerprint
+from phoenix_backup import files, fingerprint
 from phoenix_backup.store import Dump, Store
 
 PORT = 27917
@@ -66,7 +65,7 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
     Raises Unproven, OSError.
     """
     folder = store.root / "scratch"
-    clear(folder)
+    files.clear(folder)
     (folder / "db").mkdir(mode=0o700)
     server = subprocess.Popen(
         ["/opt/mongodb/current/bin/mongod", f"--dbpath={folder / 'db'}", f"--port={PORT}", "--bind_ip=127.0.0.1",
@@ -96,15 +95,7 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-        clear(folder)
-
-
-def clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        files.clear(folder)
 
 
 def _wait(store: Store, server: subprocess.Popen[bytes]) -> None:
