@@ -108,7 +108,7 @@ def step(fleet: Fleet) -> list[Row]:
             wait_for(lambda: watch.rotation[-1][1] <= 2, 300, "spare capacity gone")
             time.sleep(10)
     reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), None)
-    back = next((at for at, balancer in watch.rotation if at >= ended and balancer <= 2), None)
+    back = next(at for at, balancer in watch.rotation if at >= ended and balancer <= 2)
     failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
     origin = watch.rotation[0][0]
     watch.save(PLOT.with_suffix(".json"), origin)
@@ -118,7 +118,7 @@ def step(fleet: Fleet) -> list[Row]:
     ]
     title = "A step from 5 to 60 requests a second and back"
     PLOT.write_text(plot.page([plot.chart(title, lines, "requests a second")]))
-    until = [(reached or float("inf")) - began, (back or float("inf")) - ended]
+    until = [(reached or float("inf")) - began, back - ended]
     return [
         Row("step 5 to 60/s: capacity in rotation", until[0], "s", 10, DESIGN),
         Row("step 60 to 5/s: spare capacity gone", until[1], "s", None, "stabilisation included"),
