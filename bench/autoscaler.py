@@ -13,7 +13,7 @@ from tests.e2e.autoscaling import Watch, settle
 from tests.e2e.support import load, pid_of, wait_for
 from tests.simulation import plot
 
-from phoenix_autoscaler.meter import Meter  # isort: skip
+from phoenix.autoscaler.meter import Meter  # isort: skip
 
 RATE = 5000  # datagrams a second
 SECONDS = 5

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from phoenix_autoscaler.meter import STEP
-from phoenix_autoscaler.policy import Settings
-
+from phoenix.autoscaler.meter import STEP
+from phoenix.autoscaler.policy import Settings
 from tests.simulation import plot
 from tests.simulation.replay import Fleet, Outcome, replay
 from tests.simulation.scalers import Hpa, Knative, Phoenix, Scaler, TargetTracking

@@ -7,11 +7,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import phoenix_lock
 import pytest
-from phoenix_autoscaler import config, daemon, state
-from phoenix_autoscaler.action import Actions, Result
-from phoenix_autoscaler.metrics import Metrics
+
+from phoenix.autoscaler import config, daemon, state
+from phoenix.autoscaler.action import Actions, Result
+from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import lock as fleet_lock
 
 
 class Clock:
@@ -116,10 +117,10 @@ def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:
 def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
     async def run() -> None:
         await world.pass_time(30, 5)
-        token, _ = phoenix_lock.acquire(world.folder, "ann", "deploy", 600)
+        token, _ = fleet_lock.acquire(world.folder, "ann", "deploy", 600)
         await world.pass_time(20, 60)
         assert world.fleet.runs == []
-        phoenix_lock.release(world.folder, token)
+        fleet_lock.release(world.folder, token)
         await world.pass_time(1, 60)
         assert world.fleet.runs == [("scale", "6")]
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import struct
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,11 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.shared import TOP
-
-sys.path.insert(0, str(TOP / "roles" / "backup" / "files"))
-
-from phoenix_backup import (
+from phoenix.backup import (
     archive,
     clock,
     fingerprint,
@@ -37,7 +32,8 @@ from phoenix_backup import (
     store,
     watch,
 )
-from phoenix_backup.serve import serve
+from phoenix.backup.serve import serve
+from tests.unit.shared import TOP
 
 DAY = retention.DAY
 HOUR = 3600.0

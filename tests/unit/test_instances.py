@@ -1,4 +1,4 @@
-"""What a host's instances need, and when one counts as healthy: roles/phoenix/files/phoenix_instances.py."""
+"""What a host's instances need, and when one counts as healthy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.shared import load_program
+from phoenix.instances import instances
 
-instances = load_program("roles/phoenix/files/phoenix_instances.py")
 R = "/opt/phoenix/releases/1"
 
 

@@ -7,9 +7,8 @@ import socket
 
 import pytest
 
-from tests.unit.shared import load_program
+from phoenix.instances import probe
 
-probe = load_program("roles/phoenix/files/phoenix_probe.py")
 POLICY = probe.Policy(timeout=3, interval=1, failures=2, grace=15)
 UNIT = probe.Unit("phoenix@3000.service", 3000, 42, 100.0)
 

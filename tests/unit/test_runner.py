@@ -1,7 +1,5 @@
-"""What phoenix-run runs, and what it refuses; what is packed for control."""
+"""What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
-import importlib.machinery
-import importlib.util
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -9,19 +7,13 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.shared import TOP, load_program
-
-packer = load_program("roles/runner/files/pack_project.py")
+from phoenix.build import project as packer
+from phoenix.pipeline import run
 
 
 @pytest.fixture(scope="module")
 def runner() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("phoenix_run", str(TOP / "roles/runner/files/phoenix-run"))
-    spec = importlib.util.spec_from_loader("phoenix_run", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return run
 
 
 def test_runs_a_play(runner: ModuleType) -> None:
@@ -58,7 +50,7 @@ def test_refuses(runner: ModuleType, arguments: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as refused:
         runner.command(arguments)
     assert refused.value.code == 64
-    assert "phoenix-run" in capsys.readouterr().err
+    assert "phoenixctl play" in capsys.readouterr().err
 
 
 def test_packs_the_same_bytes_whatever_was_left_lying_about(tmp_path: Path) -> None:

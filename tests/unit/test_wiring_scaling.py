@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from phoenix_core import wiring
+from phoenix.fleet import wiring
 
 Hosts = dict[str, dict[str, Any]]
 

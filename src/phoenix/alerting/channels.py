@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phoenix_notify import files
-from phoenix_notify.incidents import Settings
-from phoenix_notify.messages import Message
+from phoenix.alerting import files
+from phoenix.alerting.incidents import Settings
+from phoenix.alerting.messages import Message
 
 TIMEOUT_S = 10.0
 # Attempts of one channel follow each other at these distances, the last one for ever.

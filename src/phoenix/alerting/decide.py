@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 
-from phoenix_notify.incidents import Incident, Settings, State, apply, untold
-from phoenix_notify.messages import Message, compose
+from phoenix.alerting.incidents import Incident, Settings, State, apply, untold
+from phoenix.alerting.messages import Message, compose
 
 
 def decide(

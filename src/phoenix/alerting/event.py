@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Netdata's hook for alarms: notes the event in the spool of phoenix-notify, and is done.
 
 Netdata runs it for each change of an alarm's status (`script to execute on alarm`), with the arguments that its own
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -23,14 +21,11 @@ def event(arguments: list[str]) -> dict[str, str]:
     return {name: arguments[position] for name, position in POSITIONS.items()}
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     name = f"{time.time_ns()}-{os.getpid()}"
     trial = SPOOL / f"{name}.new"
-    trial.write_text(json.dumps(event(sys.argv[1:])), encoding="utf-8")
+    trial.write_text(json.dumps(event(arguments)), encoding="utf-8")
     # The notifier, which is of the spool's group, reads only whole files.
     trial.chmod(0o640)
     trial.rename(SPOOL / f"{name}.json")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

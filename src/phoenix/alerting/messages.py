@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix_notify.incidents import SEVERITY, Incident, Settings
+from phoenix.alerting.incidents import SEVERITY, Incident, Settings
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phoenix_notify.incidents import State
+from phoenix.alerting.incidents import State
 
 NETDATA = "http://127.0.0.1:19999"
 TIMEOUT_S = 10.0

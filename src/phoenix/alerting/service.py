@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phoenix_notify.channels import Channel
-from phoenix_notify.decide import decide
-from phoenix_notify.files import FOLDER, METRICS, SPOOL, replace, say
-from phoenix_notify.incidents import Settings, State
-from phoenix_notify.netdata import RECONCILE_S, active_alarms, ask, missed
+from phoenix.alerting.channels import Channel
+from phoenix.alerting.decide import decide
+from phoenix.alerting.files import FOLDER, METRICS, SPOOL, replace, say
+from phoenix.alerting.incidents import Settings, State
+from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
 
 POLL_S = 0.5
 EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}

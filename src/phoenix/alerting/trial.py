@@ -1,14 +1,16 @@
-#!/usr/bin/python3
 """Raises Netdata's test alarm on this host and prints what the notifier says about each channel; runs as root.
 
-Status 1 when a channel did not take the message within the time. The alarm clears by itself afterwards, which is told too.
+Status 1 when a channel did not take the message within the time. The alarm clears by itself, which is reported too.
 """
+
+from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from phoenix.common import files
 
 GAUGE = Path("/var/lib/phoenix/metrics/test.prom")
 CONFIGURATION = Path("/etc/phoenix/notify.json")
@@ -16,9 +18,7 @@ SECONDS = 60
 
 
 def set_alarm(value: int) -> None:
-    trial = GAUGE.with_suffix(".new")
-    trial.write_text(f"phoenix_test_alarm {value}\n", encoding="utf-8")
-    trial.replace(GAUGE)
+    files.replace(GAUGE, f"phoenix_test_alarm {value}\n")
 
 
 def reports(since: float) -> list[dict[str, object]]:
@@ -30,7 +30,7 @@ def reports(since: float) -> list[dict[str, object]]:
 
 def main() -> int:
     if not CONFIGURATION.exists():
-        print("nobody is told by this host: it is not the parent, or the alarms are off")
+        print("this host notifies no one: it is not the parent, or the alarms are off")
         return 0
     channels = set(json.loads(CONFIGURATION.read_text(encoding="utf-8"))["channels"])
     start = time.time()
@@ -53,9 +53,7 @@ def main() -> int:
             report = taken[channel]
             print(f"{channel}: taken {report['after']:.0f} s after the raise ({report['answer']}): {report['subject']}")
         else:
-            print(f"{channel}: NOT taken within {SECONDS} s: {failed.get(channel, {}).get('reason', 'no attempt seen')}")
+            print(
+                f"{channel}: NOT taken within {SECONDS} s: {failed.get(channel, {}).get('reason', 'no attempt seen')}"
+            )
     return 0 if set(taken) == channels else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

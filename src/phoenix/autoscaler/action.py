@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from phoenix_autoscaler.config import Action
+from phoenix.autoscaler.config import Action
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from phoenix_autoscaler import policy, state
-from phoenix_autoscaler.action import Actions
-from phoenix_autoscaler.config import Config
-from phoenix_autoscaler.meter import LONGEST_NAP, STEP, Meter
-from phoenix_autoscaler.metrics import Metrics
+from phoenix.autoscaler import policy, state
+from phoenix.autoscaler.action import Actions
+from phoenix.autoscaler.config import Config
+from phoenix.autoscaler.meter import LONGEST_NAP, STEP, Meter
+from phoenix.autoscaler.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import start_http_server
 
-from phoenix_autoscaler.state import write
+from phoenix.autoscaler.state import write
 
 log = logging.getLogger(__name__)
 

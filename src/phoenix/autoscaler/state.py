@@ -5,13 +5,12 @@ import logging
 import os
 from collections import deque
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import phoenix_lock
-
-from phoenix_autoscaler.policy import Decision
+from phoenix.autoscaler.policy import Decision
+from phoenix.state import lock as fleet_lock
 
 KEPT = 1000
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class FleetLock:
     def reason(self) -> str:
         """Why nothing may be changed now; "" when something may."""
         try:
-            lock = phoenix_lock.holder(self._folder)
+            lock = fleet_lock.holder(self._folder)
         except OSError as error:
             if self._readable:
                 log.warning("the lock can't be read", extra={"error": str(error)})
@@ -102,7 +101,7 @@ class Decisions:
         """Keep a decision; False when it only repeats the last one, which then counts one more."""
         last = self._kept[-1] if self._kept else {}
         same = ("action", "count", "cause")
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         values = asdict(decision)
         if decision.action == "hold" and all(last.get(name) == values[name] for name in same):
             last["repeats"], last["until"] = last.get("repeats", 0) + 1, now

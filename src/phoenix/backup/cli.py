@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix_backup import logs, offsite, prove, restore, sender, watch
-from phoenix_backup.serve import serve
-from phoenix_backup.store import Config, Store
+from phoenix.backup import logs, offsite, prove, restore, sender, watch
+from phoenix.backup.serve import serve
+from phoenix.backup.store import Config, Store
 
 FOLDER = Path("/etc/phoenix/backup")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="phoenix-backup", description="Backups of Phoenix.")
+    parser = argparse.ArgumentParser(prog="phoenixctl backup", description="Backups of Phoenix.")
     parser.add_argument("--config", type=Path, default=FOLDER, help="folder of sender.json and store.json")
     verbs = parser.add_subparsers(dest="verb", required=True)
     dump = verbs.add_parser("dump", help="on a database host: see that the dump exists")
@@ -91,8 +91,8 @@ def on_store(options: argparse.Namespace) -> int:
     return verbs[options.verb]() if options.verb in verbs else on_restore(store, options.verb)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     # systemd ends units with SIGTERM: what was begun is cleared up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    options = parse(arguments)
     return on_sender(options) if options.verb in ("dump", "logs") else on_store(options)

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from phoenix_backup import files
+from phoenix.backup import files
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from phoenix_backup import files, fingerprint, frames
-from phoenix_backup.store import KINDS, UNPROVEN, Dump, Store
+from phoenix.backup import files, fingerprint, frames
+from phoenix.backup.store import KINDS, UNPROVEN, Dump, Store
 
 
 def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, interval: float) -> tuple[str, str]:

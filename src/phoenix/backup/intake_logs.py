@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix_backup import files, frames, retention
-from phoenix_backup.store import Store
+from phoenix.backup import files, frames, retention
+from phoenix.backup.store import Store
 
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 

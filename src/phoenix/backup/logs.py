@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from phoenix_backup import files, sender
+from phoenix.backup import files, sender
 
 KEEP = 7
 # A file that was just rotated is still written to until its program has opened the new one.

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from phoenix_backup import files
-from phoenix_backup.store import Dump, Store
+from phoenix.backup import files
+from phoenix.backup.store import Dump, Store
 
 MARK = "offsite.json"
 

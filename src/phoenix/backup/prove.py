@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from phoenix_backup import files, fingerprint, scratch
-from phoenix_backup.store import UNPROVEN, Dump, Store
+from phoenix.backup import files, fingerprint, scratch
+from phoenix.backup.store import UNPROVEN, Dump, Store
 
 TRIES = 2
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix_backup import fingerprint, scratch
-from phoenix_backup.store import NAME, Dump, Store
+from phoenix.backup import fingerprint, scratch
+from phoenix.backup.store import NAME, Dump, Store
 
 BESIDE = "phoenix_restoring."
 RESTORABLE = ("good", "shrunken")

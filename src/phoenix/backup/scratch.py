@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from phoenix_backup import files, fingerprint
-from phoenix_backup.store import Dump, Store
+from phoenix.backup import files, fingerprint
+from phoenix.backup.store import Dump, Store
 
 PORT = 27917
 START_SECONDS = 60.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix_backup import archive, fingerprint, frames, member
+from phoenix.backup import archive, fingerprint, frames, member
 
 PIECE = 1024 * 1024
 PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on

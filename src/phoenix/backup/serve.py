@@ -6,8 +6,8 @@ import json
 import os
 import shlex
 
-from phoenix_backup import frames, intake_dumps, intake_logs
-from phoenix_backup.store import NAME, Store
+from phoenix.backup import frames, intake_dumps, intake_logs
+from phoenix.backup.store import NAME, Store
 
 
 def serve(store: Store, host: str, command: str) -> int:

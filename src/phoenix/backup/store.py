@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix_backup import clock, files, retention
+from phoenix.backup import clock, files, retention
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
 KINDS = ("nightly", "manual", "safety")

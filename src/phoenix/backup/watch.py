@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoenix_backup import files, fingerprint
-from phoenix_backup.store import UNPROVEN, Dump, Store
+from phoenix.backup import files, fingerprint
+from phoenix.backup.store import UNPROVEN, Dump, Store
 
 RESULTS = {"good": 0, "failed": 1, "bad": 2, UNPROVEN: 2, "shrunken": 3, "full": 4, "empty": 1}
 

@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """What clients asked and what each instance answered, out of nginx's access log (JSON lines).
 
-phoenix_traffic.py sample   prints the paths that clients asked for most, lately and with success, as JSON
-phoenix_traffic.py watch    puts all instances into rotation and counts, from there on, what became of requests at
-                            each, as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
-                            that fail too often (--stop, --errors) are taken out of rotation at once
+phoenixctl requests sample   prints the paths that clients asked for most, lately and with success, as JSON
+phoenixctl requests watch    puts all instances into rotation and counts, from there on, what became of requests at
+                             each, as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
+                             that fail too often (--stop, --errors) are taken out of rotation at once
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ import contextlib
 import json
 import math
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from phoenix.balancer import upstreams
 
 LOG = Path("/var/log/nginx/access.log")
 SEPARATOR = re.compile(r", | : ")
@@ -126,22 +126,14 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def pools(down: Iterable[str] = ()) -> str:
-    """Have the pools do without these servers, and with all others; the place in the log from where they serve.
-
-    Raises CalledProcessError when nginx did not take it; phoenix_pools.py has said why.
-    """
-    command = [str(Path(__file__).with_name("phoenix_pools.py")), *(f"--down={server}" for server in down)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    return str(json.loads(done.stdout)["mark"])
-
-
 def watch(options: argparse.Namespace) -> int:
     """Puts them into rotation itself: a watcher that were told only afterwards would come too late."""
     try:
-        mark = pools()
-    except subprocess.CalledProcessError:
+        upstreams.set_down(())
+    except upstreams.Refused as error:
+        print(error, file=sys.stderr)
         return 1
+    mark = upstreams.place(LOG)
     counts = Watch(time.monotonic() + options.warmup)
     for line in follow(mark, LOG, options.seconds):
         if line:
@@ -149,8 +141,8 @@ def watch(options: argparse.Namespace) -> int:
         elif counts.errors(options.stop) >= options.errors:
             # Here and not by the play: in the seconds that it takes to tell it, more requests would fail. Where nginx
             # does not take it, the play does on its way back.
-            with contextlib.suppress(subprocess.CalledProcessError):
-                pools(down=options.stop)
+            with contextlib.suppress(upstreams.Refused):
+                upstreams.set_down(options.stop)
             break
     print(json.dumps(counts.result()))
     return 0
@@ -197,7 +189,3 @@ def main(arguments: list[str]) -> int:
         return watch(options)
     print(json.dumps(sample(tail(LOG, options.bytes), options.count)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

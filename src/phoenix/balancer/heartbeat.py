@@ -1,12 +1,13 @@
-#!/usr/bin/python3 -I
 """Asks this host's nginx for /beat once a second; nginx reports each to the metering, on the way that requests take.
 
-So a load balancer without requests is told from one that is silent. usage: phoenix_heartbeat.py PORT
+So a load balancer without requests differs from one that is silent. usage: phoenixctl metering heartbeat PORT
 """
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import http.client
-import sys
 import time
 
 TIMEOUT = 0.8
@@ -20,13 +21,12 @@ def beat(port: int) -> None:
         connection.getresponse()
 
 
-def main() -> None:
-    port = int(sys.argv[1])
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=["heartbeat"])
+    parser.add_argument("port", type=int)
+    port = parser.parse_args(arguments).port
     while True:
         due = time.monotonic() + 1
         beat(port)
         time.sleep(max(0.0, due - time.monotonic()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,14 @@
-#!/usr/bin/env python3
-"""Take instances out of nginx's pools and put them back, without a request lost.
+"""nginx's upstreams on this host: take instances out of rotation and put them back, without a request lost.
 
-phoenix_pools.py [--down ADDRESS:PORT]...   marks exactly these servers as `down` in upstreams.conf, tries the file, and
-reloads nginx where something changed. When it ends, no new request begins on a server that is down. Prints one line of
-JSON: whether it changed anything, and the place in the access log from where the new pools serve (`mark`).
+  phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`
+  phoenixctl upstreams apply [--check]                makes standard input the whole file
 
-The file stays what its template makes of nginx_drained, so that a play that writes it anew agrees with this program.
+Both try the file, reload nginx where something changed, and wait until no worker uses the old one: when they end, no
+new request begins on a server that is down. They print one line of JSON: whether anything changed, and the place in the
+access log from where the new upstreams serve (`mark`).
+
+The file stays what its template makes of nginx_drained, so that a play that writes it again agrees with this program.
+Exit status 1: nginx refused the file, which then stays as it was, or did not take it in time; the next run reloads.
 """
 
 from __future__ import annotations
@@ -20,15 +23,23 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-POOLS = Path("/etc/nginx/phoenix/upstreams.conf")
+from phoenix.common import files
+
+UPSTREAMS = Path("/etc/nginx/phoenix/upstreams.conf")
 LOG = Path("/var/log/nginx/access.log")
 PID = Path("/run/nginx.pid")
 WAIT_SECONDS = 10.0
 SERVER = re.compile(r"^(\s*server )(\S+)((?: [^;]*?)??)( down)?;(.*)$")
+# Stands at the end of a file that nginx has not taken yet, so that a run which was cut off is finished by the next.
+PENDING = "# not in force yet\n"
+
+
+class Refused(Exception):
+    """nginx did not take the upstreams; the text says why."""
 
 
 def mark(text: str, down: Collection[str]) -> str:
-    """The pools' file with exactly these servers down."""
+    """The file with exactly these servers down."""
 
     def line(seen: str) -> str:
         match = SERVER.match(seen)
@@ -41,12 +52,18 @@ def mark(text: str, down: Collection[str]) -> str:
 
 
 def try_out(text: str) -> None:
-    """Raises CalledProcessError when nginx refuses the pools."""
+    """Raise Refused when nginx finds an error in the upstreams, within a minimal configuration."""
     with tempfile.TemporaryDirectory() as folder:
-        pools, whole = Path(folder, "pools"), Path(folder, "nginx.conf")
-        pools.write_text(text)
-        whole.write_text(f"error_log stderr; events {{}} http {{ include {pools}; }}")
-        subprocess.run(["nginx", "-t", "-q", "-c", str(whole)], check=True)
+        upstreams, whole = Path(folder, "upstreams"), Path(folder, "nginx.conf")
+        upstreams.write_text(text, encoding="utf-8")
+        whole.write_text(f"error_log stderr; events {{}} http {{ include {upstreams}; }}", encoding="utf-8")
+        _nginx("-t", "-q", "-c", str(whole))
+
+
+def _nginx(*arguments: str) -> None:
+    done = subprocess.run(["nginx", *arguments], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Refused(f"nginx {' '.join(arguments)} ended with status {done.returncode}: {done.stderr.strip()}")
 
 
 def serving(master: str) -> set[str]:
@@ -65,42 +82,68 @@ def serving(master: str) -> set[str]:
 
 
 def reload() -> None:
-    """Have nginx read its files, and wait until no old worker takes requests. Raises TimeoutError."""
-    master = PID.read_text().strip()
+    """Have nginx read its files, and wait until no old worker takes requests; a stopped nginx reads them at its start.
+
+    `nginx -s reload` only sends a signal: old workers use the old upstreams until they are asked to finish, which is
+    when their title changes.
+
+    Raises:
+        Refused: the whole configuration has an error, or old workers still serve after WAIT_SECONDS.
+    """
+    try:
+        master = PID.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return
+    _nginx("-t", "-q")
     old = serving(master)
-    subprocess.run(["nginx", "-s", "reload"], check=True)
+    _nginx("-s", "reload")
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
         now = serving(master)
         if now and not now & old:
             return
         time.sleep(0.02)
-    raise TimeoutError(
-        f"nginx still serves with its old workers {WAIT_SECONDS:.0f} s after a reload: see its error.log"
-    )
+    raise Refused(f"nginx still serves with its old workers {WAIT_SECONDS:.0f} s after a reload: see its error.log")
+
+
+def apply(text: str, *, check: bool = False) -> bool:
+    """Bring the upstreams into force; whether that took a change. Raises Refused."""
+    before = UPSTREAMS.read_text(encoding="utf-8") if UPSTREAMS.exists() else ""
+    if text == before:
+        return False
+    try_out(text)
+    if not check:
+        files.replace(UPSTREAMS, text + PENDING)
+        reload()
+        files.replace(UPSTREAMS, text)
+    return True
+
+
+def set_down(down: Collection[str]) -> bool:
+    """Take exactly these servers out of rotation; whether that took a change. Raises Refused."""
+    before = UPSTREAMS.read_text(encoding="utf-8")
+    wanted = mark(before, down)
+    return apply(wanted[: -len(PENDING)] if wanted.endswith(PENDING) else wanted)
+
+
+def place(log: Path = LOG) -> str:
+    """The end of the access log, as inode:offset."""
+    seen = log.stat()
+    return f"{seen.st_ino}:{seen.st_size}"
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("set", help="take exactly the named servers out of rotation")
+    verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
+    verb = verbs.add_parser("apply", help="make standard input the whole file")
+    verb.add_argument("--check", action="store_true", help="only report whether anything would change")
     options = parser.parse_args(arguments)
-    before = POOLS.read_text()
-    after = mark(before, options.down)
-    if after != before:
-        try:
-            try_out(after)
-            partial = POOLS.with_suffix(".new")
-            partial.write_text(after)
-            partial.chmod(0o644)
-            partial.rename(POOLS)
-            reload()
-        except (subprocess.CalledProcessError, TimeoutError) as error:
-            print(error, file=sys.stderr)
-            return 1
-    seen = LOG.stat()
-    print(json.dumps({"changed": after != before, "mark": f"{seen.st_ino}:{seen.st_size}"}))
+    try:
+        changed = set_down(options.down) if options.verb == "set" else apply(sys.stdin.read(), check=options.check)
+    except Refused as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps({"changed": changed, "mark": place() if LOG.exists() else ""}))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

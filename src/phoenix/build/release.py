@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Build a release of a Node.js application: a checksummed archive that runs without a package registry.
 
 status: prints {"present": bool, "checksum": "sha256:..."} of a release.
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import json
 import os
 import pwd
@@ -23,6 +21,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from phoenix.common import files
 
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})")
@@ -133,21 +133,13 @@ def pack(folder: Path, target: Path) -> None:
         archive.add(folder, arcname=".", filter=normal)
 
 
-def digest(path: Path) -> str:
-    checksum = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            checksum.update(block)
-    return checksum.hexdigest()
-
-
 def status(archive: Path) -> dict[str, Any]:
     """Whether the archive is there and is what was built."""
     note = archive.with_name(archive.name + ".sha256")
     if not (archive.is_file() and note.is_file()):
         return {"present": False, "checksum": ""}
     expected = note.read_text(encoding="ascii").split()[0]
-    if digest(archive) != expected:
+    if files.sha256(archive) != expected:
         return {"present": False, "checksum": ""}
     return {"present": True, "checksum": f"sha256:{expected}"}
 
@@ -224,7 +216,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         start.write_text(script, encoding="utf-8")
         start.chmod(0o755)
         pack(folder, partial)
-        checksum = digest(partial)
+        checksum = files.sha256(partial)
         partial.chmod(0o644)
         partial.rename(archive)
         archive.with_name(archive.name + ".sha256").write_text(f"{checksum}  {archive.name}\n", encoding="ascii")
@@ -259,7 +251,3 @@ def main(arguments: list[str]) -> int:
         return 1
     print(json.dumps(answer))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

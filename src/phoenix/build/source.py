@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Pack an application's folder into a tar archive whose bytes depend on its content alone.
 
 Prints JSON: {"archive": path, "sha256": hex digest of the content, "package_version": str}.
@@ -15,6 +14,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+from phoenix.common import files
+
 # Made on the machine by tools, never part of a release. Modules are installed from the lock file.
 EXCLUDED = frozenset({".git", "node_modules", "npm-debug.log", ".nyc_output", "coverage", ".DS_Store"})
 
@@ -22,10 +23,10 @@ EXCLUDED = frozenset({".git", "node_modules", "npm-debug.log", ".nyc_output", "c
 def members(source: Path) -> list[Path]:
     """Every file and link below source, sorted, as relative paths."""
     found: list[Path] = []
-    for folder, folders, files in os.walk(source):
+    for folder, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if name not in EXCLUDED)
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        for name in [*files, *links]:
+        for name in [*names, *links]:
             if name not in EXCLUDED:
                 found.append((Path(folder) / name).relative_to(source))
     return sorted(found)
@@ -64,13 +65,7 @@ def main(arguments: list[str]) -> int:
     options.destination.mkdir(parents=True, exist_ok=True)
     target = options.destination / f"source-{digest[:16]}.tar"
     if not target.exists():
-        partial = target.with_name(f"{target.name}.{os.getpid()}")
-        partial.write_bytes(data)
-        partial.rename(target)
+        files.replace(target, data)
     version = str(json.loads(package.read_text(encoding="utf-8")).get("version", "0.0.0"))
     print(json.dumps({"archive": str(target.resolve()), "sha256": digest, "package_version": version}))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,26 +1,32 @@
-"""Brings the replica set's own configuration to the wanted one. Run on the primary.
+"""Brings the replica set's own configuration to the wanted one. For the primary."""
 
-Standard input, JSON: port, user, password, check (bool), members (list of {host: "address:port", priority, votes}),
-settings (of replSetConfig, for example electionTimeoutMillis).
-Prints one `changed: ...` line for each step. Exit status 1 and a message: the server refused a step; the steps before
-it hold, and the next run goes on from there.
-"""
+from __future__ import annotations
 
 import copy
-import json
-import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TIMEOUT_MS = 60000
 
 
-def plan(config, members, settings):
-    """The (what, configuration) steps from config to the wanted one.
+class Refused(Exception):
+    """The server refused a step; the steps before it hold, and the next run goes on from there."""
+
+
+def plan(
+    current: Mapping[str, Any], members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The (what, configuration) steps from the current configuration to the wanted one.
+
+    members: [{host: "address:port", priority, votes}]; settings: of replSetConfig, for example electionTimeoutMillis.
 
     The server lets a reconfiguration add, remove or change the vote of one voting member at a time, so each is a step
     of its own: additions first, so that the set is never smaller than it has to be. Priorities and settings come last.
     """
-    steps = []
-    config = copy.deepcopy(config)
+    steps: list[tuple[str, dict[str, Any]]] = []
+    config: dict[str, Any] = copy.deepcopy(dict(current))
 
-    def step(what):
+    def step(what: str) -> None:
         steps.append((what, copy.deepcopy(config)))
 
     wanted = {member["host"]: member for member in members}
@@ -53,32 +59,25 @@ def plan(config, members, settings):
     return steps
 
 
-def main():
-    import pymongo  # noqa: PLC0415 (the plan is tested where there is no driver)
-    from pymongo.errors import PyMongoError  # noqa: PLC0415
+def reconfigure(
+    client: Any, members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, check: bool = False
+) -> list[str]:
+    """Take the steps to the wanted configuration, or with check only name them; what was done, one sentence each.
 
-    wanted = json.load(sys.stdin)
-    client = pymongo.MongoClient(
-        "127.0.0.1",
-        wanted["port"],
-        username=wanted["user"],
-        password=wanted["password"],
-        directConnection=True,
-        serverSelectionTimeoutMS=10000,
-    )
+    Raises:
+        Refused: with what was refused, and why.
+    """
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 (the plan is tested where there is no driver)
+
+    done = []
     config = client.admin.command("replSetGetConfig")["config"]
-    for what, step in plan(config, wanted["members"], wanted["settings"]):
-        print(f"changed: {what}", flush=True)
-        if wanted["check"]:
-            continue
-        step["version"] = client.admin.command("replSetGetConfig")["config"]["version"] + 1
-        try:
-            # Comes back when a majority has the new configuration.
-            client.admin.command("replSetReconfig", step, maxTimeMS=60000)
-        except PyMongoError as error:
-            return f"{what}: {error}"
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for what, step in plan(config, members, settings):
+        if not check:
+            step["version"] = client.admin.command("replSetGetConfig")["config"]["version"] + 1
+            try:
+                # Comes back when a majority has the new configuration.
+                client.admin.command("replSetReconfig", step, maxTimeMS=TIMEOUT_MS)
+            except PyMongoError as error:
+                raise Refused(f"{what}: {error}") from error
+        done.append(what)
+    return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -34,6 +34,6 @@ def fault(certificate: str, key: str, now: datetime | None = None) -> str:
             f"nginx_tls_key does not belong to the first certificate in nginx_tls_certificate, which is of "
             f"{own.subject.rfc4514_string()}. Give its own key, and the server's own certificate before its signers'."
         )
-    if own.not_valid_after_utc <= (now or datetime.now(UTC)):
+    if own.not_valid_after_utc <= (now or datetime.now(timezone.utc)):
         return f"nginx_tls_certificate ended on {own.not_valid_after_utc:%Y-%m-%d}. Give one that is valid."
     return ""

@@ -1,10 +1,16 @@
-#!/usr/bin/python3
-"""Prints what one host of the fleet runs, as JSON: system state, release, instances with their restarts, database role."""
+"""phoenixctl host status: what this host runs, as JSON."""
+
+from __future__ import annotations
 
 import json
-import os
 import subprocess
+import sys
 import time
+from pathlib import Path
+
+from phoenix.build import identity
+from phoenix.common import files
+from phoenix.database import replica_set
 
 
 def run(*command: str) -> str:
@@ -21,8 +27,7 @@ def instances() -> list[str]:
     for line in run("systemctl", "list-units", "--all", "--plain", "--no-legend", "phoenix@*.service").splitlines():
         unit = line.split()[0]
         shown = dict(
-            pair.split("=", 1)
-            for pair in run("systemctl", "show", "-p", "ActiveState,NRestarts", unit).splitlines()
+            pair.split("=", 1) for pair in run("systemctl", "show", "-p", "ActiveState,NRestarts", unit).splitlines()
         )
         port = unit.removeprefix("phoenix@").removesuffix(".service")
         restarts = "" if shown.get("NRestarts", "0") == "0" else f"(restarts {shown['NRestarts']})"
@@ -33,38 +38,38 @@ def instances() -> list[str]:
 
 def database() -> str:
     """Role of this host's database member, or an empty string where it has none."""
-    if not os.path.exists("/etc/mongod.conf"):
+    if not Path("/etc/mongod.conf").exists():
         return ""
-    script = (
-        "import pymongo, json;"
-        "h = pymongo.MongoClient('127.0.0.1', directConnection=True, serverSelectionTimeoutMS=3000).admin.command('hello');"
-        "print('PRIMARY' if h.get('isWritablePrimary') else 'SECONDARY' if h.get('secondary') else 'NOT READY')"
-    )
-    return run("env", "PYTHONPATH=/opt/pymongo/current", "/usr/bin/python3", "-c", script) or "silent"
+    return replica_set.role("127.0.0.1")
 
 
 def autoscaler() -> dict[str, object]:
     """What the autoscaler of this host wrote about itself last, with its age in seconds; empty where it has none."""
     try:
-        with open("/var/lib/phoenix/autoscaler/status.json", encoding="utf-8") as file:
-            status = json.load(file)
+        status = json.loads(Path("/var/lib/phoenix/autoscaler/status.json").read_text(encoding="utf-8"))
         return {**status, "age": round(time.time() - status["written"], 1)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-failed = run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
-status = {
-    "system": run("systemctl", "is-system-running"),
-    "failed": [line.split()[0] for line in failed],
-    "instances": instances(),
-}
-if os.path.islink("/opt/phoenix/current"):
-    status["release"] = os.path.basename(os.path.realpath("/opt/phoenix/current"))
-if role := database():
-    status["database"] = role
-if os.path.exists("/etc/phoenix/backup/store.json"):
-    status["backup"] = run("/usr/local/bin/phoenix-backup", "status") or "unknown"
-if scaling := autoscaler():
-    status["autoscaler"] = scaling
-print(json.dumps(status))
+def main(arguments: list[str]) -> int:
+    if arguments != ["status"]:
+        print("usage: phoenixctl host status", file=sys.stderr)
+        return 64
+    failed = run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
+    status: dict[str, object] = {
+        "version": identity.version(),
+        "system": run("systemctl", "is-system-running"),
+        "failed": [line.split()[0] for line in failed],
+        "instances": instances(),
+    }
+    if release := files.target(Path("/opt/phoenix/current")):
+        status["release"] = Path(release).name
+    if role := database():
+        status["database"] = role
+    if Path("/etc/phoenix/backup/store.json").exists():
+        status["backup"] = run("/usr/local/bin/phoenixctl", "backup", "status") or "unknown"
+    if scaling := autoscaler():
+        status["autoscaler"] = scaling
+    print(json.dumps(status))
+    return 0

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Wait until no request is in flight on ports of this host's instances, which load balancers have stopped using.
 
 A request has a connection, and a reloaded nginx closes idle ones at once: no established connection from elsewhere
@@ -65,7 +64,3 @@ def main(arguments: list[str]) -> int:
             print(f"Connections still open after {options.timeout:.0f} s: {told}", file=sys.stderr)
             return 1
         time.sleep(INTERVAL)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

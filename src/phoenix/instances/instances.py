@@ -1,19 +1,18 @@
-#!/usr/bin/env python3
 """This host's phoenix@ instances, each of which runs the release that its own link names.
 
-phoenix_instances.py PORT...          exactly these ports run: starts and enables them, stops and disables all
+phoenixctl instances converge PORT... exactly these ports run: starts and enables them, stops and disables all
                                       others, and restarts, one after another, those that don't run the current
                                       release, unit, environment and Node.js. --release becomes the current one
                                       before. With --no-restart a current release and running instances stay as
                                       they are. Prints `changed: ...` lines.
-phoenix_instances.py status           prints what is there as JSON; stale ports were not started with --release (or the
+phoenixctl instances status           prints what is there as JSON; stale ports were not started with --release (or the
                                       current one) and the unit, environment and Node.js that are there now
-phoenix_instances.py switch PORT...   waits until no request is in flight, stops the ports, links them to --release,
+phoenixctl instances switch PORT...   waits until no request is in flight, stops the ports, links them to --release,
                                       starts them, and waits until each is healthy --times in a row; with --rehearse,
                                       the paths on standard input are then asked for, too
-phoenix_instances.py memory PORT...   prints each port's memory every second for --seconds, as JSON
-phoenix_instances.py activate         makes --release the current one, and removes old releases
-phoenix_instances.py drop             removes --release, which never became the current one here
+phoenixctl instances memory PORT...   prints each port's memory every second for --seconds, as JSON
+phoenixctl instances activate         makes --release the current one, and removes old releases
+phoenixctl instances drop             removes --release, which never became the current one here
 
 Exit status 1: an instance did not become healthy (standard error says why), or the request can't be met.
 """
@@ -33,6 +32,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from phoenix.common import files
+from phoenix.common.files import point, target
+from phoenix.instances import drain
+
 UNIT = "phoenix@{}.service"
 STATE = Path("/var/lib/phoenix/instances")
 TOP = Path("/opt/phoenix")
@@ -40,7 +43,6 @@ RELEASES = TOP / "releases"
 LINKS = TOP / "instances"
 CURRENT = TOP / "current"
 NODEJS = Path("/opt/nodejs/current")
-DRAIN = str(Path(__file__).with_name("phoenix_drain.py"))
 # What an instance is started with, beside its release and Node.js; a change of any of them needs a restart.
 FILES = (Path("/etc/systemd/system/phoenix@.service"), Path("/etc/phoenix/phoenix.env"))
 # Written into a release once it became the current one.
@@ -102,10 +104,6 @@ def systemctl(*arguments: str) -> str:
     return subprocess.run(["systemctl", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def target(link: Path) -> str:
-    return str(link.readlink()) if link.is_symlink() else ""
-
-
 def revision_of(release: str) -> str:
     """Identity of all that an instance is started with, if it runs this release (a path)."""
     digest = hashlib.sha256()
@@ -114,15 +112,6 @@ def revision_of(release: str) -> str:
     for text in (release, target(NODEJS)):
         digest.update(text.encode() or b"-")
     return digest.hexdigest()
-
-
-def point(link: Path, release: str) -> None:
-    """Set a link in one step, so that there is no moment without it."""
-    link.parent.mkdir(mode=0o755, exist_ok=True)
-    partial = link.with_name(f".{link.name}.new")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(release)
-    partial.rename(link)
 
 
 def find() -> list[Instance]:
@@ -196,9 +185,7 @@ def wait_healthy(port: int, options: argparse.Namespace, crashes: int = 0) -> No
 
 
 def note(port: int, revision: str) -> None:
-    partial = STATE / f"{port}.new"
-    partial.write_text(revision)
-    partial.rename(STATE / str(port))
+    files.replace(STATE / str(port), revision)
 
 
 def apply(step: Step, options: argparse.Namespace) -> None:
@@ -206,7 +193,8 @@ def apply(step: Step, options: argparse.Namespace) -> None:
     unit, link = UNIT.format(step.port), LINKS / str(step.port)
     if step.action == "stop":
         systemctl("disable", "--quiet", "--now", unit)
-        systemctl("reset-failed", unit)
+        # systemd forgets a unit that was stopped cleanly, and then has no failure of it to reset.
+        subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
         (STATE / str(step.port)).unlink(missing_ok=True)
         link.unlink(missing_ok=True)
     elif step.action == "link":
@@ -320,11 +308,9 @@ def switch(options: argparse.Namespace) -> int:
     reload_units()
     revision = revision_of(str(release))
     units = [UNIT.format(port) for port in options.ports]
-    if options.drain:
-        command = [DRAIN, "--timeout", str(options.drain), *map(str, options.ports)]
-        # A request that is still open after so long is cut, as nginx itself does with those of old workers.
-        if subprocess.run(command, check=False, stderr=sys.stdout).returncode:
-            print("They are cut", flush=True)
+    # A request that is still open after so long is cut, as nginx itself does with those of old workers.
+    if options.drain and drain.main(["--timeout", str(options.drain), *map(str, options.ports)]):
+        print("They are cut", flush=True)
     systemctl("stop", *units)
     for port in options.ports:
         (STATE / str(port)).unlink(missing_ok=True)
@@ -436,8 +422,5 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
-    return COMMANDS.get(command, converge)(parser_of(command).parse_args(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    words = arguments[1:] if arguments[:1] == ["converge"] else arguments
+    return COMMANDS.get(command, converge)(parser_of(command).parse_args(words))

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Finds phoenix@ instances whose event loop hangs, and has systemd replace them.
 
 Liveness, not health: a malformed request line makes Node.js answer or close by itself, whatever state the application
@@ -14,7 +13,6 @@ import enum
 import os
 import re
 import socket
-import sys
 import time
 from dataclasses import dataclass
 
@@ -120,7 +118,7 @@ async def probe(port: int, timeout: float, host: str = "127.0.0.1") -> Outcome:
     try:
         # Debian 11's Python has no asyncio.timeout, and its asyncio.TimeoutError is none of the built-in one.
         await asyncio.wait_for(ask(port, host), timeout)
-    except asyncio.TimeoutError:  # noqa: UP041
+    except asyncio.TimeoutError:
         return Outcome.SILENT
     except ConnectionRefusedError:
         return Outcome.REFUSED
@@ -188,7 +186,3 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     asyncio.run(run(Policy(options.timeout, options.interval, options.failures, options.grace)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Start or stop several of this host's phoenix@ instances at once.
 
-phoenix_scale.py start PORT...  the ports run, besides what runs already: starts those that don't, all together, with
-                                the current release, and waits until each is healthy --times in a row
-phoenix_scale.py only PORT...   nothing but these ports runs: drains the others (phoenix_drain.py), then stops them.
-                                Load balancers must have left them before.
+phoenixctl instances start PORT...  the ports run, besides what runs already: starts those that don't, all together,
+                                    with the current release, and waits until each is healthy --times in a row
+phoenixctl instances only PORT...   nothing but these ports runs: drains the others (drain), then stops them.
+                                    Load balancers must have left them before.
 
 Prints one `changed: ...` line for each change (with --check: that would be made).
 Exit status 1: an instance did not become healthy. What this run started is stopped again, the rest is untouched.
@@ -18,8 +17,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-import phoenix_drain
-import phoenix_instances as instances
+from phoenix.common import files
+from phoenix.instances import drain, instances
 
 
 def missing(wanted: Iterable[int], found: Iterable[instances.Instance]) -> list[int]:
@@ -44,13 +43,13 @@ def stop(ports: Iterable[int]) -> None:
 
 
 def start(ports: list[int], options: argparse.Namespace) -> int:
-    release = instances.target(instances.CURRENT)
+    release = files.target(instances.CURRENT)
     if not release:
         print(f"{instances.CURRENT} names no release: site.yml or deploy.yml has to run first", file=sys.stderr)
         return 1
     units = [instances.UNIT.format(port) for port in ports]
     for port in ports:
-        instances.point(instances.LINKS / str(port), release)
+        files.point(instances.LINKS / str(port), release)
     # A first start that fails is no reason to give up: systemd goes on trying, and the wait decides.
     subprocess.run(["systemctl", "start", *units], check=False)
     # Links for the next boot, made while the instances start; no reload, for the running manager needs none.
@@ -90,10 +89,6 @@ def main(arguments: list[str]) -> int:
     if options.command == "start":
         return start(ports, options)
     # Drained or not: no load balancer knows them any more, so what is left is broken off at the time-out, as it says.
-    phoenix_drain.main([str(port) for port in ports] + ["--timeout", str(options.timeout)])
+    drain.main([str(port) for port in ports] + ["--timeout", str(options.timeout)])
     stop(ports)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

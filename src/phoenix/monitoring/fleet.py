@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from phoenix_metrics.charts import TIMEOUT_S, Chart, Collector
+from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 
 class FleetWatch(Collector):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix_metrics.charts import Chart, Collector
+from phoenix.monitoring.charts import Chart, Collector
 
 
 def parse_metrics(text: str) -> dict[str, float]:

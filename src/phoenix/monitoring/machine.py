@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix_metrics.charts import Chart, Collector
+from phoenix.monitoring.charts import Chart, Collector
 
 
 class Beat(Collector):

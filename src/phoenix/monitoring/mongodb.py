@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from phoenix_metrics.charts import TIMEOUT_S, Chart, Collector
+from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 
 def member_values(status: Mapping[str, Any]) -> tuple[bool, float]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from phoenix_metrics.charts import TIMEOUT_S, Chart, Collector
+from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 
 def count_statuses(lines: bytes) -> dict[str, int]:

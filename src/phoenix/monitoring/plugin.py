@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from phoenix_metrics.charts import Chart, Collector, Output
-from phoenix_metrics.fleet import FleetWatch
-from phoenix_metrics.gauges import Metrics
-from phoenix_metrics.machine import Beat, Disks
-from phoenix_metrics.mongodb import MongoDb
-from phoenix_metrics.nginx import AccessLog, Certificate, NginxStatus
-from phoenix_metrics.services import ServiceCpu, ServiceRestarts
+from phoenix.monitoring.charts import Chart, Collector, Output
+from phoenix.monitoring.fleet import FleetWatch
+from phoenix.monitoring.gauges import Metrics
+from phoenix.monitoring.machine import Beat, Disks
+from phoenix.monitoring.mongodb import MongoDb
+from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus
+from phoenix.monitoring.services import ServiceCpu, ServiceRestarts
 
 CONFIGURATION = Path("/etc/netdata/phoenix.json")
 # A chart that was not seen for this long is taken down: its service or metric is gone for good.
@@ -74,7 +74,11 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
+    """`collect`, with an interval that Netdata gives and that is not used."""
+    if arguments[:1] != ["collect"]:
+        print("usage: phoenixctl metrics collect", file=sys.stderr)
+        return 64
     config = json.loads(CONFIGURATION.read_text(encoding="utf-8"))
     output = Output(write)
     threads = [threading.Thread(target=run, args=(collector, output)) for collector in collectors(config)]
@@ -82,3 +86,4 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    return 0

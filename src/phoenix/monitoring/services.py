@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix_metrics.charts import Chart, Collector
+from phoenix.monitoring.charts import Chart, Collector
 
 
 def unit_states(shown: str) -> dict[str, tuple[str, int]]:

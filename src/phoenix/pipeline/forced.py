@@ -1,4 +1,3 @@
-#!/usr/bin/python3 -I
 """All that a pipeline's SSH key can do on control; the forced command of the user phoenix-deploy.
 
 package COMMIT       builds the source (a tar archive on standard input) and prints the release's version
@@ -10,6 +9,8 @@ record               prints the last deploy as JSON
 Anything else is refused with exit status 64.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -17,8 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
-RUN = ["sudo", "-n", "/usr/local/bin/phoenix-run"]
+from phoenix.state import deploys
+
+RUN = ["sudo", "-n", "/usr/local/bin/phoenixctl", "play"]
 SOURCES = "/var/lib/phoenix-deploy/sources"
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -26,7 +30,7 @@ MAX_SOURCE_MB = 200
 
 
 def refuse(text: str) -> int:
-    print(f"phoenix-deploy: {text}", file=sys.stderr)
+    print(f"phoenixctl pipeline: {text}", file=sys.stderr)
     return 64
 
 
@@ -58,12 +62,12 @@ def receive(folder: str) -> str:
 def package(commit: str) -> int:
     """Unpack what is on standard input, build it, and forget it."""
     folder = tempfile.mkdtemp(prefix=f"{commit[:8]}-", dir=SOURCES)
-    os.chmod(folder, 0o755)
+    Path(folder).chmod(0o755)
     try:
         if wrong := receive(folder):
             return refuse(wrong)
-        with open(f"{folder}/package.json", encoding="utf-8") as file:
-            version = f"{json.load(file)['version']}-{commit[:8]}"
+        package = json.loads(Path(folder, "package.json").read_text(encoding="utf-8"))
+        version = f"{package['version']}-{commit[:8]}"
         if not VERSION.fullmatch(version):
             return refuse(f"package.json: the version {version!r} names no release")
         if status := play("build", f"phoenix_source={folder}", f"phoenix_version={version}"):
@@ -76,29 +80,22 @@ def package(commit: str) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def record() -> int:
-    return subprocess.run(
-        ["/usr/local/lib/phoenix/phoenix_deploys.py", "show", "--last", "1", "--json"], check=False
-    ).returncode
-
-
-def main(words: list[str]) -> int:
-    match words:
-        case ["package", commit] if COMMIT.fullmatch(commit):
-            return package(commit)
-        case ["deploy", version] if VERSION.fullmatch(version):
-            return play("deploy", f"phoenix_version={version}")
-        case ["rollback"]:
-            return play("rollback")
-        case ["rollback", version] if VERSION.fullmatch(version):
-            return play("rollback", f"phoenix_version={version}")
-        case ["verify"]:
-            return play("verify")
-        case ["record"]:
-            return record()
+def answer(words: list[str]) -> int:
+    """Carry out what the key's holder asked for; the exit status."""
+    verb, rest = (words[0], words[1:]) if words else ("", [])
+    if verb == "package" and len(rest) == 1 and COMMIT.fullmatch(rest[0]):
+        return package(rest[0])
+    if verb in ("deploy", "rollback") and len(rest) == 1 and VERSION.fullmatch(rest[0]):
+        return play(verb, f"phoenix_version={rest[0]}")
+    if verb in ("rollback", "verify") and not rest:
+        return play(verb)
+    if verb == "record" and not rest:
+        return deploys.main(["show", "--last", "1", "--json"])
     return refuse("package COMMIT, deploy VERSION, rollback [VERSION], verify or record, and nothing else")
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    if arguments != ["serve"]:
+        return refuse("it is the forced command of an SSH key: phoenixctl pipeline serve")
     # Under sshd's forced command the caller's words are in the environment only.
-    sys.exit(main(os.environ.get("SSH_ORIGINAL_COMMAND", "").split()))
+    return answer(os.environ.get("SSH_ORIGINAL_COMMAND", "").split())

@@ -1,10 +1,11 @@
-#!/usr/bin/python3 -I
-"""Run one of the fleet's plays from control: sudo phoenix-run PLAYBOOK [--check] [--diff] [-e KEY=VALUE]...
+"""Run one of the fleet's plays from control: sudo phoenixctl play PLAYBOOK [--check] [--diff] [-e KEY=VALUE]...
 
 Plays run as the user phoenix-runner, whose key every host knows. Only what is named here can be run, and values can be
 no templates: whoever may call this must not be able to run anything else by it.
 Exit status: that of ansible-playbook, or 64 for a request that is refused.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
@@ -26,8 +27,8 @@ def variable(text: str) -> str:
 
 def command(arguments: list[str]) -> list[str]:
     """The command line for a request. Exits with status 64 when it is refused."""
-    parser = argparse.ArgumentParser(prog="phoenix-run", allow_abbrev=False)
-    parser.error = lambda message: sys.exit((print(f"phoenix-run: {message}", file=sys.stderr), 64)[1])  # type: ignore[method-assign]
+    parser = argparse.ArgumentParser(prog="phoenixctl play", allow_abbrev=False)
+    parser.error = lambda message: sys.exit((print(f"phoenixctl play: {message}", file=sys.stderr), 64)[1])  # type: ignore[method-assign]
     parser.add_argument("playbook", choices=PLAYBOOKS)
     parser.add_argument("-e", dest="variables", action="append", type=variable, default=[], metavar="KEY=VALUE")
     parser.add_argument("--check", action="store_true")
@@ -42,7 +43,7 @@ def command(arguments: list[str]) -> list[str]:
 def main(arguments: list[str]) -> None:
     line = command(arguments)
     if os.geteuid() != 0:
-        sys.exit("phoenix-run: run it with sudo")
+        sys.exit("phoenixctl play: run it with sudo")
     account = pwd.getpwnam(USER)
     caller = os.environ.get("SUDO_USER", "root")
     os.initgroups(USER, account.pw_gid)
@@ -53,14 +54,10 @@ def main(arguments: list[str]) -> None:
         "HOME": account.pw_dir,
         "USER": USER,
         # Who holds the lock, for those who find it busy, and who deploys, for the record.
-        "PHOENIX_WHO": f"{caller} (phoenix-run)",
+        "PHOENIX_WHO": f"{caller} (phoenixctl play)",
         "PATH": f"{TOP}/venv/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         # Kept for an hour: under a rising load the handshakes would be most of the time.
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
     }
     os.execve(line[0], line, environment)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

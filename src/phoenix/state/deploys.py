@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """The record of deploys, on control: one line of JSON each, the newest last.
 
-phoenix_deploys.py begin      notes that one begins, and prints its number
-phoenix_deploys.py end        notes how it ended, and writes the metrics
-phoenix_deploys.py show       prints the last ones, for people or (--json) for programs
-phoenix_deploys.py previous   prints the release that served before the current one; exit status 1: none is known
+phoenixctl deploys begin      notes that one begins, and prints its number
+phoenixctl deploys end        notes how it ended, and writes the metrics
+phoenixctl deploys show       prints the last ones, for people or (--json) for programs
+phoenixctl deploys previous   prints the release that served before the current one; exit status 1: none is known
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
+
+from phoenix.common import files
 
 RECORD = Path("/var/lib/phoenix/state/deploys.jsonl")
 METRICS = Path("/var/lib/phoenix/metrics/deploy.prom")
@@ -53,10 +54,7 @@ def read(record: Path = RECORD) -> list[Deploy]:
 
 def write(deploys: Iterable[Deploy], record: Path = RECORD) -> None:
     lines = [json.dumps(asdict(one)) for one in deploys][-KEEP:]
-    partial = record.with_suffix(".new")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.chmod(0o644)
-    partial.rename(record)
+    files.replace(record, "\n".join(lines) + "\n", durable=True)
 
 
 def previous(deploys: Iterable[Deploy]) -> str:
@@ -90,14 +88,11 @@ def metrics(deploy: Deploy, now: float) -> str:
 
 def write_metrics(text: str, path: Path = METRICS) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    partial = path.with_suffix(".new")
-    partial.write_text(text, encoding="utf-8")
-    partial.chmod(0o644)
-    partial.rename(path)
+    files.replace(path, text)
 
 
 def describe(one: Deploy) -> str:
-    when = datetime.fromtimestamp(one.began, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    when = datetime.fromtimestamp(one.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     result = one.result or "not ended"
     text = f"{when}  {one.what:<8}  {one.version:<24}  {result:<11}  {one.seconds:>5.0f} s  by {one.who}"
     return f"{text}: {one.reason}" if one.reason else text
@@ -149,7 +144,3 @@ def main(arguments: list[str]) -> int:
         last = deploys[-options.last :]
         print(json.dumps([asdict(one) for one in last]) if options.json else "\n".join(map(describe, last)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

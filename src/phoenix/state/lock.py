@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """The fleet's one lock, on control: scale, deploy and restore exclude each other.
 
-  phoenix_lock.py acquire --holder TEXT --purpose scale|deploy|restore --lease SECONDS [--wait SECONDS]
-  phoenix_lock.py renew --token T --lease SECONDS
-  phoenix_lock.py release --token T
-  phoenix_lock.py show [--json]
+  phoenixctl lock acquire --holder TEXT --purpose scale|deploy|restore --lease SECONDS [--wait SECONDS]
+  phoenixctl lock renew --token T --lease SECONDS
+  phoenixctl lock release --token T
+  phoenixctl lock show [--json]
 
 `acquire` prints a token. A lock is free again when its lease has lapsed or control was booted anew since.
 Exit status: 0 done; 1 the lock could not be read or written; 75 held by another, who is named;
@@ -17,14 +16,15 @@ import argparse
 import contextlib
 import fcntl
 import json
-import os
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
+
+from phoenix.common import files
 
 FOLDER = Path("/var/lib/phoenix/state")
 PURPOSES = ("scale", "deploy", "restore")
@@ -90,13 +90,7 @@ def holder(folder: Path = FOLDER) -> Lock | None:
 
 
 def _write(folder: Path, lock: Lock) -> None:
-    partial = folder / ".lock.new"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(lock)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.chmod(0o644)
-    partial.replace(folder / "lock")
+    files.replace(folder / "lock", json.dumps(asdict(lock)) + "\n", durable=True)
 
 
 @contextlib.contextmanager
@@ -126,7 +120,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
             other = _sight(folder)
             if other is None:
                 token = secrets.token_hex(8)
-                since = datetime.now(UTC).isoformat(timespec="seconds")
+                since = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 _write(folder, Lock(token, who, purpose, since, current_boot(), now() + lease))
                 return token, None
         if time.monotonic() >= deadline:
@@ -206,7 +200,3 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"The fleet's lock can't be used: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

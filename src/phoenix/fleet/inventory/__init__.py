@@ -8,10 +8,10 @@ as well.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from phoenix_core.inventory.archives import bad_archives
-from phoenix_core.inventory.fleet import clashing_ports, empty_groups, even_voters, nobody_told
-from phoenix_core.inventory.model import Finding, Inventory, Specs, known_variables
-from phoenix_core.inventory.variables import (
+from phoenix.fleet.inventory.archives import bad_archives
+from phoenix.fleet.inventory.fleet import clashing_ports, empty_groups, even_voters, nobody_told
+from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables
+from phoenix.fleet.inventory.variables import (
     failing_templates,
     missing_secrets,
     missing_variables,

@@ -1,12 +1,12 @@
 """Check of archives that lie on this machine against their checksums."""
 
-import hashlib
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from phoenix_core.inventory.model import Finding, Inventory
+from phoenix.common import files
+from phoenix.fleet.inventory.model import Finding, Inventory
 
 CHECKSUM = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
 
@@ -14,8 +14,7 @@ CHECKSUM = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
 @lru_cache(maxsize=64)
 def _sha256(path: str, size: int, modified: int) -> str:
     """Size and time of change are part of the key: the same archive on many hosts is read once."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return files.sha256(Path(path))
 
 
 def bad_archives(inventory: Inventory) -> Iterator[Finding]:

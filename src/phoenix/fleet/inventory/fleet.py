@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from phoenix_core.inventory.model import Finding, Inventory
+from phoenix.fleet.inventory.model import Finding, Inventory
 
 GROUPS = ("lb", "app", "db", "control")
 MAX_VOTERS = 7  # MongoDB's limit: https://www.mongodb.com/docs/manual/reference/limits/

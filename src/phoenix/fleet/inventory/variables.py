@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from phoenix_core.inventory.model import Finding, Inventory
-from phoenix_core.uri import is_connection_string
+from phoenix.fleet.inventory.model import Finding, Inventory
+from phoenix.fleet.uri import is_connection_string
 
 # Where a role runs, so that its secrets are asked for there only. A role that isn't named is asked for where the
 # inventory uses its namespace.
