@@ -54,7 +54,7 @@ def look(path: str) -> tuple[str | None, str]:
     return content, f"{seen.st_uid}:{seen.st_gid} {stat.S_IMODE(seen.st_mode):04o}"
 
 
-def write(module: AnsibleModule, item: dict, gid: int) -> None:
+def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
     """Write beside the target, validate, then replace: a reader never sees half a file."""
     target = Path(item["path"])
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

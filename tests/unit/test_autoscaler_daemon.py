@@ -236,19 +236,6 @@ def test_a_reload_takes_the_new_balancers(world: World) -> None:
     assert world.daemon.meter.silent(world.clock(), 3.0) == ["192.0.2.13"]
 
 
-def test_tells_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(path)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        with daemon.notifier() as notify:
-            notify("READY=1")
-        assert sock.recv(100) == b"READY=1"
-    monkeypatch.delenv("NOTIFY_SOCKET")
-    with daemon.notifier() as notify:
-        notify("READY=1")
-
-
 def test_drops_of_the_kernel(tmp_path: Path) -> None:
     table = tmp_path / "udp"
     table.write_text(

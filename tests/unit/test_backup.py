@@ -33,6 +33,7 @@ from phoenix.backup import (
     watch,
 )
 from phoenix.backup.serve import serve
+from phoenix.common import prometheus
 from tests.unit.shared import TOP
 
 DAY = retention.DAY
@@ -425,7 +426,7 @@ def test_the_watch_says_what_is_wrong() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    text = watch.exposition(watched(dump(1)).metrics)
+    text = prometheus.exposition(watched(dump(1)).metrics)
     assert "\nphoenix_backup_newest_good_documents 100\n" in text
     assert all(line.startswith(("# TYPE phoenix_backup_", "phoenix_backup_")) for line in text.splitlines())
 

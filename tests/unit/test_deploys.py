@@ -8,7 +8,7 @@ import pytest
 from phoenix.state import deploys
 
 
-def history(*entries: tuple[str, str, str, str]) -> list[object]:
+def history(*entries: tuple[str, str, str, str]) -> list[deploys.Deploy]:
     return [
         deploys.Deploy(number, what, "ann", version, before, 0.0, result)
         for number, (what, version, before, result) in enumerate(entries)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from phoenix.common import files
 from phoenix.instances import instances
 
 R = "/opt/phoenix/releases/1"
@@ -127,7 +128,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_release_that_never_was_current_can_be_dropped_and_no_other(host: Path) -> None:
     assert instances.main(["activate", "--release", "1"]) == 0
-    instances.point(host / "instances" / "3000", str(host / "releases" / "2"))
+    files.point(host / "instances" / "3000", str(host / "releases" / "2"))
     assert instances.main(["drop", "--release", "2"]) == 0
     assert (host / "releases" / "2").is_dir(), "an instance still runs it"
     (host / "instances" / "3000").unlink()

@@ -47,7 +47,7 @@ def test_a_lapsed_lease_frees_it_and_its_token_is_worth_nothing(lock: ModuleType
 
 def test_a_reboot_frees_it(lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.acquire(tmp_path, "ann", "deploy", 3600)
-    monkeypatch.setattr(lock, "current_boot", lambda: "another")
+    monkeypatch.setattr(lock.process, "boot", lambda: "another")
     assert lock.holder(tmp_path) is None
 
 

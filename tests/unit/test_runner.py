@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from phoenix.build import project as packer
+from phoenix.common import tar
 from phoenix.pipeline import run
 
 
@@ -57,9 +58,9 @@ def test_packs_the_same_bytes_whatever_was_left_lying_about(tmp_path: Path) -> N
     for name in ("ansible.cfg", "roles/a/tasks/main.yml", "playbooks/x.yml", "lab/secret"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    first = packer.pack(tmp_path)
+    first = tar.pack(tmp_path, packer.members(tmp_path))
     (tmp_path / "roles/a/__pycache__").mkdir()
     (tmp_path / "roles/a/__pycache__/x.pyc").write_bytes(b"x")
-    assert packer.pack(tmp_path) == first
+    assert tar.pack(tmp_path, packer.members(tmp_path)) == first
     with tarfile.open(fileobj=BytesIO(first)) as archive:
         assert archive.getnames() == ["ansible.cfg", "playbooks/x.yml", "roles/a/tasks/main.yml"]

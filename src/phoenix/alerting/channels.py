@@ -19,6 +19,7 @@ from typing import Any
 from phoenix.alerting import files
 from phoenix.alerting.incidents import Settings
 from phoenix.alerting.messages import Message
+from phoenix.common.files import replace
 
 TIMEOUT_S = 10.0
 # Attempts of one channel follow each other at these distances, the last one for ever.
@@ -92,7 +93,7 @@ class Channel:
         self.delivered = self.failed = self.dropped = 0
 
     def put(self, message: Message) -> None:
-        files.replace(self.folder / f"{message.id}.json", json.dumps(asdict(message)))
+        replace(self.folder / f"{message.id}.json", json.dumps(asdict(message)), 0o600)
         self.wake.set()
 
     def waiting(self) -> list[Path]:

@@ -12,6 +12,7 @@ from phoenix.alerting.channels import post
 from phoenix.alerting.files import METRICS
 from phoenix.alerting.messages import lasted, when
 from phoenix.alerting.netdata import ask
+from phoenix.common import prometheus
 
 HEALTHY_AGE_S = 60.0
 
@@ -28,8 +29,7 @@ def unwell(now: float) -> str:
         return f"phoenix-notify has not written its metrics: {error}"
     if age > HEALTHY_AGE_S:
         return f"phoenix-notify has been still for {lasted(age)}"
-    values = dict(line.split() for line in text.splitlines())
-    waiting = float(values["phoenix_notify_waiting_age_seconds"])
+    waiting = prometheus.read(text).get("phoenix_notify_waiting_age_seconds", 0.0)
     return f"a message has been waiting for {lasted(waiting)}" if waiting > 600 else ""
 
 

@@ -11,13 +11,6 @@ FOLDER = Path("/var/lib/phoenix-notify")
 METRICS = FOLDER / "metrics" / "notify.prom"
 
 
-def replace(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    trial = path.with_suffix(".new")
-    trial.write_text(text, encoding="utf-8")
-    trial.replace(path)
-
-
 def say(**fields: Any) -> None:
     """One line of JSON for the journal."""
     print(json.dumps(fields), flush=True)

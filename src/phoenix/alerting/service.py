@@ -12,9 +12,11 @@ from typing import Any
 
 from phoenix.alerting.channels import Channel
 from phoenix.alerting.decide import decide
-from phoenix.alerting.files import FOLDER, METRICS, SPOOL, replace, say
+from phoenix.alerting.files import FOLDER, METRICS, SPOOL, say
 from phoenix.alerting.incidents import Settings, State
 from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
+from phoenix.common import prometheus
+from phoenix.common.files import replace
 
 POLL_S = 0.5
 EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}
@@ -76,7 +78,7 @@ class Service:
             for name in self.recipients.get(message.role, self.recipients["default"]):
                 self.channels[name].put(message)
         if messages or self.state.incidents != before:
-            replace(self.file, json.dumps(asdict(self.state)))
+            replace(self.file, json.dumps(asdict(self.state)), 0o600)
         for path, _ in spooled:
             path.unlink()
         if now - self.reported >= 5:
@@ -94,7 +96,7 @@ class Service:
             "dropped_total": sum(c.dropped for c in channels),
             "open_incidents": len(self.state.incidents),
         }
-        replace(METRICS, "".join(f"phoenix_notify_{name} {value:g}\n" for name, value in values.items()))
+        replace(METRICS, prometheus.exposition({f"phoenix_notify_{name}": value for name, value in values.items()}))
 
     def run(self) -> None:
         for channel in self.channels.values():

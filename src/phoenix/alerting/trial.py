@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, prometheus
 
 GAUGE = Path("/var/lib/phoenix/metrics/test.prom")
 CONFIGURATION = Path("/etc/phoenix/notify.json")
@@ -18,7 +18,7 @@ SECONDS = 60
 
 
 def set_alarm(value: int) -> None:
-    files.replace(GAUGE, f"phoenix_test_alarm {value}\n")
+    files.replace(GAUGE, prometheus.exposition({"phoenix_test_alarm": value}))
 
 
 def reports(since: float) -> list[dict[str, object]]:

@@ -19,8 +19,9 @@ from typing import Any
 from phoenix.autoscaler import config as configuration
 from phoenix.autoscaler import state
 from phoenix.autoscaler.action import Actions, AnsibleRunner, DryRunner, private_folder
-from phoenix.autoscaler.daemon import Daemon, listening, notifier
+from phoenix.autoscaler.daemon import Daemon, listening
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.common import systemd
 
 log = logging.getLogger("phoenix.autoscaler")
 PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -58,9 +59,9 @@ async def serve(config: configuration.Config, path: Path, dry_run: bool) -> None
     loop.add_signal_handler(signal.SIGINT, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     metrics.serve(str(config.metrics.address), config.metrics.port)
-    with listening(config) as sock, notifier() as notify:
+    with listening(config) as sock:
         log.info("listening", extra={"address": str(sock.getsockname()), "dry_run": dry_run})
-        await daemon.run(sock, notify)
+        await daemon.run(sock, systemd.notify)
 
 
 def main(arguments: list[str]) -> int:

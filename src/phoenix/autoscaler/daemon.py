@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -240,23 +240,6 @@ def listening(config: Config) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     sock.bind((address, config.listen.port))
     return sock
-
-
-@contextlib.contextmanager
-def notifier() -> Iterator[Callable[[str], None]]:
-    """systemd's sd_notify; without systemd, nothing."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        yield lambda _: None
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        address = "\0" + path[1:] if path.startswith("@") else path
-
-        def notify(text: str) -> None:
-            with contextlib.suppress(OSError):
-                sock.sendto(text.encode(), address)
-
-        yield notify
 
 
 def drops(tables: Iterable[Path], port: int) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import deque
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.autoscaler.policy import Decision
+from phoenix.common import files
 from phoenix.state import lock as fleet_lock
 
 KEPT = 1000
@@ -66,13 +66,10 @@ def read_capacity(folder: Path) -> int | None:
 
 def write(path: Path, text: str) -> bool:
     """Replace a file in one step. A full disk costs the file, never the daemon; False then."""
-    partial = path.with_name(f".{path.name}.new")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        files.replace(path, text)
     except OSError as error:
         log.error("a file could not be written", extra={"path": str(path), "error": str(error)})
-        partial.unlink(missing_ok=True)
         return False
     return True
 
@@ -132,7 +129,4 @@ class Decisions:
 
 def write_status(path: Path, status: dict[str, Any]) -> bool:
     """For people, through status.yml; readable by all."""
-    done = write(path, json.dumps(status) + "\n")
-    if done:
-        os.chmod(path, 0o644)  # noqa: PTH101 - of a path that was just replaced
-    return done
+    return write(path, json.dumps(status) + "\n")

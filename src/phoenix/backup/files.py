@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from phoenix.common.files import replace
+
 
 def sync(path: Path) -> None:
     """Have a file or folder on the disk."""
@@ -20,12 +22,7 @@ def sync(path: Path) -> None:
 
 def write(path: Path, text: str, mode: int = 0o640) -> None:
     """Replace a file in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.chmod(mode)
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
+    replace(path, text, mode, durable=True)
 
 
 def clear(folder: Path) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
 import shutil
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from phoenix.backup import files, fingerprint, scratch
 from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.common import systemd
 
 TRIES = 2
 
@@ -110,7 +109,7 @@ def hold(store: Store, name: str) -> int:
         with scratch.serving(store, found) as differences:
             if differences:
                 raise scratch.Unproven("; ".join(differences[:10]))
-            _notify("READY=1")
+            systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:
         print(f"{name}: {error}", flush=True)
@@ -122,14 +121,6 @@ def _sleep() -> None:
     """Until SIGTERM, which the command line turns into SystemExit."""
     while True:
         time.sleep(3600)
-
-
-def _notify(message: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-            connection.connect("\0" + address[1:] if address.startswith("@") else address)
-            connection.send(message.encode())
 
 
 def accept(store: Store, name: str) -> int:

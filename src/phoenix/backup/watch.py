@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from phoenix.backup import files, fingerprint
 from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.common import files as atomic
+from phoenix.common import prometheus
 
 RESULTS = {"good": 0, "failed": 1, "bad": 2, UNPROVEN: 2, "shrunken": 3, "full": 4, "empty": 1}
 
@@ -66,11 +67,6 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
     return Report(line, problems, metrics)
 
 
-def exposition(metrics: dict[str, float]) -> str:
-    """Prometheus' text format."""
-    return "".join(f"# TYPE {name} gauge\n{name} {value:.15g}\n" for name, value in metrics.items())
-
-
 def look(store: Store) -> Report:
     """The report as of now; changes nothing."""
     clock = files.read_json(store.root / "clock.json") or {}
@@ -84,10 +80,7 @@ def run(store: Store) -> int:
     """Write the metrics, print the line; 1 when something is wrong, so that the unit fails."""
     found = look(store)
     metrics = Path(store.config.metrics)
-    partial = metrics.with_name(f".{metrics.name}.{os.getpid()}")
-    partial.write_text(exposition(found.metrics), encoding="ascii")
-    partial.chmod(0o644)
-    partial.replace(metrics)
+    atomic.replace(metrics, prometheus.exposition(found.metrics))
     print(found.line)
     return int(bool(found.problems))
 

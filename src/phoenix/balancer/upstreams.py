@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, process
 
 UPSTREAMS = Path("/etc/nginx/phoenix/upstreams.conf")
 LOG = Path("/var/log/nginx/access.log")
@@ -71,8 +71,7 @@ def serving(master: str) -> set[str]:
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            # Fields follow the name, which may hold spaces, in parentheses; the second one is the parent.
-            parent = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+            parent = process.stat(path.name)[1]
             title = (path / "cmdline").read_bytes().rstrip(b"\0 ")
         except OSError:
             continue

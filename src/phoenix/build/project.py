@@ -6,12 +6,10 @@ phoenixctl build project PROJECT ARCHIVE: writes ARCHIVE and prints its SHA-256.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, tar
 
 PARTS = ("ansible.cfg", "filter_plugins", "library", "playbooks", "roles", "src")
 EXCLUDED = frozenset({"__pycache__", ".git"})
@@ -27,22 +25,9 @@ def members(project: Path) -> list[Path]:
     return sorted(found)
 
 
-def pack(project: Path) -> bytes:
-    """The archive's bytes: same content, same bytes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for relative in members(project):
-            data = (project / relative).read_bytes()
-            entry = tarfile.TarInfo(relative.as_posix())
-            entry.mode = 0o755 if os.access(project / relative, os.X_OK) else 0o644
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def main(arguments: list[str]) -> int:
     project, archive = map(Path, arguments)
-    data = pack(project)
+    data = tar.pack(project, members(project))
     archive.parent.mkdir(parents=True, exist_ok=True)
     files.replace(archive, data)
     print(hashlib.sha256(data).hexdigest())

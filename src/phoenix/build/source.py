@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import sys
-import tarfile
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, tar
 
 # Made on the machine by tools, never part of a release. Modules are installed from the lock file.
 EXCLUDED = frozenset({".git", "node_modules", "npm-debug.log", ".nyc_output", "coverage", ".DS_Store"})
@@ -32,25 +30,6 @@ def members(source: Path) -> list[Path]:
     return sorted(found)
 
 
-def pack(source: Path) -> bytes:
-    """The archive's bytes: same content, same bytes, whoever's machine it is."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for relative in members(source):
-            path = source / relative
-            info = tarfile.TarInfo(relative.as_posix())
-            if path.is_symlink():
-                info.type = tarfile.SYMTYPE
-                info.linkname = str(path.readlink())
-                archive.addfile(info)
-                continue
-            data = path.read_bytes()
-            info.mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
@@ -60,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if not package.is_file():
         print(f"{options.source} holds no package.json: name the application's own folder", file=sys.stderr)
         return 1
-    data = pack(options.source)
+    data = tar.pack(options.source, members(options.source))
     digest = hashlib.sha256(data).hexdigest()
     options.destination.mkdir(parents=True, exist_ok=True)
     target = options.destination / f"source-{digest[:16]}.tar"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import enum
-import os
 import re
-import socket
 import time
 from dataclasses import dataclass
+
+from phoenix.common import systemd
 
 REQUEST = b"\x01PROBE\r\n\r\n"
 
@@ -80,8 +80,7 @@ def decide(record: Record, unit: Unit, outcome: Outcome, now: float, policy: Pol
 def parse_units(text: str) -> list[Unit]:
     """Running instances from `systemctl show`'s blocks of Id, ActiveState, MainPID and the start in monotonic µs."""
     units = []
-    for block in text.split("\n\n"):
-        values = dict(line.partition("=")[::2] for line in block.splitlines())
+    for values in systemd.parse(text):
         match = re.fullmatch(r"phoenix@(\d+)\.service", values.get("Id", ""))
         if not match or values.get("ActiveState") != "active" or int(values.get("MainPID") or 0) <= 0:
             continue
@@ -147,20 +146,10 @@ async def watch(name: str, units: dict[str, Unit], policy: Policy) -> None:
         await asyncio.sleep(decision.wait)
 
 
-def notify(message: str) -> None:
-    """Tell systemd; does nothing where it did not start us."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-        connection.connect("\0" + address[1:] if address.startswith("@") else address)
-        connection.send(message.encode())
-
-
 async def run(policy: Policy) -> None:
     units: dict[str, Unit] = {}
     watchers: dict[str, asyncio.Task[None]] = {}
-    notify("READY=1")
+    systemd.notify("READY=1")
     while True:
         found = {unit.name: unit for unit in await find()}
         units.clear()
@@ -172,7 +161,7 @@ async def run(policy: Policy) -> None:
         for name in found:
             if name not in watchers:
                 watchers[name] = asyncio.create_task(watch(name, units, policy))
-        notify("WATCHDOG=1")
+        systemd.notify("WATCHDOG=1")
         await asyncio.sleep(policy.interval)
 
 

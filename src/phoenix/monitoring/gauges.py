@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from phoenix.common import prometheus
 from phoenix.monitoring.charts import Chart, Collector
-
-
-def parse_metrics(text: str) -> dict[str, float]:
-    """Gauges of a text in Prometheus' format, by name and labels; lines that are none are left out."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        match = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{[^}]*\})?\s+(\S+)(\s+\d+)?", line.strip())
-        if match is None or line.startswith("#"):
-            continue
-        try:
-            found[match[1] + (match[2] or "")] = float(match[3])
-        except ValueError:
-            continue
-    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def metric_chart(name: str, value: float, written: float, now: float) -> Chart:
@@ -67,7 +53,7 @@ class Metrics(Collector):
                 print(f"Metrics: {file}: {error}", file=sys.stderr)  # missing, then: the others still count
                 continue
             found.add(file.stem)
-            for name, value in parse_metrics(text).items():
+            for name, value in prometheus.read(text).items():
                 yield metric_chart(name, value, written, clock)
         for part in self.expected:
             if part in found:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from phoenix.common import systemd
 from phoenix.monitoring.charts import Chart, Collector
 
 
@@ -17,8 +18,7 @@ def unit_states(shown: str) -> dict[str, tuple[str, int]]:
     """Of `systemctl show -p Id,LoadState,ActiveState,NRestarts`: unit -> (state, restarts)."""
     states = {}
     # A unit that is named and not installed has no state either.
-    for block in shown.strip().split("\n\n"):
-        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    for values in systemd.parse(shown):
         if values.get("LoadState") == "loaded":
             states[values["Id"]] = (values.get("ActiveState", ""), int(values.get("NRestarts") or 0))
     return states

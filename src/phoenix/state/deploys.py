@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, prometheus
 
 RECORD = Path("/var/lib/phoenix/state/deploys.jsonl")
 METRICS = Path("/var/lib/phoenix/metrics/deploy.prom")
@@ -75,15 +75,17 @@ def previous(deploys: Iterable[Deploy]) -> str:
     return served[-2] if len(served) > 1 else ""
 
 
+TEXTS = {
+    "phoenix_deploy_last_result": "0 good, 1 rolled back, 2 failed",
+    "phoenix_deploy_last_timestamp_seconds": "When the last deploy ended.",
+    "phoenix_deploy_last_duration_seconds": "How long it took.",
+}
+
+
 def metrics(deploy: Deploy, now: float) -> str:
-    values = {
-        "phoenix_deploy_last_result": (RESULTS.index(deploy.result), "0 good, 1 rolled back, 2 failed"),
-        "phoenix_deploy_last_timestamp_seconds": (f"{now:.0f}", "When the last deploy ended."),
-        "phoenix_deploy_last_duration_seconds": (f"{deploy.seconds:.1f}", "How long it took."),
-    }
-    return "".join(
-        f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n" for name, (value, text) in values.items()
-    )
+    """What Netdata charts of the deploy that ended last, at `now` (s since the epoch)."""
+    values = (RESULTS.index(deploy.result), round(now), round(deploy.seconds, 1))
+    return prometheus.exposition(dict(zip(TEXTS, values)), TEXTS)
 
 
 def write_metrics(text: str, path: Path = METRICS) -> None:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from phoenix.common import files
+from phoenix.common import files, process
 
 FOLDER = Path("/var/lib/phoenix/state")
 PURPOSES = ("scale", "deploy", "restore")
@@ -47,14 +47,6 @@ class Lock:
     def held(self, boot: str, now: float) -> bool:
         """Whether the lease still runs, seen from this boot at `now` (CLOCK_BOOTTIME, s)."""
         return self.boot == boot and now < self.expires
-
-
-def current_boot() -> str:
-    """This boot's identity. The start of process 1 is part of it: a container has the boot ID of its host."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    # Fields of /proc/PID/stat follow the name, which may hold spaces, in parentheses; the 22nd of all is the start.
-    started = Path("/proc/1/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    return f"{boot}/{started}"
 
 
 def now() -> float:
@@ -86,7 +78,7 @@ def holder(folder: Path = FOLDER) -> Lock | None:
         lock = read(folder)
     except ValueError:
         return None
-    return lock if lock and lock.held(current_boot(), now()) else None
+    return lock if lock and lock.held(process.boot(), now()) else None
 
 
 def _write(folder: Path, lock: Lock) -> None:
@@ -121,7 +113,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
             if other is None:
                 token = secrets.token_hex(8)
                 since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                _write(folder, Lock(token, who, purpose, since, current_boot(), now() + lease))
+                _write(folder, Lock(token, who, purpose, since, process.boot(), now() + lease))
                 return token, None
         if time.monotonic() >= deadline:
             return "", other
