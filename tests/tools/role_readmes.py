@@ -27,9 +27,12 @@ def current(role: Path) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme.relative_to(TOP)} has no place for its variables: add the lines {BEGIN!r} and {END!r}")
+        raise ValueError(
+            f"{readme.relative_to(TOP)} has no place for its variables: add the lines {BEGIN!r} and {END!r}"
+        )
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
-    return f"{before}{BEGIN}\n{variables(specs)}\n{END}{after}"
+    # Blank lines, or Markdown takes the end for a row.
+    return f"{before}{BEGIN}\n\n{variables(specs)}\n\n{END}{after}"
 
 
 def variables(specs: Mapping[str, Any]) -> str:
@@ -37,9 +40,9 @@ def variables(specs: Mapping[str, Any]) -> str:
     parts = []
     for entry_point, spec in specs.items():
         if entry_point != "main":
-            parts.append(f"With `tasks_from: {entry_point}` ({_words(spec['short_description'])}):")
+            parts.append(f"### `tasks_from: {entry_point}`\n{_words(spec['short_description'])}.")
         rows = list(_rows(spec.get("options") or {}))
-        parts.append("\n".join([HEAD, *rows]) if rows else "no variables.")
+        parts.append("\n".join([HEAD, *rows]) if rows else "No variables.")
     return "\n\n".join(parts)
 
 
@@ -57,9 +60,9 @@ def _type(option: Mapping[str, Any]) -> str:
 
 
 def _default(option: Mapping[str, Any]) -> str:
-    """The default as one writes it in YAML; **required** or – where there is none."""
+    """The default as one writes it in YAML; **required** or none where there is none."""
     if "default" not in option:
-        return "**required**" if option.get("required") else "–"
+        return "**required**" if option.get("required") else "none"
     written = yaml.safe_dump(option["default"], default_flow_style=True, width=sys.maxsize, sort_keys=False)
     written = written.removesuffix("...\n").strip()
     return "[defaults/main.yml](defaults/main.yml)" if len(written) > LONGEST else _cell(f"`{written}`")
@@ -68,13 +71,13 @@ def _default(option: Mapping[str, Any]) -> str:
 def _description(option: Mapping[str, Any]) -> str:
     text = _words(option["description"])
     if "choices" in option:
-        text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+        text += " One of " + ", ".join(_cell(f"`{choice}`") for choice in option["choices"]) + "."
     return text
 
 
 def _words(text: str | list[str]) -> str:
     """Ansible's markup for code as Markdown's, and what a table or HTML would take for its own escaped."""
-    joined = " ".join(([text] if isinstance(text, str) else text)).strip()
+    joined = " ".join([text] if isinstance(text, str) else text).strip()
     marked = re.sub(r"\bC\(([^)]*)\)", r"`\1`", joined)
     outside = re.split(r"(`[^`]*`)", marked)
     return _cell("".join(part if part.startswith("`") else part.replace("<", r"\<") for part in outside))
