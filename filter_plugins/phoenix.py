@@ -14,7 +14,7 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.fleet import addresses, certificate, inventory, placement, uri, wiring  # noqa: E402
+from phoenix.fleet import addresses, certificate, hosts, inventory, placement, sandbox, uri, wiring  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 
 
@@ -58,13 +58,17 @@ class FilterModule:
             "firewall_networks": addresses.networks,
             "jenkins_unmet": plugins.unmet,
             "jenkins_user_secrets": plugins.user_secrets,
+            "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_in_container": hosts.in_container,
+            "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
+            "phoenix_sandbox": _reported(sandbox.lines),
             "phoenix_rollout_plan": rollout.plan,
             "phoenix_rollout_judge": rollout.judge,
             "phoenix_addresses": wiring.addresses,

@@ -4,14 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-from tests.unit.shared import ROLES, TOP, read_yaml
+from tests.unit.shared import ROLES, SAMPLES, TOP, read_yaml, rendered
 
 TEMPLATES = sorted((TOP / "roles").glob("*/templates/**/*.j2"))
-SAMPLES = read_yaml(Path(__file__).with_name("sample_vars.yml"))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -56,47 +52,16 @@ def cases() -> list[Any]:
     return found
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ansible_plugins() -> None:
-    init_plugin_loader()
-    filter_loader.add_directory(str(TOP / "filter_plugins"))
-    for folder in (TOP / "roles").glob("*/filter_plugins"):
-        filter_loader.add_directory(str(folder))
-
-
-def trusted(value: Any) -> Any:
-    """Role defaults may be templates themselves; Ansible renders only text that it was told to trust."""
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
 @pytest.mark.parametrize(("role", "path", "own"), cases())
+@pytest.mark.usefixtures("ansible_plugins")
 def test_template_renders(role: str, path: Path, own: dict[str, Any]) -> None:
-    folder = TOP / "roles" / role
-    variables = {
-        "role_path": str(folder),
-        "role_name": role,
-        "template_path": str(path),
-        **read_yaml(folder / "defaults" / "main.yml"),
-        **read_yaml(folder / "vars" / "main.yml"),
-        **SAMPLES.get("common", {}),
-        **(SAMPLES.get("roles", {}).get(role) or {}),
-        **(SAMPLES.get("templates", {}).get(f"{role}/{path.name}") or {}),
-        **own,
-    }
-    loader = DataLoader()
-    loader.set_basedir(str(path.parent))
-    text = path.read_text(encoding="utf-8")
     try:
-        rendered = str(Templar(loader=loader, variables=trusted(variables)).template(trust_as_template(text)))
+        text = rendered(path, own)
     except Exception as error:  # noqa: BLE001 - any failure to render is this test's finding
         pytest.fail(f"{path.relative_to(TOP)}: {error} (an input that only tasks define belongs into sample_vars.yml)")
-    assert rendered.strip()
-    assert "{{" not in rendered
-    assert "ansible_managed" in text, "the file doesn't say that it is managed"
+    assert text.strip()
+    assert "{{" not in text
+    assert "ansible_managed" in path.read_text(encoding="utf-8"), "the file doesn't say that it is managed"
 
 
 def test_no_two_roles_write_the_same_unit() -> None:
