@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import plays
+from tests.harness import plays
 
 CASES: dict[str, tuple[dict[str, object], list[str]]] = {
     "unknown variable": ({"nginx_clientrate": 5}, ["nginx_clientrate", "nginx_client_rate"]),
