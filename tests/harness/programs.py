@@ -4,7 +4,8 @@ from __future__ import annotations
 
 _LIBRARY = "/usr/local/lib/phoenix"
 
-# The fleet's lock, on control. acquire: --holder NAME --purpose WHAT --lease SECONDS, prints a token; release: --token IT.
+# The fleet's lock, on control. acquire: --holder NAME --purpose WHAT --lease SECONDS, prints a token;
+# release: --token TOKEN.
 LOCK_ACQUIRE = f"{_LIBRARY}/phoenix_lock.py acquire"
 LOCK_RELEASE = f"{_LIBRARY}/phoenix_lock.py release"
 LOCK_SHOW = f"{_LIBRARY}/phoenix_lock.py show"

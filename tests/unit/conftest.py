@@ -1,21 +1,13 @@
 """Fixtures of the unit tests."""
 
-import importlib.util
-import sys
 from types import ModuleType
 
 import pytest
 
-from tests.unit.shared import TOP
+from tests.unit.shared import load_program
 
 
 @pytest.fixture(scope="session")
 def plugin() -> ModuleType:
     """filter_plugins/phoenix.py, loaded by its path as Ansible loads it."""
-    spec = importlib.util.spec_from_file_location("phoenix_filters", TOP / "filter_plugins" / "phoenix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_program("filter_plugins/phoenix.py")

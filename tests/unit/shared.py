@@ -1,7 +1,8 @@
 """Paths and readers that the unit tests share."""
 
-import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,11 +26,29 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_program(path: str) -> ModuleType:
-    """A program that a role copies to its hosts, as a module; path from the project's top."""
-    name = Path(path).stem
-    spec = importlib.util.spec_from_file_location(name, TOP / path)
+    """A program that a role copies to its hosts, as a module, with its neighbours importable as they are there.
+
+    path: from the project's top; programs without a suffix are Python, too.
+    """
+    file = TOP / path
+    name = "program_" + file.stem.replace("-", "_")
+    spec = spec_from_loader(name, SourceFileLoader(name, str(file)))
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
     return module
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

@@ -1,16 +1,14 @@
 """What a pipeline's key can ask for (roles/ci/files/phoenix-deploy), and what a stage is (phoenix-stage)."""
 
-import importlib.util
 import io
 import subprocess
 import tarfile
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.unit.shared import TOP
+from tests.unit.shared import TOP, load_program
 
 FILES = TOP / "roles" / "ci" / "files"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
@@ -19,12 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 @pytest.fixture
 def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, which notes the plays it would run in `played`."""
-    loader = SourceFileLoader("phoenix_deploy", str(FILES / "phoenix-deploy"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    loader.exec_module(module)
+    module = load_program("roles/ci/files/phoenix-deploy")
     played: list[list[str]] = []
     monkeypatch.setattr(module, "SOURCES", str(tmp_path))
 
