@@ -22,5 +22,9 @@ BACKUP_ACCEPT = "phoenix-backup accept"
 BACKUP_PLAN = "phoenix-backup plan"
 BACKUP_VERIFY = "phoenix-backup verify"
 
+# The firewall's loader, on every host: try SECONDS, confirm.
+FIREWALL_TRY = "/usr/local/sbin/phoenix-firewall try"
+FIREWALL_CONFIRM = "/usr/local/sbin/phoenix-firewall confirm"
+
 # What the pipeline's key may run on control (a forced command); a path, for there are fleets without a pipeline.
 DEPLOY_COMMAND = "/usr/local/bin/phoenix-deploy"

@@ -16,37 +16,41 @@ import sys
 from pathlib import Path
 from typing import Any
 
-INTERVAL_S = 0.005
+# mongodump of a small database takes a second; what ends sooner than this can be missed.
+INTERVAL_S = 0.02
 
 
-def command_lines() -> list[str]:
-    lines = []
+def command_lines() -> set[str]:
+    lines = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            lines.append((process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip())
+            text = (process / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue  # it ended
-    return lines
+        lines.add(text.replace("\0", " ").strip())
+    return lines - {""}
 
 
 def main() -> None:
     secrets: list[str] = json.loads(sys.stdin.buffer.readline())
-    samples, programs = 0, set()
-    found: dict[int, set[str]] = {}
+    samples, seen = 0, set()
     print("sampling", flush=True)
     while True:
-        for line in command_lines():
-            if line:
-                programs.add(line.split(" ", 1)[0].rsplit("/", 1)[-1])
-            for place, secret in enumerate(secrets):
-                if secret in line:
-                    found.setdefault(place, set()).add(line.replace(secret, "***"))
+        seen |= command_lines()
         samples += 1
         ready, _, _ = select.select([0], [], [], INTERVAL_S)
         if ready and not os.read(0, 65536):
             break
-    result: dict[str, Any] = {"samples": samples, "programs": sorted(programs)}
-    print(json.dumps(result | {"found": {place: sorted(lines) for place, lines in found.items()}}))
+    found = {
+        place: [line.replace(secret, "***") for line in sorted(seen) if secret in line]
+        for place, secret in enumerate(secrets)
+    }
+    result: dict[str, Any] = {
+        "samples": samples,
+        "programs": sorted({line.split(" ", 1)[0].rsplit("/", 1)[-1] for line in seen}),
+        "found": {place: lines for place, lines in found.items() if lines},
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

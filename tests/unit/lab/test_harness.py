@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import hosts
+from tests.harness import hosts, programs
 from tests.unit.shared import TOP
 
 REMOTE = sorted(hosts.REMOTE.glob("*.py"))
@@ -39,6 +39,21 @@ def test_only_the_end_to_end_tests_import_each_other() -> None:
     for path in SOURCES:
         if not path.is_relative_to(TOP / "tests" / "e2e"):
             assert not [name for name in imported(path) if name.startswith("tests.e2e")], path.relative_to(TOP)
+
+
+def test_one_module_names_phoenix_own_programs() -> None:
+    named = {value.split()[0] if value.startswith("/") else value for value in commands().values()}
+    assert len(named) > 5
+    folders = ("bench", "tests/e2e", "tests/harness", *(str(p.relative_to(TOP)) for p in TOP.glob("molecule/*/tests")))
+    for path in (path for folder in folders for path in (TOP / folder).rglob("*.py")):
+        if path != Path(programs.__file__):
+            text = path.read_text(encoding="utf-8")
+            assert not [name for name in named if name in text], f"{path.relative_to(TOP)}: use tests.harness.programs"
+
+
+def commands() -> dict[str, str]:
+    """The commands of tests/harness/programs.py."""
+    return {name: value for name, value in vars(programs).items() if name.isupper() and not name.startswith("_")}
 
 
 @pytest.mark.parametrize("path", REMOTE, ids=lambda path: path.stem)
