@@ -20,7 +20,7 @@ from phoenix_autoscaler.meter import Meter  # isort: skip
 RATE = 5000  # datagrams a second
 SECONDS = 5
 DESIGN = "reference: the design's"
-# Beside bench.json; docs/autoscaler-step.svg is one of them.
+# Next to bench.json; docs/autoscaler-step.svg is one of them.
 PLOT = Path("bench-step.svg")
 
 
@@ -56,7 +56,7 @@ def receiving(fleet: Fleet) -> list[Row]:
     (balancer, *_) = fleet.hosts("lb").values()
     (control, *_) = fleet.hosts("control").values()
     address = re.search(r"syslog:server=([0-9.]+):(\d+)", balancer.check_output("cat /etc/nginx/nginx.conf"))
-    assert address, "the load balancer reports to nobody"
+    assert address, "the load balancer has no address to report requests to"
 
     threads = f"/proc/{pid_of(control, 'phoenix-autoscaler')}/task/*/schedstat"
 

@@ -1,4 +1,4 @@
-"""The nightly dump beside a bare mongodump of the same data, its proof, and what requests feel of it."""
+"""The nightly dump compared with a bare mongodump of the same data, its proof, and its effect on requests."""
 
 from __future__ import annotations
 

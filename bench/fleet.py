@@ -10,7 +10,7 @@ from tests.harness.hosts import Hosts, first_of, hosts_of
 
 @dataclass(frozen=True)
 class Row:
-    """One number. reference: the same thing measured beside it in this run, or what the design asks for (see note)."""
+    """One number. reference: the same thing measured in the same run, or what the design asks for (see note)."""
 
     name: str
     value: float

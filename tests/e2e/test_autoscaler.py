@@ -1,6 +1,6 @@
 """The capacity follows the load: out at once, in after a while, and neither loses a request.
 
-Longer looks (steady load with noise) are in docs/autoscaler.md, with their commands.
+Longer measurements (steady load with noise) are in docs/autoscaler.md, with their commands.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, clie
     settle(inventory)
     token = control.check_output(f"{programs.LOCK_ACQUIRE} --holder tests --purpose deploy --lease 60")
     with Watch(inventory) as watch, load(client, base_url, 60) as high:
-        # While somebody deploys, nothing changes; it is caught up with as soon as the lock is free.
+        # During a deploy nothing changes; the capacity follows as soon as the lock is free.
         time.sleep(5)
         assert capacity_of(inventory) == 2
         status = status_of(inventory)
@@ -64,7 +64,7 @@ def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, clie
     assert most <= 8, f"{most} instances for 60 requests a second"
 
     with Watch(inventory) as watch, load(client, base_url, 5) as low:
-        # A flood of what is refused is none of the application's load.
+        # Requests that are refused are not load of the application.
         flood = send(client, f"{base_url}/crash", 200, 15)
         assert flood["failed"] == flood["sent"], "an unwanted route was answered with 200"
         took = wait_for(lambda: watch.rotation[-1][1] <= 2, 140, "2 instances in rotation")

@@ -62,7 +62,7 @@ def test_a_dump_of_a_fleet_that_is_written_to_is_proven(trial: Trial, written_to
     newest, manifest = trial.dumps()[-1], written_to["manifest"]
     assert newest["state"] == "good"
     assert manifest["namespaces"]["backup_trial.items"]["documents"] > DOCUMENTS / 2
-    assert [manifest["member"]] != primaries(trial.members), "the primary made it, beside healthy secondaries"
+    assert [manifest["member"]] != primaries(trial.members), "the primary made it, despite healthy secondaries"
     assert written_to["before"] - 15 <= manifest["moment"][0] <= written_to["after"]
     metrics = trial.store.file("/var/lib/phoenix/metrics/backup.prom").content_string
     assert "phoenix_backup_last_result 0\n" in metrics
@@ -153,7 +153,7 @@ def test_what_is_damaged_or_foreign_is_refused(trial: Trial, written_to: dict[st
 
 
 def test_a_killed_run_is_taken_over_and_leaves_nothing_half(trial: Trial) -> None:
-    """mongodump dies in the middle on whoever runs it first: another member makes the dump."""
+    """mongodump dies halfway on the member that runs it first: another member makes the dump."""
     loop = "for i in $(seq 1500); do kill -9 $(pidof mongodump) 2>/dev/null && exit; sleep 0.02; done"
     killer = f"systemd-run --collect --quiet sh -c '{loop}'"
     primary = primaries(trial.members)

@@ -1,4 +1,4 @@
-"""Bad input ends site.yml, before anything changes, with a message that names variable, value and mend."""
+"""Bad input ends site.yml, before anything changes, with a message that names the variable, the value and the fix."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def start(application_hosts: Hosts) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Any]:
-    """Makes the source of a version with this fault, different at each call."""
-    yield lambda fault: str(releases.make(fault, tmp_path / fault, time.strftime("%H%M%S")))
+    """Make the source of a version with this defect, different at each call."""
+    yield lambda defect: str(releases.make(defect, tmp_path / defect, time.strftime("%H%M%S")))
 
 
 def test_a_deploy_and_its_rollback_are_unseen(
@@ -85,7 +85,7 @@ def test_a_version_that_fails_later_is_found_by_its_answers(
     assert result["failed"] <= result["sent"] / 100, result
 
 
-def test_a_deploy_cut_by_controls_reboot_is_mended(
+def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
     client: Any,
     base_url: str,
     inventory: str,

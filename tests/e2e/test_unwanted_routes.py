@@ -43,7 +43,7 @@ def test_no_spelling_reaches_an_unwanted_route(wire: Client, application_pids: C
     batch: list[Request] = []
     broken: list[str] = []
 
-    def look() -> None:
+    def check_processes() -> None:
         nonlocal before
         if application_pids() == before:
             batch.clear()
@@ -65,16 +65,16 @@ def test_no_spelling_reaches_an_unwanted_route(wire: Client, application_pids: C
     )
     @given(requests(["0.9", "1.0", "1.1", "1.1", "2"] if wire.tls else ["0.9", "1.0", "1.1", "1.1"]))
     def fire(request: Request) -> None:
-        # Once broken, every further example says so: the loss can't be told from one example alone.
+        # Once broken, every further example says so: one example alone does not show the loss.
         assert not broken, broken[0]
         batch.append(request)
         check(wire.send(request), request)
         if len(batch) >= BATCH:
-            look()
+            check_processes()
             assert not broken, broken[0]
 
     fire()
-    look()
+    check_processes()
     assert not broken, broken[0]
 
 

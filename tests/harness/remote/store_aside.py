@@ -4,8 +4,8 @@
 usage: store_aside.py away ROOT    the repository is empty afterwards
        store_aside.py back ROOT    delete what came since, and bring back what was there; does nothing twice
 
-Both may be interrupted anywhere: `back` then still brings everything back. A folder beside the repository says how far
-it is: while ROOT.moving is there things are on their way and nothing may be deleted; ROOT.aside holds all of them.
+Both may be interrupted anywhere: `back` then still brings everything back. A folder next to the repository says how far
+it is: while ROOT.moving is there, dumps are on their way and nothing may be deleted; ROOT.aside holds all of them.
 """
 
 from __future__ import annotations
