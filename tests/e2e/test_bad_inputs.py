@@ -1,4 +1,4 @@
-"""Bad input ends site.yml, before anything changes, with a message that names variable, value and mend."""
+"""Bad input ends site.yml, before anything changes, with a message that names the variable, the value and the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import plays
+from tests.harness import plays
 
 CASES: dict[str, tuple[dict[str, object], list[str]]] = {
     "unknown variable": ({"nginx_clientrate": 5}, ["nginx_clientrate", "nginx_client_rate"]),

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from tests.harness import programs
+
 OWN_FILES = {
     "/etc/ssh/sshd_config.d/10-phoenix.conf": 0o644,
     "/etc/systemd/journald.conf.d/60-phoenix.conf": 0o644,
@@ -13,7 +15,6 @@ OWN_FILES = {
     "/etc/apt/apt.conf.d/60phoenix-upgrades": 0o644,
     "/etc/sudoers.d/60-phoenix": 0o440,
 }
-LOADER = "/usr/local/sbin/phoenix-firewall"
 
 
 @pytest.mark.parametrize(("path", "mode"), OWN_FILES.items())
@@ -74,14 +75,14 @@ def test_rules_are_loaded_confirmed_and_come_back_at_boot(host):
 def test_unconfirmed_rules_are_taken_back(host):
     rules = host.check_output("nft list table inet phoenix")
     host.check_output("sed 's/dport { 22 }/dport { 2222 }/' /etc/phoenix/firewall.nft > /etc/phoenix/firewall.nft.new")
-    host.check_output(f"{LOADER} try 3")
+    host.check_output(f"{programs.FIREWALL_TRY} 3")
     assert "dport 2222" in host.check_output("nft list table inet phoenix")
     end = time.monotonic() + 20
     while host.file("/etc/phoenix/firewall.nft.new").exists and time.monotonic() < end:
         time.sleep(0.5)
     assert host.check_output("nft list table inet phoenix") == rules
     # Too late to keep them.
-    assert host.run(f"{LOADER} confirm").rc != 0
+    assert host.run(programs.FIREWALL_CONFIRM).rc != 0
 
 
 def test_other_tables_stay(host):

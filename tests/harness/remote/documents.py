@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Fills, writes and looks at the database `backup_trial`, for the tests of the backup. Runs on a database host.
+"""Fills, changes and counts the database `backup_trial`, for the tests of the backup. Runs on a database host.
 
-usage: documents.py MEMBERS fill NUMBER | write SECONDS | look | drop, with the admin password on standard input
+usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | drop, with the admin password on standard input
 """
 
 from __future__ import annotations
@@ -54,4 +54,5 @@ def main() -> None:
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

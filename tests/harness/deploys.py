@@ -6,8 +6,8 @@ import json
 import subprocess
 from typing import Any
 
-from tests.e2e import plays
-from tests.e2e.support import Hosts
+from tests.harness import plays, programs
+from tests.harness.hosts import Hosts
 
 # Long enough for a verdict under load, short enough for a test.
 SHORT = {"deploy_canary_seconds": 10, "deploy_health_timeout": 15, "deploy_lock_wait": 120}
@@ -15,6 +15,7 @@ PLAY_SECONDS = 400
 
 
 def play(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
+    """Start a play with the short times of these tests."""
     return plays.start(inventory, name, *options, **{**SHORT, **variables})
 
 
@@ -24,15 +25,16 @@ def succeed(running: subprocess.Popen[str]) -> None:
     assert running.returncode == 0, output[-3000:]
 
 
-def serving(app: Hosts) -> set[str]:
+def releases_of(app: Hosts) -> set[str]:
     """The releases that running instances were started with, and the current one of each host."""
     found = set()
     for host in app.values():
-        seen = json.loads(host.check_output("/usr/local/lib/phoenix/phoenix_instances.py status"))
-        found |= {seen["current"]} | {one["release"] for one in seen["instances"] if one["active"]}
+        seen = json.loads(host.check_output(programs.INSTANCES_STATUS))
+        found |= {seen["current"]} | {instance["release"] for instance in seen["instances"] if instance["active"]}
     return found
 
 
 def last(control: Any) -> dict[str, Any]:
-    (record,) = json.loads(control.check_output("/usr/local/lib/phoenix/phoenix_deploys.py show --last 1 --json"))
+    """The newest entry of the history."""
+    (record,) = json.loads(control.check_output(f"{programs.DEPLOYS_SHOW} --last 1 --json"))
     return dict(record)

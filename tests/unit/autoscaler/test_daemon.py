@@ -13,14 +13,7 @@ from phoenix.autoscaler import config, daemon, state
 from phoenix.autoscaler.action import Actions, Result
 from phoenix.autoscaler.metrics import Metrics
 from phoenix.state import lock as fleet_lock
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.shared import Clock
 
 
 class Fleet:
@@ -43,7 +36,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         for name in ("state", "own"):
             (folder / name).mkdir()
-        self.folder, self.clock = folder / "state", Clock()
+        self.folder, self.clock = folder / "state", Clock(1000.0)
         self.fleet = Fleet(self.folder)
         (self.folder / "capacity").write_text("2\n")
         self.config = config.Config.model_validate(

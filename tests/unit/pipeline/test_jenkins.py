@@ -59,7 +59,7 @@ def test_the_lock_names_the_closure_and_only_it() -> None:
 
 def configuration(**more: Any) -> dict[str, Any]:
     role = TOP / "roles" / "jenkins"
-    samples = read_yaml(Path(__file__).with_name("sample_vars.yml"))
+    samples = read_yaml(TOP / "tests" / "unit" / "sample_vars.yml")
     variables = {
         **read_yaml(role / "defaults" / "main.yml"),
         **samples["common"],

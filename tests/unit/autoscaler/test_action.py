@@ -7,16 +7,9 @@ import pytest
 
 from phoenix.autoscaler import action
 from phoenix.autoscaler.config import Action
+from tests.unit.shared import Clock
 
 SETTINGS = Action(retry_seconds=5, retry_most_seconds=20)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def run_once(actions: action.Actions) -> action.Result:
@@ -35,7 +28,7 @@ def run_once(actions: action.Actions) -> action.Result:
 
 def test_pauses_double_and_end_with_a_success() -> None:
     outcomes = iter([action.Result(False, "no")] * 4 + [action.Result(True, "done")])
-    clock = Clock()
+    clock = Clock(100.0)
     actions = action.Actions(lambda *_: next(outcomes), SETTINGS, clock)
     pauses = []
     for _ in range(4):
@@ -53,7 +46,7 @@ def test_a_runner_that_raises_is_a_failure() -> None:
     def broken(playbook: str, variables: dict[str, str], timeout: float) -> action.Result:
         raise OSError("no space left")
 
-    actions = action.Actions(broken, SETTINGS, Clock())
+    actions = action.Actions(broken, SETTINGS, Clock(100.0))
     result = run_once(actions)
     assert not result.good
     assert "no space left" in result.text
@@ -67,7 +60,7 @@ def test_the_loop_goes_on_meanwhile() -> None:
         return action.Result(True, "done")
 
     async def run() -> None:
-        actions = action.Actions(slow, SETTINGS, Clock())
+        actions = action.Actions(slow, SETTINGS, Clock(100.0))
         actions.start("scale", {}, pending=4)
         for _ in range(3):
             await asyncio.sleep(0.001)

@@ -6,7 +6,7 @@ With a fourth argument, SEED, they come at random, RATE a second on average.
 
 The schedule is open: a request is due at its time whatever the earlier ones do, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
-closed before any byte of an answer is tried once anew, as RFC 9110, section 9.2.2, allows for idempotent methods.
+closed before any byte of an answer is tried once more, as RFC 9110, section 9.2.2, allows for idempotent methods.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from tests.e2e.wire import Request
+from tests.harness.wire import Request
 
 ROUTES = [b"crash", b"generatecert"]
 PREFIXES = [

@@ -1,4 +1,4 @@
-"""Looks at the autoscaler of a running fleet: for its tests and its benchmark."""
+"""The autoscaler of a running fleet: what it reports, what is in rotation, and how to keep it still."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.e2e.support import Hosts, hosts_of, wait_for
+from tests.harness.hosts import Hosts, control_of, hosts_of
+from tests.harness.waiting import wait_for
 
 STATUS = "/var/lib/phoenix/autoscaler/status.json"
-
-
-def control_of(inventory: str) -> Any:
-    return next(iter(hosts_of("control", inventory).values()))
+UNITS = "phoenix-autoscaler.socket phoenix-autoscaler.service"
 
 
 def status_of(inventory: str) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def settle(inventory: str, capacity: int = 2) -> None:
 
     def calm() -> bool:
         status = status_of(inventory)
-        # The daemon's own clock is asked, too: what it wrote before it was stopped tells nothing.
+        # By its own host's clock: what it wrote before it was stopped is no evidence.
         fresh = float(control.check_output("date +%s")) - status["written"] < 3
         return fresh and status["capacity"] == capacity and not status["acting"] and not status["silent"]
 
@@ -115,13 +113,12 @@ class Watch:
 @contextmanager
 def still(inventory: str) -> Iterator[None]:
     """Keep the autoscaler out of the way, where it runs: it would answer the load of other tests."""
-    units = "phoenix-autoscaler.socket phoenix-autoscaler.service"
     hosts = hosts_of("control", inventory).values()
     running = [host for host in hosts if host.run("systemctl is-active phoenix-autoscaler.service").rc == 0]
     for host in running:
-        host.check_output(f"systemctl stop {units}")
+        host.check_output(f"systemctl stop {UNITS}")
     try:
         yield
     finally:
         for host in running:
-            host.check_output(f"systemctl start {units}")
+            host.check_output(f"systemctl start {UNITS}")
