@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 # Ansible loads this file by its path, from wherever it was started, and knows nothing of the package beside its folder.
-_TOP = str(Path(__file__).resolve().parent.parent)
-if _TOP not in sys.path:
-    sys.path.insert(0, _TOP)
+_TOP = Path(__file__).resolve().parent.parent
+sys.path[:0] = [folder for folder in (str(_TOP), str(_TOP / "src")) if folder not in sys.path]
 
 from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402

@@ -13,7 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-PARTS = ("ansible.cfg", "filter_plugins", "phoenix_core", "playbooks", "roles")
+PARTS = ("ansible.cfg", "filter_plugins", "phoenix_core", "playbooks", "roles", "src")
 EXCLUDED = frozenset({"__pycache__", ".git"})
 
 
