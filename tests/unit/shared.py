@@ -54,3 +54,13 @@ def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
     loader.set_basedir(str(path.parent))
     text = trust_as_template(path.read_text(encoding="utf-8"))
     return str(Templar(loader=loader, variables=trusted(variables)).template(text))
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from phoenix import __version__
 from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import TOP
 
@@ -272,7 +273,9 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     output = result.stdout + result.stderr
     assert result.returncode != 0
     for message in (
-        "The inventory has 5 fault(s); nothing was changed:",
+        "The inventory has 6 fault(s); nothing was changed:",
+        f"preflight_validated_version: undefined, and this is Phoenix {__version__}; check the inventory against "
+        f"CHANGELOG.md, then set preflight_validated_version: {__version__} in its group_vars/all/main.yml [h1, h2]",
         "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",
         "mongodb_port: its value can't be evaluated ('mongo_prot' is undefined); define what it refers to",
         "mongodb_admin_password: this secret is undefined; define it",

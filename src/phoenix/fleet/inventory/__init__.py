@@ -18,10 +18,12 @@ from phoenix.fleet.inventory.variables import (
     unknown_variables,
     unsupported_values,
 )
+from phoenix.fleet.inventory.version import unvalidated_version
 
 __all__ = ["errors", "known_variables"]
 
 CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
+    unvalidated_version,
     empty_groups,
     unknown_variables,
     failing_templates,
@@ -41,13 +43,17 @@ def errors(
     specs: Specs,
     extra_variables: Iterable[str] = (),
     late_variables: Iterable[str] = (),
+    breaking_changes: Sequence[Mapping[str, str]] = (),
 ) -> list[str]:
     """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
 
     `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
-    `extra_variables` are names in the project's namespaces that only inventories use.
+    `extra_variables` are names in the project's namespaces that only inventories use; `breaking_changes` are those of
+    roles/preflight/vars/main.yml.
     """
-    inventory = Inventory(hostvars, groups, specs, frozenset(extra_variables), frozenset(late_variables))
+    inventory = Inventory(
+        hostvars, groups, specs, frozenset(extra_variables), frozenset(late_variables), breaking_changes
+    )
     found: dict[str, list[str]] = {}
     for check in CHECKS:
         for host, message in check(inventory):

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from phoenix import __version__
+
 Specs = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Finding = tuple[str, str]  # host, or "" for the whole inventory; message
 
@@ -28,13 +30,19 @@ def known_variables(roles_dir: str | os.PathLike[str]) -> dict[str, dict[str, di
 
 @dataclass(frozen=True)
 class Inventory:
-    """The inventory as the checks see it. `late_variables` are names that only a running play defines."""
+    """The inventory as the checks see it.
+
+    `late_variables` are names that only a running play defines. Each of `breaking_changes` has `version`, `change` and
+    `fix`; `version` is that of Phoenix itself.
+    """
 
     hostvars: Mapping[str, Mapping[str, Any]]
     groups: Mapping[str, Sequence[str]]
     specs: Specs
     extra_variables: frozenset[str] = frozenset()
     late_variables: frozenset[str] = frozenset()
+    breaking_changes: Sequence[Mapping[str, str]] = ()
+    version: str = __version__
     options: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
     _seen: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict, init=False)
 
