@@ -8,9 +8,10 @@ as well.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from phoenix_core.inputs import precedence_error
 from phoenix_core.inventory.archives import bad_archives
-from phoenix_core.inventory.fleet import clashing_ports, empty_groups, even_voters, nobody_told
-from phoenix_core.inventory.model import Finding, Inventory, Specs, known_variables
+from phoenix_core.inventory.fleet import clashing_ports, different_values, empty_groups, even_voters, nobody_told
+from phoenix_core.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix_core.inventory.variables import (
     failing_templates,
     missing_secrets,
@@ -19,7 +20,7 @@ from phoenix_core.inventory.variables import (
     unsupported_values,
 )
 
-__all__ = ["errors", "known_variables"]
+__all__ = ["errors", "known_variables", "shared_variables"]
 
 CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     empty_groups,
@@ -28,6 +29,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     missing_secrets,
     missing_variables,
     unsupported_values,
+    different_values,
     even_voters,
     nobody_told,
     clashing_ports,
@@ -39,15 +41,18 @@ def errors(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
     specs: Specs,
-    extra_variables: Iterable[str] = (),
     late_variables: Iterable[str] = (),
+    precedence: Sequence[str] = (),
 ) -> list[str]:
     """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
 
     `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
-    `extra_variables` are names in the project's namespaces that only inventories use.
+    `late_variables` are names that a running play defines. `precedence` is Ansible's setting of this name, where it is
+    known: when it is wrong, no value is what the inventory says, and nothing else is checked.
     """
-    inventory = Inventory(hostvars, groups, specs, frozenset(extra_variables), frozenset(late_variables))
+    if precedence and precedence_error(precedence):
+        return [precedence_error(precedence)]
+    inventory = Inventory(hostvars, groups, specs, frozenset(late_variables))
     found: dict[str, list[str]] = {}
     for check in CHECKS:
         for host, message in check(inventory):
