@@ -101,6 +101,6 @@ def precedence_error(precedence: Sequence[str]) -> str:
         return ""
     return (
         f"precedence: {', '.join(precedence)}: the settings of the playbooks would override those of the inventory; "
-        "run ansible-playbook from the top of the repository, whose ansible.cfg begins this list with all_plugins_play, or "
-        "say the same in your own (or in ANSIBLE_PRECEDENCE)"
+        "run ansible-playbook from the top of the repository, whose ansible.cfg begins this list with "
+        "all_plugins_play, or say the same in your own (or in ANSIBLE_PRECEDENCE)"
     )

@@ -108,8 +108,8 @@ def told(
 ) -> dict[str, dict[str, Any]]:
     """Of each host its address within the fleet, and what the inventory says of the named variables.
 
-    `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise: control
-    has those itself, and a value that the wiring derives would no longer follow the capacity there.
+    `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise:
+    control has those itself, and a value that the wiring derives would no longer follow the capacity there.
     """
     return {
         host: {"ansible_host": hostvars[host]["phoenix_address"]}

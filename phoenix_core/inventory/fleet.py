@@ -81,11 +81,11 @@ def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_its_type(inventory: Inventory, name: str, value: Any) -> bool:
-    """unsupported_values reports the others."""
+    """Whether the value has its option's type; unsupported_values reports those that have not."""
     kind = inventory.options.get(name, {}).get("type")
-    return not (kind == "int" and not str(value).strip().isdigit()) and not (
-        kind == "list" and not isinstance(value, list)
-    )
+    if kind == "int":
+        return str(value).strip().isdigit()
+    return kind != "list" or isinstance(value, list)
 
 
 def clashing_ports(inventory: Inventory) -> Iterator[Finding]:

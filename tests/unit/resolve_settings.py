@@ -1,8 +1,8 @@
 """What each role of the plays gets for its options: python resolve_settings.py PLAYBOOK[,PLAYBOOK…] INVENTORY…
 
-Run from the top of the project, so that its ansible.cfg counts. Ansible itself loads the plays and resolves the variables;
-nothing is run. Prints one object by inventory: by role, by option, every value that arrives (templates unread), with the
-play and the host.
+Run from the top of the project, so that its ansible.cfg counts. Ansible itself loads the plays and resolves the
+variables; nothing is run. Prints one object by inventory: by role, by option, every value that arrives (templates
+unread), with the play and the host.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""An inventory's own value of every setting reaches the roles, and every setting that the documents name has an effect."""
+"""An inventory's own value of every setting reaches the roles, and every documented setting has an effect."""
 
 import json
 import os
@@ -31,6 +31,7 @@ ARGUMENTS = frozenset(
     | set(KNOWN["archive"])  # other roles call it
 )
 SETTINGS = sorted(OPTIONS.keys() - ARGUMENTS)
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 PLAYS = "site.yml,deploy.yml,ci.yml,scale.yml,rollback.yml,verify.yml"
 
 
@@ -112,11 +113,10 @@ PLACES: tuple[Callable[[Path], None], ...] = (
 
 def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict[str, list[Any]]]]:
     """By inventory, by role, by option: what arrives. Ansible reads its configuration once, hence another process."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     done = subprocess.run(
         [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
         cwd=TOP,
-        env={**clean, "PYTHONPATH": str(TOP), **environment},
+        env={**CLEAN, "PYTHONPATH": str(TOP), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -124,6 +124,21 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return {Path(folder).name: found[folder] for folder in found}
+
+
+def evaluate(inventory: Path, host: str, expression: str) -> Any:
+    """What an expression is on a host, as a task of a play would see it."""
+    command = [Path(sys.executable).with_name("ansible"), host, "-i", inventory, "--playbook-dir", TOP / "playbooks"]
+    done = subprocess.run(
+        [*command, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
+        cwd=TOP,
+        env={**CLEAN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout[done.stdout.index("{") :])["msg"]
 
 
 def lost(arrived: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:
@@ -185,6 +200,37 @@ def test_a_setting_has_one_default() -> None:
     assert {name for name in own if "default" in own[name]} <= settings.keys()
     assert {name for name in own if "default" not in own[name]} - {"phoenix_source"} <= SHARED.keys()
     assert set(SAME_EVERYWHERE) <= SHARED.keys()
+
+
+def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
+    """In the firewall, in what is watched, in the address, in Jenkins' way through the load balancers."""
+    example(tmp_path / "own")
+    ports = {"nginx_http_port": 8001, "nginx_https_port": 8002, "nginx_status_port": 8003}
+    main = tmp_path / "own" / "group_vars" / "all" / "main.yml"
+    write(main, {name: value for name, value in read_yaml(main).items() if name != "phoenix_url"})
+    write(tmp_path / "own" / "group_vars" / "lb.yml", {**ports, "nginx_server_names": ["a.example"]})
+    write(tmp_path / "own" / "group_vars" / "jenkins.yml", {"jenkins_port": 8004, "jenkins_prefix": "/own"})
+    write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
+    wanted = {
+        "lb1": "[firewall_allow, netdata_certificates, netdata_nginx_status_url, nginx_private_services]",
+        "control1": "[firewall_allow, phoenix_url]",
+        "jenkins1": "[firewall_allow]",
+    }
+    seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
+    web, certificates, status, private = seen["lb1"]
+    assert web == [{"name": "web", "ports": [8001, 8002], "sources": ["any"]}]
+    assert (certificates[0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
+    assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
+    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
+    assert seen["control1"][1] == "https://a.example:8002"
+    assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
+
+
+def test_no_play_says_a_port_that_is_a_setting() -> None:
+    settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
+    ports = "|".join(str(value) for name, value in settings.items() if name.endswith("_port"))
+    paths = [*TOP.glob("playbooks/*.yml"), *TOP.glob("playbooks/tasks/*"), TOP / "playbooks/group_vars/all/wiring.yml"]
+    assert [path.name for path in paths if re.search(rf"\b({ports})\b", path.read_text(encoding="utf-8"))] == []
 
 
 # --- what is documented
