@@ -292,5 +292,11 @@ def test_every_documented_variable_has_an_effect() -> None:
     assert {name: where for name, where in found.items() if name not in READ} == {}
 
 
+def test_the_document_on_settings_is_complete() -> None:
+    text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
+    wanted = {*KNOWN[PLAYBOOKS], *SAME_EVERYWHERE, *(ARGUMENTS - KNOWN["archive"].keys())}
+    assert [name for name in sorted(wanted) if f"`{name}`" not in text] == []
+
+
 def test_every_option_is_read() -> None:
     assert sorted(OPTIONS.keys() - READ) == []
