@@ -172,7 +172,7 @@ SOUND: dict[str, dict[str, Any]] = {
 }
 
 
-def agreed() -> list[Any]:
+def agreed() -> list[tuple[str, dict[str, Any], bool]]:
     """(role, inputs, whether they are good), for each check that the roles and the inventory's check both have."""
     sums = [
         (SUM, True),
@@ -183,7 +183,9 @@ def agreed() -> list[Any]:
     ]
     names = {"jenkins": "jenkins_archive", "release": "release_npm_archive"}
     url = "https://example.org/x"
-    found = [(role, {name: url, f"{name}_checksum": v}, good) for role, name in names.items() for v, good in sums]
+    found: list[tuple[str, dict[str, Any], bool]] = [
+        (role, {name: url, f"{name}_checksum": v}, good) for role, name in names.items() for v, good in sums
+    ]
     versions = {
         "5.0.4": True,
         "6.0.5": True,

@@ -1,23 +1,28 @@
 """An inventory's own value of every setting reaches the roles, and every documented setting has an effect."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from phoenix_core.inventory import known_variables, shared_variables
 from phoenix_core.inventory.fleet import SAME_EVERYWHERE
 from phoenix_core.inventory.model import PLAYBOOKS
-from tests.unit.shared import TOP, read_yaml
+from tests.unit.shared import TOP, load_program, read_yaml
 
+pack = load_program("roles/runner/files/pack_project.py").pack
 KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
 OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
 SHARED = shared_variables(TOP / "playbooks")
@@ -126,12 +131,12 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     return {Path(folder).name: found[folder] for folder in found}
 
 
-def evaluate(inventory: Path, host: str, expression: str) -> Any:
+def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -> Any:
     """What an expression is on a host, as a task of a play would see it."""
-    command = [Path(sys.executable).with_name("ansible"), host, "-i", inventory, "--playbook-dir", TOP / "playbooks"]
+    words = [host, "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
     done = subprocess.run(
-        [*command, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
-        cwd=TOP,
+        [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
+        cwd=project,
         env={**CLEAN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
@@ -224,6 +229,33 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
     assert seen["control1"][1] == "https://a.example:8002"
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
+
+
+def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
+    """Of the project as it is packed for control, with the inventory that is written there."""
+    hosts = example(tmp_path / "own")
+    hosts["all"]["vars"] |= {"phoenix_instances_per_host": 9, "deploy_load_balancers": ["lb1"]}
+    hosts["all"]["children"]["app"]["hosts"]["app1"] |= {"phoenix_health_path": "/own", "release_ca_file": "/own.pem"}
+    write(tmp_path / "own" / "hosts.yml", hosts)
+    known, groups = evaluate(tmp_path / "own", "control1", "[runner_hosts, runner_groups]")
+    assert known["app1"].items() >= {"ansible_host": "192.0.2.21", "phoenix_health_path": "/own"}.items()
+    assert "phoenix_ports" not in known["app1"], "derived from the capacity, which changes"
+    assert not any("password" in name or "channels" in name for name in known["control1"])
+
+    control = tmp_path / "control"
+    with tarfile.open(fileobj=io.BytesIO(pack(TOP))) as archive:
+        archive.extractall(control, filter="data")
+    template = (TOP / "roles/runner/templates/inventory.yml.j2").read_text(encoding="utf-8")
+    variables = {"runner_hosts": known, "runner_groups": groups, "ansible_managed": ""}
+    written = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(template))
+    (control / "inventory.yml").write_text(written, encoding="utf-8")
+    expression = (
+        "[phoenix_instances_per_host, phoenix_placement, phoenix_ports, deploy_load_balancers, nginx_upstream_hosts,"
+        " release_ca_file, phoenix_health_path, phoenix_url]"
+    )
+    seen = evaluate(control / "inventory.yml", "app1", expression, control)
+    assert seen == evaluate(tmp_path / "own", "app1", expression)
+    assert seen[0] == 9 and seen[5] == "/own.pem"
 
 
 def test_no_play_says_a_port_that_is_a_setting() -> None:
