@@ -98,7 +98,7 @@ NOT_FOR_CONTROL = frozenset(
 
 
 def control_variables(specs: Specs) -> list[str]:
-    """What control may be told of the fleet: every option of the roles that its plays use, except secrets."""
+    """What control may know of the fleet: every option of the roles that its plays use, except secrets."""
     options = {name: option for role in CONTROL_ROLES for name, option in specs.get(role, {}).items()}
     return sorted(name for name in options if not options[name].get("no_log") and name not in NOT_FOR_CONTROL)
 
