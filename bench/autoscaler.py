@@ -13,7 +13,7 @@ from tests.e2e.autoscaling import Watch, settle
 from tests.e2e.support import load, pid_of, wait_for
 from tests.simulation import plot
 
-from phoenix_autoscaler.meter import Meter  # isort: skip
+from phoenix.autoscaler.meter import Meter  # isort: skip
 
 RATE = 5000  # datagrams a second
 SECONDS = 5
@@ -30,8 +30,8 @@ for number in range(rate * seconds):
     out.send(b'<190>Nov 24 12:00:00 phoenix: b')
 print(rate * seconds)
 " %s %s %s %s"""
-# Beside bench.json; docs/autoscaler-step.svg is one of them.
-PLOT = Path("bench-step.svg")
+# Next to bench.json, with a picture of the same name; those in docs/ are copies of one run's.
+RECORD = Path("bench-step.json")
 
 
 def measure(fleet: Fleet) -> list[Row]:
@@ -110,14 +110,8 @@ def step(fleet: Fleet) -> list[Row]:
     reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), None)
     back = next(at for at, balancer in watch.rotation if at >= ended and balancer <= 2)
     failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
-    origin = watch.rotation[0][0]
-    watch.save(PLOT.with_suffix(".json"), origin)
-    lines = [
-        plot.Line("rate", [(at - origin, float(rate)) for at, rate in watch.rates]),
-        plot.Line("capacity x 10/s", [(at - origin, number * 10.0) for at, number in watch.rotation], True),
-    ]
-    title = "A step from 5 to 60 requests a second and back"
-    PLOT.write_text(plot.page([plot.chart(title, lines, "requests a second")]))
+    watch.save(RECORD, watch.rotation[0][0])
+    plot.save(RECORD.with_suffix(".svg"), [plot.recorded_step(RECORD)])
     until = [(reached or float("inf")) - began, back - ended]
     return [
         Row("step 5 to 60/s: capacity in rotation", until[0], "s", 10, DESIGN),

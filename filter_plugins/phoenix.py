@@ -1,4 +1,4 @@
-"""Filters of Phoenix: a shim over phoenix_core, where the code and its tests are."""
+"""Filters of Phoenix: a shim over phoenix.fleet, where the code and its tests are."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -6,19 +6,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Ansible loads this file by its path, from wherever it was started, and knows nothing of the package beside its folder.
-_TOP = str(Path(__file__).resolve().parent.parent)
-if _TOP not in sys.path:
-    sys.path.insert(0, _TOP)
+# Ansible loads this file by its path, from wherever it was started, and does not know the package.
+_SOURCES = str(Path(__file__).resolve().parent.parent / "src")
+if _SOURCES not in sys.path:
+    sys.path.insert(0, _SOURCES)
 
 from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
-from phoenix_core import certificate, inputs, inventory, placement, rollout, uri, wiring  # noqa: E402
+from phoenix.build import plugins, toolkit  # noqa: E402
+from phoenix.fleet import addresses, certificate, inputs, inventory, placement, uri, wiring  # noqa: E402
+from phoenix.rollout import plan as rollout  # noqa: E402
 
 
 def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a ValueError of phoenix_core into Ansible's message, without a traceback."""
+    """Turn a ValueError of the package into Ansible's message, without a traceback."""
 
     def filtered(*arguments: Any, **options: Any) -> Any:
         try:
@@ -65,9 +67,20 @@ _known = lru_cache(maxsize=1)(inventory.known_variables)
 _shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
 
+def code(module: str, version: str = "") -> str:
+    """What identifies the code that runs this module: its digest, or the toolkit's version that is put back."""
+    return version or toolkit.code_of(module)
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "firewall_bad_addresses": addresses.bad_addresses,
+            "firewall_contains": addresses.contains,
+            "firewall_networks": addresses.networks,
+            "jenkins_unmet": plugins.unmet,
+            "jenkins_user_secrets": plugins.user_secrets,
+            "phoenix_code": code,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,

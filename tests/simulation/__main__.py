@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from phoenix_autoscaler.meter import STEP
-from phoenix_autoscaler.policy import Settings
-
+from phoenix.autoscaler.meter import STEP
+from phoenix.autoscaler.policy import Settings
 from tests.simulation import plot
 from tests.simulation.replay import Fleet, Outcome, replay
 from tests.simulation.scalers import Hpa, Knative, Phoenix, Scaler, TargetTracking
@@ -52,12 +51,12 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
 
 
-def drawn(name: str, outcomes: Sequence[Outcome], fleet: Fleet) -> str:
-    rate = plot.Line("rate", list(enumerate(outcomes[0].rates)))
-    lines = [
-        plot.Line(one.scaler, [(t, n * fleet.rate) for t, n in enumerate(one.capacities)], True) for one in outcomes
+def chart(name: str, outcomes: Sequence[Outcome], fleet: Fleet) -> plot.Chart:
+    rate = [(float(t), rate) for t, rate in enumerate(outcomes[0].rates)]
+    capacities = [
+        plot.Steps(one.scaler, [(float(t), n * fleet.rate) for t, n in enumerate(one.capacities)]) for one in outcomes
     ]
-    return plot.chart(f"{name}: rate, and what the instances are meant for", [rate, *lines], "requests a second")
+    return plot.Chart(name, rate, capacities)
 
 
 def main(arguments: list[str]) -> int:
@@ -81,7 +80,7 @@ def main(arguments: list[str]) -> int:
     hours = sum(map(len, series.values())) * STEP / 3600
     print(f"\n{hours:.1f} h of traffic, four scalers, in {took:.1f} s", file=sys.stderr)
     if options.plot:
-        options.plot.write_text(plot.page([drawn(name, found, fleet) for name, found in outcomes.items()]))
+        plot.save(options.plot, [chart(name, found, fleet) for name, found in outcomes.items()])
     return 0
 
 

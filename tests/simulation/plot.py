@@ -1,82 +1,117 @@
-"""Line charts as SVG, without a library."""
+"""Line charts as SVG files, drawn by matplotlib; the same numbers give the same bytes.
 
+usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws a step that bench/autoscaler.py recorded
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 
-WIDTH, HEIGHT = 860, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 44, 34
-COLOURS = ("#9aa0a6", "#d1495b", "#2e86ab", "#3d9970", "#b5651d", "#6a4c93")
-POINTS = 240
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.style import context
+from matplotlib.ticker import MaxNLocator
+
+WIDTH, HEIGHT = 9.0, 3.2  # inches, of one chart
+RATE = "0.7"
+# Petroff's colours, distinct under the common colour-vision deficiencies; the dashes are for prints in black and white.
+STYLES = (("#5790fc", "-"), ("#e42536", "--"), ("#f89c20", "-."), ("#964a8b", ":"))
 
 
 @dataclass(frozen=True)
-class Line:
-    """A named series of (time in seconds, value)."""
+class Steps:
+    """A named series of (time in seconds, value) that keeps each value until the next."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    stepped: bool = False
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """No more points than an eye tells apart: of each group the one that is farthest from the group's first."""
-    if len(points) <= POINTS:
-        return points
-    size = len(points) / POINTS
-    groups = (points[int(n * size) : int((n + 1) * size)] for n in range(POINTS))
-    return [max(group, key=lambda point: abs(point[1] - group[0][1])) for group in groups if group]
+@dataclass(frozen=True)
+class Chart:
+    """The rate of requests as (time in seconds, requests/s), and the capacities meant for it on the same axes."""
+
+    title: str
+    rate: Sequence[tuple[float, float]]
+    capacities: Sequence[Steps]
 
 
-def chart(title: str, lines: Sequence[Line], unit: str) -> str:
-    """One chart; all lines share the axes."""
-    far = max((point[0] for line in lines for point in line.points), default=1.0) or 1.0
-    high = max((point[1] for line in lines for point in line.points), default=1.0) * 1.08 or 1.0
-
-    def x(value: float) -> float:
-        return round(LEFT + value / far * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - value / high * (HEIGHT - TOP - BOTTOM), 1)
-
-    parts = [f'<text x="{LEFT}" y="16" font-weight="bold">{escape(title)}</text>']
-    for fraction in (0, 0.25, 0.5, 0.75, 1):
-        level = high / 1.08 * fraction
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level)}" y2="{y(level)}" stroke="#e0e0e0"/>'
-            f'<text x="{LEFT - 6}" y="{y(level) + 4}" text-anchor="end">{level:.4g}</text>'
-            f'<text x="{x(far * fraction)}" y="{HEIGHT - 14}" text-anchor="middle">{_time(far * fraction)}</text>'
-        )
-    for number, line in enumerate(lines):
-        colour = COLOURS[number % len(COLOURS)]
-        path: list[str] = []
-        before = 0.0
-        for at, value in _thinned(line.points):
-            if line.stepped and path:
-                path.append(f"{x(at)},{y(before)}")
-            path.append(f"{x(at)},{y(value)}")
-            before = value
-        parts.append(f'<polyline points="{" ".join(path)}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        parts.append(
-            f'<text x="{WIDTH - RIGHT - 130 * (len(lines) - 1 - number)}" y="32" text-anchor="end" '
-            f'fill="{colour}">{escape(line.name)}</text>'
-        )
-    parts.append(f'<text x="12" y="{HEIGHT / 2}" transform="rotate(-90 12 {HEIGHT / 2})" '
-                 f'text-anchor="middle">{escape(unit)}</text>')  # fmt: skip
-    return "\n".join(parts)
+def style() -> AbstractContextManager[None]:
+    """The settings of matplotlib within which charts are drawn and saved."""
+    own = {
+        "axes.autolimit_mode": "round_numbers",
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titleweight": "bold",
+        "axes.xmargin": 0,
+        "font.size": 9,
+        # A day of noise has more points than the page has dots: what moves a line by less than one is left out.
+        "path.simplify_threshold": 1.0,
+        "svg.hashsalt": "phoenix",
+    }
+    return context(["default", own])
 
 
-def _time(seconds: float) -> str:
-    if seconds >= 7200:
-        return f"{seconds / 3600:.3g} h"
-    return f"{seconds / 60:.3g} min" if seconds >= 300 else f"{seconds:.3g} s"
+def save(path: Path, charts: Sequence[Chart]) -> None:
+    """Draw the charts one below the other, as an SVG file without a date."""
+    with style():
+        figure = Figure(figsize=(WIDTH, HEIGHT * len(charts)), layout="constrained")
+        for axes, chart in zip(figure.subplots(len(charts), squeeze=False)[:, 0], charts, strict=True):
+            draw(axes, chart)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def page(charts: Sequence[str]) -> str:
-    """Charts one below the other, as an SVG file."""
-    rows = "\n".join(f'<g transform="translate(0 {number * HEIGHT})">{one}</g>' for number, one in enumerate(charts))
-    height = HEIGHT * len(charts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'font-family="sans-serif" font-size="11">\n<rect width="100%" height="100%" fill="white"/>\n{rows}\n</svg>\n'
+def draw(axes: Axes, chart: Chart) -> None:
+    """One chart; ValueError for more capacities than there are styles."""
+    if len(chart.capacities) > len(STYLES):
+        raise ValueError(f"{chart.title}: {len(STYLES)} capacities at most, not {len(chart.capacities)}")
+    # First of all, for the limits are rounded to its ticks.
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 3, 5, 10]))
+    divisor, unit = _time_unit(max(at for at, _ in chart.rate))
+    axes.plot(
+        [at / divisor for at, _ in chart.rate], [rate for _, rate in chart.rate], color=RATE, linewidth=1, label="rate"
     )
+    for line, (colour, dashes) in zip(chart.capacities, STYLES, strict=False):
+        times, values = zip(*line.points, strict=True)
+        axes.step([at / divisor for at in times], values, where="post", color=colour, linestyle=dashes, label=line.name)
+    axes.set(title=chart.title, xlabel=f"time ({unit})", ylabel="requests/s")
+    axes.set_ylim(bottom=0)
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    # Above the axes: the lines may be anywhere within.
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=1 + len(chart.capacities), frameon=False, borderaxespad=0
+    )
+
+
+def _time_unit(seconds: float) -> tuple[float, str]:
+    """What to divide seconds by, and the name of the result, so that the axis has few digits."""
+    if seconds > 7200:
+        return 3600.0, "h"
+    return (60.0, "min") if seconds >= 600 else (1.0, "s")
+
+
+def recorded_step(path: Path) -> Chart:
+    """The chart of a step that bench/autoscaler.py recorded, with what each instance is meant for in the lab."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    capacity = Steps(
+        "10 requests/s for each instance in rotation", [(at, count * 10) for at, count in record["rotation"]]
+    )
+    return Chart("A step from 5 to 60 requests/s and back", record["rate"], [capacity])
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("picture", type=Path)
+    options = parser.parse_args(arguments)
+    save(options.picture, [recorded_step(options.record)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

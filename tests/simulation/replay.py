@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from phoenix_autoscaler.meter import STEP
-
+from phoenix.autoscaler.meter import STEP
 from tests.simulation.scalers import Scaler
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 
-from phoenix_autoscaler import policy
-from phoenix_autoscaler.meter import STEP, Meter
+from phoenix.autoscaler import policy
+from phoenix.autoscaler.meter import STEP, Meter
 
 
 class Scaler(Protocol):

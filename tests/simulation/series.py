@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix_autoscaler.meter import STEP
+from phoenix.autoscaler.meter import STEP
 
 
 def poisson(mean: float, source: random.Random) -> int:

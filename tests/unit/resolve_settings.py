@@ -21,7 +21,7 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
-from phoenix_core.inventory import known_variables
+from phoenix.fleet.inventory import known_variables
 
 TOP = Path.cwd()
 

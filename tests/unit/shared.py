@@ -1,9 +1,6 @@
 """Paths and readers that the unit tests share."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
@@ -22,14 +19,3 @@ for tag in ("!vault", "!unsafe"):
 
 def read_yaml(path: Path) -> Any:
     return (yaml.load(path.read_text(encoding="utf-8"), AnsibleLoader) or {}) if path.exists() else {}
-
-
-def load_program(path: str) -> ModuleType:
-    """A program that a role copies to its hosts, as a module; path from the project's top."""
-    name = Path(path).stem
-    spec = importlib.util.spec_from_file_location(name, TOP / path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module

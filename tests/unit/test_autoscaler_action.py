@@ -4,8 +4,9 @@ import asyncio
 import threading
 
 import pytest
-from phoenix_autoscaler import action
-from phoenix_autoscaler.config import Action
+
+from phoenix.autoscaler import action
+from phoenix.autoscaler.config import Action
 
 SETTINGS = Action(retry_seconds=5, retry_most_seconds=20)
 

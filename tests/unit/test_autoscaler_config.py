@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from phoenix_autoscaler import config
-from phoenix_autoscaler.__main__ import main
+
+from phoenix.autoscaler import config
+from phoenix.autoscaler.cli import main
 
 GOOD = """
 policy: {maximum: 12}
@@ -45,10 +46,10 @@ def test_refused(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFix
     with pytest.raises(ValueError, match=r"autoscaler\.yml") as refused:
         config.load(path)
     assert said in str(refused.value)
-    assert main(["--config", str(path), "--validate-config"]) == 2
+    assert main(["validate", "--config", str(path)]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_validates_without_starting(tmp_path: Path) -> None:
-    assert main(["--config", str(written(tmp_path, GOOD)), "--validate-config"]) == 0
-    assert main(["--config", str(tmp_path / "absent"), "--validate-config"]) == 2
+    assert main(["validate", "--config", str(written(tmp_path, GOOD))]) == 0
+    assert main(["validate", "--config", str(tmp_path / "absent")]) == 2

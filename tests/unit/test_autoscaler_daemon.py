@@ -7,11 +7,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import phoenix_lock
 import pytest
-from phoenix_autoscaler import config, daemon, state
-from phoenix_autoscaler.action import Actions, Result
-from phoenix_autoscaler.metrics import Metrics
+
+from phoenix.autoscaler import config, daemon, state
+from phoenix.autoscaler.action import Actions, Result
+from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import lock as fleet_lock
 
 
 class Clock:
@@ -116,10 +117,10 @@ def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:
 def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
     async def run() -> None:
         await world.pass_time(30, 5)
-        token, _ = phoenix_lock.acquire(world.folder, "ann", "deploy", 600)
+        token, _ = fleet_lock.acquire(world.folder, "ann", "deploy", 600)
         await world.pass_time(20, 60)
         assert world.fleet.runs == []
-        phoenix_lock.release(world.folder, token)
+        fleet_lock.release(world.folder, token)
         await world.pass_time(1, 60)
         assert world.fleet.runs == [("scale", "6")]
 
@@ -233,19 +234,6 @@ def test_a_reload_takes_the_new_balancers(world: World) -> None:
     listen = world.config.listen.model_copy(update={"balancers": ["192.0.2.13"]})
     world.daemon.reconfigure(world.config.model_copy(update={"listen": listen}))
     assert world.daemon.meter.silent(world.clock(), 3.0) == ["192.0.2.13"]
-
-
-def test_tells_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(path)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        with daemon.notifier() as notify:
-            notify("READY=1")
-        assert sock.recv(100) == b"READY=1"
-    monkeypatch.delenv("NOTIFY_SOCKET")
-    with daemon.notifier() as notify:
-        notify("READY=1")
 
 
 def test_drops_of_the_kernel(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phoenix_autoscaler.meter import REMEMBERED, STEP, Meter
+
+from phoenix.autoscaler.meter import REMEMBERED, STEP, Meter
 
 LB1, LB2 = "192.0.2.11", "192.0.2.12"
 

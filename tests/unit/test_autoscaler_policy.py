@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phoenix_autoscaler import policy
 
+from phoenix.autoscaler import policy
 from tests.simulation.replay import Fleet, replay
 from tests.simulation.scalers import Phoenix
 from tests.simulation.series import noisy

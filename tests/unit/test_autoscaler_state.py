@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-import phoenix_lock
 import pytest
-from phoenix_autoscaler import state
-from phoenix_autoscaler.policy import Decision
+
+from phoenix.autoscaler import state
+from phoenix.autoscaler.policy import Decision
+from phoenix.state import lock as fleet_lock
 
 
 def decision(action: str = "hold", count: int = 2, cause: str = "the capacity fits") -> Decision:
@@ -33,9 +34,9 @@ def test_corrupt(tmp_path: Path, content: bytes) -> None:
 def test_frozen_by_the_lock_alone(tmp_path: Path) -> None:
     lock = state.FleetLock(tmp_path)
     assert lock.reason() == ""
-    token, _ = phoenix_lock.acquire(tmp_path, "ann", "deploy", 60)
+    token, _ = fleet_lock.acquire(tmp_path, "ann", "deploy", 60)
     assert lock.reason().startswith("frozen: ann holds the lock for deploy since ")
-    phoenix_lock.release(tmp_path, token)
+    fleet_lock.release(tmp_path, token)
     assert lock.reason() == ""
     (tmp_path / "lock").write_text("rubbish")
     assert lock.reason() == ""

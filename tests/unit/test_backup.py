@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import struct
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,11 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.shared import TOP
-
-sys.path.insert(0, str(TOP / "roles" / "backup" / "files"))
-
-from phoenix_backup import (
+from phoenix.backup import (
     archive,
     clock,
     fingerprint,
@@ -37,7 +32,9 @@ from phoenix_backup import (
     store,
     watch,
 )
-from phoenix_backup.serve import serve
+from phoenix.backup.serve import serve
+from phoenix.common import prometheus
+from tests.unit.shared import TOP
 
 DAY = retention.DAY
 HOUR = 3600.0
@@ -429,7 +426,7 @@ def test_the_watch_says_what_is_wrong() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    text = watch.exposition(watched(dump(1)).metrics)
+    text = prometheus.exposition(watched(dump(1)).metrics)
     assert "\nphoenix_backup_newest_good_documents 100\n" in text
     assert all(line.startswith(("# TYPE phoenix_backup_", "phoenix_backup_")) for line in text.splitlines())
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.shared import load_program
-
-build = load_program("roles/release/files/build_release.py")
+from phoenix.build import release as build
 
 
 @pytest.mark.parametrize(

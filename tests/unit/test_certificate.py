@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from phoenix_core import certificate
+from phoenix.fleet import certificate
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

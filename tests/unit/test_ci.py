@@ -1,15 +1,15 @@
-"""What a pipeline's key can ask for (roles/ci/files/phoenix-deploy), and what a stage is (phoenix-stage)."""
+"""What a pipeline's key can ask for (phoenix.pipeline.forced), and what a stage is (phoenix-stage)."""
 
-import importlib.util
+import importlib
 import io
 import subprocess
 import tarfile
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from phoenix.pipeline import forced
 from tests.unit.shared import TOP
 
 FILES = TOP / "roles" / "ci" / "files"
@@ -19,12 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 @pytest.fixture
 def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, which notes the plays it would run in `played`."""
-    loader = SourceFileLoader("phoenix_deploy", str(FILES / "phoenix-deploy"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    loader.exec_module(module)
+    module = importlib.reload(forced)
     played: list[list[str]] = []
     monkeypatch.setattr(module, "SOURCES", str(tmp_path))
 
@@ -47,7 +42,7 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     ],
 )
 def test_what_it_may(deploy: ModuleType, words: list[str], played: list[str]) -> None:
-    assert deploy.main(words) == 0
+    assert deploy.answer(words) == 0
     assert deploy.played == [played]
 
 
@@ -71,7 +66,7 @@ def test_what_it_may(deploy: ModuleType, words: list[str], played: list[str]) ->
     ],
 )
 def test_what_it_may_not(deploy: ModuleType, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert deploy.main(line.split()) == 64
+    assert deploy.answer(line.split()) == 64
     assert deploy.played == []
     assert "nothing else" in capsys.readouterr().err
 
@@ -88,7 +83,7 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 def package(deploy: ModuleType, monkeypatch: pytest.MonkeyPatch, data: bytes) -> int:
     monkeypatch.setattr(deploy.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
-    return int(deploy.main(["package", COMMIT]))
+    return int(deploy.answer(["package", COMMIT]))
 
 
 def test_a_source_is_built_under_its_commits_name(

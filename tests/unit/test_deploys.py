@@ -1,16 +1,14 @@
-"""The record of deploys: roles/deploy/files/phoenix_deploys.py."""
+"""The record of deploys."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.unit.shared import load_program
-
-deploys = load_program("roles/deploy/files/phoenix_deploys.py")
+from phoenix.state import deploys
 
 
-def history(*entries: tuple[str, str, str, str]) -> list[object]:
+def history(*entries: tuple[str, str, str, str]) -> list[deploys.Deploy]:
     return [
         deploys.Deploy(number, what, "ann", version, before, 0.0, result)
         for number, (what, version, before, result) in enumerate(entries)

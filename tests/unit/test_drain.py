@@ -1,10 +1,10 @@
-"""What counts as a request in flight: roles/phoenix/files/phoenix_drain.py."""
+"""What counts as a request in flight."""
 
 from types import ModuleType
 
 import pytest
 
-from tests.unit.shared import load_program
+from phoenix.instances import drain as program
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 # Node.js listens on [::], so its IPv4 connections are in the table of IPv6 as well.
@@ -13,7 +13,7 @@ MAPPED = "0000000000000000FFFF0000"
 
 @pytest.fixture(scope="module")
 def drain() -> ModuleType:
-    return load_program("roles/phoenix/files/phoenix_drain.py")
+    return program
 
 
 def row(local: str, remote: str, state: str = "01") -> str:

@@ -1,4 +1,4 @@
-"""What a host's instances need, and when one counts as healthy: roles/phoenix/files/phoenix_instances.py."""
+"""What a host's instances need, and when one counts as healthy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.shared import load_program
+from phoenix.common import files
+from phoenix.instances import instances
 
-instances = load_program("roles/phoenix/files/phoenix_instances.py")
 R = "/opt/phoenix/releases/1"
 
 
@@ -128,7 +128,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_release_that_never_was_current_can_be_dropped_and_no_other(host: Path) -> None:
     assert instances.main(["activate", "--release", "1"]) == 0
-    instances.point(host / "instances" / "3000", str(host / "releases" / "2"))
+    files.point(host / "instances" / "3000", str(host / "releases" / "2"))
     assert instances.main(["drop", "--release", "2"]) == 0
     assert (host / "releases" / "2").is_dir(), "an instance still runs it"
     (host / "instances" / "3000").unlink()

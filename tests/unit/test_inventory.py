@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phoenix_core.inventory import errors, known_variables
+from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import TOP
 
 SPECS: dict[str, dict[str, dict[str, Any]]] = {

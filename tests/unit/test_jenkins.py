@@ -10,10 +10,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from tests.unit.shared import TOP, load_program, read_yaml
-
-plugins = load_program("roles/jenkins/filter_plugins/jenkins_plugins.py")
-lock = load_program("roles/jenkins/files/lock_plugins.py")
+from phoenix.build import plugins
+from tests.unit.shared import TOP, read_yaml
 
 
 def plugin(name: str, version: str, **needs: str) -> dict[str, Any]:
@@ -51,12 +49,12 @@ def test_the_lock_names_the_closure_and_only_it() -> None:
             "other": entry("1"),
         }
     }
-    listed = yaml.safe_load(lock.lock(center, ["a"]))["jenkins_plugins"]
+    listed = yaml.safe_load(plugins.lock(center, ["a"]))["jenkins_plugins"]
     assert [one["name"] for one in listed] == ["a", "b", "c"]
     assert all(one["checksum"].startswith("sha256:") and len(one["checksum"]) == 71 for one in listed)
     assert plugins.unmet(listed) == []
     with pytest.raises(KeyError):
-        lock.closure(center["plugins"], ["absent"])
+        plugins.closure(center["plugins"], ["absent"])
 
 
 def configuration(**more: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The fleet's lock, roles/state/files/phoenix_lock.py."""
+"""The fleet's lock."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -9,19 +10,21 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.shared import TOP, load_program
+from phoenix.state import lock as program
+from tests.unit.shared import TOP
 
-PROGRAM = TOP / "roles" / "state" / "files" / "phoenix_lock.py"
+PROGRAM = [sys.executable, "-m", "phoenix", "lock"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TOP / "src")}
 
 
 @pytest.fixture(scope="module")
 def lock() -> ModuleType:
-    return load_program("roles/state/files/phoenix_lock.py")
+    return program
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROGRAM), "--folder", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [*PROGRAM, "--folder", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
 def test_taken_once_and_again_after_its_release(lock: ModuleType, tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_a_lapsed_lease_frees_it_and_its_token_is_worth_nothing(lock: ModuleType
 
 def test_a_reboot_frees_it(lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.acquire(tmp_path, "ann", "deploy", 3600)
-    monkeypatch.setattr(lock, "current_boot", lambda: "another")
+    monkeypatch.setattr(lock.process, "boot", lambda: "another")
     assert lock.holder(tmp_path) is None
 
 
@@ -64,9 +67,11 @@ def test_waits_for_the_release(lock: ModuleType, tmp_path: Path) -> None:
 
 
 def test_one_of_many_gets_it(tmp_path: Path) -> None:
-    command = [sys.executable, str(PROGRAM), "--folder", str(tmp_path), "acquire"]
+    command = [*PROGRAM, "--folder", str(tmp_path), "acquire"]
     command += ["--holder", "x", "--purpose", "scale", "--lease", "60"]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(8)]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) for _ in range(8)
+    ]
     assert sorted(one.wait() for one in runs) == [0] + [75] * 7
     for one in runs:
         one.communicate()

@@ -8,9 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.shared import load_program
-
-reconfigure = load_program("roles/mongodb/files/reconfigure.py")
+from phoenix.database import reconfigure
 
 SETTINGS = {"electionTimeoutMillis": 2000, "heartbeatTimeoutSecs": 2}
 

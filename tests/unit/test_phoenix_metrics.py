@@ -6,21 +6,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from phoenix_metrics import gauges, services
-from phoenix_metrics.charts import Chart, Output
-from phoenix_metrics.fleet import FleetWatch
-from phoenix_metrics.gauges import Metrics, metric_chart, parse_metrics
-from phoenix_metrics.mongodb import member_values, oplog_hours
-from phoenix_metrics.nginx import AccessLog, count_statuses, error_share
-from phoenix_metrics.plugin import collectors
-from phoenix_metrics.services import ServiceCpu, unit_states
+
+from phoenix.common import prometheus
+from phoenix.monitoring import gauges, services
+from phoenix.monitoring.charts import Chart, Output
+from phoenix.monitoring.fleet import FleetWatch
+from phoenix.monitoring.gauges import Metrics, metric_chart
+from phoenix.monitoring.mongodb import member_values, oplog_hours
+from phoenix.monitoring.nginx import AccessLog, count_statuses, error_share
+from phoenix.monitoring.plugin import collectors
+from phoenix.monitoring.services import ServiceCpu, unit_states
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
     text = (
         '# HELP x y\n# TYPE x gauge\nphoenix_a_b 1.5\nphoenix_c{host="app1"} 2\nbroken\nphoenix_d NaN\nphoenix_e +Inf\n'
     )
-    assert parse_metrics(text) == {"phoenix_a_b": 1.5, 'phoenix_c{host="app1"}': 2.0}
+    assert prometheus.read(text) == {"phoenix_a_b": 1.5, 'phoenix_c{host="app1"}': 2.0}
 
 
 def test_times_become_ages_and_ages_grow_with_their_file() -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from phoenix_notify import channels, files
-from phoenix_notify.decide import decide
-from phoenix_notify.incidents import Settings, State
-from phoenix_notify.messages import lasted
-from phoenix_notify.netdata import LOST_S, missed
 
-from tests.unit.shared import load_program
+from phoenix.alerting import channels, files
+from phoenix.alerting import event as hook
+from phoenix.alerting.decide import decide
+from phoenix.alerting.incidents import Settings, State
+from phoenix.alerting.messages import lasted
+from phoenix.alerting.netdata import LOST_S, missed
 
-hook = load_program("roles/netdata/files/phoenix_notify_event.py")
 SETTINGS = Settings()
 
 

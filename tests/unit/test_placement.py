@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phoenix_core.placement import place, place_around
+from phoenix.fleet.placement import place, place_around
 
 PER_HOST = 3
 POOLS = st.integers(1, 5).flatmap(

@@ -7,9 +7,8 @@ import socket
 
 import pytest
 
-from tests.unit.shared import load_program
+from phoenix.instances import probe
 
-probe = load_program("roles/phoenix/files/phoenix_probe.py")
 POLICY = probe.Policy(timeout=3, interval=1, failures=2, grace=15)
 UNIT = probe.Unit("phoenix@3000.service", 3000, 42, 100.0)
 
@@ -22,7 +21,7 @@ def test_two_silent_probes_in_a_row_kill() -> None:
 
 
 @pytest.mark.parametrize("outcome", [probe.Outcome.REACTED, probe.Outcome.REFUSED])
-def test_anything_else_in_between_forgives(outcome: object) -> None:
+def test_anything_else_in_between_forgives(outcome: probe.Outcome) -> None:
     record = probe.decide(probe.Record(), UNIT, probe.Outcome.SILENT, 200.0, POLICY).record
     record = probe.decide(record, UNIT, outcome, 203.0, POLICY).record
     assert not probe.decide(record, UNIT, probe.Outcome.SILENT, 206.0, POLICY).kill

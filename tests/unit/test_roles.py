@@ -8,7 +8,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from phoenix_core.inventory import errors, known_variables
+from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import ROLES, TOP, read_yaml
 
 TEMPLATES = sorted((TOP / "roles").glob("*/templates/**/*.j2"))
@@ -107,19 +107,6 @@ def test_no_two_roles_write_the_same_unit() -> None:
         if path.suffixes[-2:-1] in ([".service"], [".timer"], [".socket"], [".path"]):
             owners.setdefault(path.name, set()).add(path.parts[-3])
     assert owners and [name for name, roles in owners.items() if len(roles) > 1] == []
-
-
-@pytest.mark.parametrize(
-    ("role", "package", "variable"),
-    [
-        ("backup", "phoenix_backup", "__backup_package"),
-        ("netdata", "phoenix_metrics", "__netdata_plugin"),
-        ("netdata", "phoenix_notify", "__netdata_notifier"),
-    ],
-)
-def test_every_module_of_a_package_is_installed(role: str, package: str, variable: str) -> None:
-    modules = sorted(path.stem for path in (TOP / "roles" / role / "files" / package).glob("*.py"))
-    assert modules and sorted(read_yaml(TOP / "roles" / role / "vars" / "main.yml")[variable]) == modules
 
 
 def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:

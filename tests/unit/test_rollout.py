@@ -1,4 +1,4 @@
-"""The order of a roll-out, and what is held against a canary: phoenix_core/rollout.py."""
+"""The order of a roll-out, and what is held against a canary: phoenix.fleet/rollout.py."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phoenix_core import rollout
+from phoenix.rollout import plan as rollout
 
 HOSTS = [{"name": "app1", "address": "192.0.2.21"}, {"name": "app2", "address": "192.0.2.22"}]
 

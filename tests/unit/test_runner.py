@@ -1,7 +1,5 @@
-"""What phoenix-run runs, and what it refuses; what is packed for control."""
+"""What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
-import importlib.machinery
-import importlib.util
 import re
 import tarfile
 from io import BytesIO
@@ -10,21 +8,17 @@ from types import ModuleType
 
 import pytest
 
-from phoenix_core.inventory import known_variables
-from phoenix_core.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
-from tests.unit.shared import ROLES, TOP, load_program
-
-packer = load_program("roles/runner/files/pack_project.py")
+from phoenix.build import project as packer
+from phoenix.common import tar
+from phoenix.fleet.inventory import known_variables
+from phoenix.fleet.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
+from phoenix.pipeline import run
+from tests.unit.shared import ROLES, TOP
 
 
 @pytest.fixture(scope="module")
 def runner() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("phoenix_run", str(TOP / "roles/runner/files/phoenix-run"))
-    spec = importlib.util.spec_from_loader("phoenix_run", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return run
 
 
 def test_runs_a_play(runner: ModuleType) -> None:
@@ -61,17 +55,17 @@ def test_refuses(runner: ModuleType, arguments: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as refused:
         runner.command(arguments)
     assert refused.value.code == 64
-    assert "phoenix-run" in capsys.readouterr().err
+    assert "phoenixctl play" in capsys.readouterr().err
 
 
 def test_packs_the_same_bytes_whatever_was_left_lying_about(tmp_path: Path) -> None:
     for name in ("ansible.cfg", "roles/a/tasks/main.yml", "playbooks/x.yml", "lab/secret"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    first = packer.pack(tmp_path)
+    first = tar.pack(tmp_path, packer.members(tmp_path))
     (tmp_path / "roles/a/__pycache__").mkdir()
     (tmp_path / "roles/a/__pycache__/x.pyc").write_bytes(b"x")
-    assert packer.pack(tmp_path) == first
+    assert tar.pack(tmp_path, packer.members(tmp_path)) == first
     with tarfile.open(fileobj=BytesIO(first)) as archive:
         assert archive.getnames() == ["ansible.cfg", "playbooks/x.yml", "roles/a/tasks/main.yml"]
 

@@ -1,23 +1,15 @@
-"""Which instances phoenix_scale.py starts and stops."""
+"""Which instances `phoenixctl instances start` and `only` start and stop."""
 
-import importlib
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
-from tests.unit.shared import TOP
+from phoenix.instances import scale as program
 
 
 @pytest.fixture(scope="module")
-def scale() -> Iterator[ModuleType]:
-    folder = str(TOP / "roles" / "phoenix" / "files")
-    sys.path.insert(0, folder)
-    try:
-        yield importlib.import_module("phoenix_scale")  # which imports its neighbours, as on a host
-    finally:
-        sys.path.remove(folder)
+def scale() -> ModuleType:
+    return program
 
 
 def test_starts_what_does_not_run_or_would_not_after_a_reboot(scale: ModuleType) -> None:

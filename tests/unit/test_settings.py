@@ -17,12 +17,13 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from phoenix_core.inventory import known_variables, shared_variables
-from phoenix_core.inventory.fleet import SAME_EVERYWHERE
-from phoenix_core.inventory.model import PLAYBOOKS
-from tests.unit.shared import TOP, load_program, read_yaml
+from phoenix.build import project as packer
+from phoenix.common import tar
+from phoenix.fleet.inventory import known_variables, shared_variables
+from phoenix.fleet.inventory.fleet import SAME_EVERYWHERE
+from phoenix.fleet.inventory.model import PLAYBOOKS
+from tests.unit.shared import TOP, read_yaml
 
-pack = load_program("roles/runner/files/pack_project.py").pack
 KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
 OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
 SHARED = shared_variables(TOP / "playbooks")
@@ -121,7 +122,7 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     done = subprocess.run(
         [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
         cwd=TOP,
-        env={**CLEAN, "PYTHONPATH": str(TOP), **environment},
+        env={**CLEAN, "PYTHONPATH": str(TOP / "src"), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -243,7 +244,7 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     assert not any("password" in name or "channels" in name for name in known["control1"])
 
     control = tmp_path / "control"
-    with tarfile.open(fileobj=io.BytesIO(pack(TOP))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(tar.pack(TOP, packer.members(TOP)))) as archive:
         archive.extractall(control, filter="data")
     template = (TOP / "roles/runner/templates/inventory.yml.j2").read_text(encoding="utf-8")
     variables = {"runner_hosts": known, "runner_groups": groups, "ansible_managed": ""}
@@ -281,7 +282,7 @@ def readers() -> Iterator[str]:
         for line in path.read_text(encoding="utf-8").splitlines():
             yield from WORD.findall(re.sub(r"^\s*(- )?\w+:(?=\s|$)", "", line.split(" # ")[0]))
     # By their names, which a filter puts together.
-    yield from re.findall(r'"(\w+)"', (TOP / "phoenix_core" / "wiring.py").read_text(encoding="utf-8"))
+    yield from re.findall(r'"(\w+)"', (TOP / "src" / "phoenix" / "fleet" / "wiring.py").read_text(encoding="utf-8"))
 
 
 READ = frozenset(readers())
@@ -296,9 +297,9 @@ IN_YAML = re.compile(rf"^[# ]*((?:{NAMESPACES})_[a-z0-9_]+):", re.MULTILINE)
 ALARMS = set(
     re.findall(r"^## Alarm: phoenix_(\w+)", (TOP / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
 )
-PROGRAMS = {path.stem for path in TOP.glob("roles/*/library/*.py")} | {
+PROGRAMS = {path.stem for path in TOP.glob("library/*.py")} | {
     word
-    for path in TOP.glob("roles/*/files/**/*.py")
+    for path in TOP.glob("src/phoenix/**/*.py")
     for word in WORD.findall(path.read_text(encoding="utf-8"))
     if word not in OPTIONS
 }

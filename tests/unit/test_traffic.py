@@ -1,4 +1,4 @@
-"""The programs on the load balancers: roles/nginx/files/phoenix_{traffic,pools}.py."""
+"""What runs on the load balancers: phoenix.balancer."""
 
 import json
 import threading
@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from phoenix_core import rollout
-from tests.unit.shared import load_program
-
-traffic = load_program("roles/nginx/files/phoenix_traffic.py")
-pools = load_program("roles/nginx/files/phoenix_pools.py")
+from phoenix.balancer import access_log as traffic
+from phoenix.balancer import upstreams as pools
+from phoenix.rollout import plan as rollout
 
 
 def entry(upstream: str, status: str, seconds: str = "0.003", **more: Any) -> bytes:
@@ -66,7 +64,8 @@ def test_the_watch_counts_from_its_mark_and_through_a_rotation(
         log.write_bytes(entry("b:1", "200") + b"\n")
 
     monkeypatch.setattr(traffic, "LOG", log)
-    monkeypatch.setattr(traffic, "pools", lambda: mark)
+    monkeypatch.setattr(pools, "set_down", lambda down: True)
+    monkeypatch.setattr(pools, "place", lambda log: mark)
     thread = threading.Thread(target=rotate)
     thread.start()
     assert traffic.main(["watch", "--seconds", "1"]) == 0
@@ -83,11 +82,12 @@ def test_many_failures_end_the_watch(
     monkeypatch.setattr(traffic, "LOG", log)
     asked: list[list[str]] = []
 
-    def told(down: Iterable[str] = ()) -> str:
+    def set_down(down: Iterable[str]) -> bool:
         asked.append(list(down))
-        return f"{log.stat().st_ino}:0"
+        return True
 
-    monkeypatch.setattr(traffic, "pools", told)
+    monkeypatch.setattr(pools, "set_down", set_down)
+    monkeypatch.setattr(pools, "place", lambda log: f"{log.stat().st_ino}:0")
     start = time.monotonic()
     traffic.main(["watch", "--seconds", "30", "--stop", "a:1", "--errors", "5"])
     assert time.monotonic() - start < 5

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.uri_parser import parse_uri
 
-from phoenix_core.uri import is_connection_string, mongodb_uri
+from phoenix.fleet.uri import is_connection_string, mongodb_uri
 
 MEMBERS = [{"address": "192.0.2.1"}, {"address": "192.0.2.2"}]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

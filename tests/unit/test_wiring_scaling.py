@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from phoenix_core import wiring
-from phoenix_core.uri import url_error
+from phoenix.fleet import wiring
+from phoenix.fleet.uri import url_error
 
 Hosts = dict[str, dict[str, Any]]
 

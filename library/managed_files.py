@@ -1,0 +1,118 @@
+#!/usr/bin/python
+"""Keep several small files in one step: a task a file would cost a round trip a file on every host and run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: managed_files
+short_description: Keep several small text files and folders, in one round trip
+description:
+  - Writes each file that differs in content, owner or mode, atomically, after its own validation.
+  - Check and diff mode work.
+options:
+  files:
+    description: The files. C(validate) is a command with C(%s) for the file to be tried. Parent folders are made.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path: {description: Where., type: path, required: true}
+      content: {description: What; without it the path is a folder., type: str}
+      mode: {description: Octal mode., type: str, default: "0644"}
+      group: {description: Group; the owner is root., type: str, default: root}
+      validate: {description: Command that must succeed on the new file before it is put in place., type: str}
+author: [Phoenix]
+"""
+EXAMPLES = r"""
+- name: Write two files
+  managed_files:
+    files:
+      - {path: /etc/a.conf, content: "a\n"}
+      - {path: /etc/sudoers.d/b, content: "b ALL=(ALL) ALL\n", mode: "0440", validate: "visudo -cf %s"}
+"""
+RETURN = r"""
+changed_paths: {description: Files written (or, in check mode, that would be)., type: list, returned: always}
+"""
+
+import grp
+import os
+import shlex
+import stat
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def look(path: str) -> tuple[str | None, str]:
+    """Content (None when absent or a folder) and "owner:group mode" of a path."""
+    try:
+        content = None if Path(path).is_dir() else Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None, ""
+    seen = Path(path).stat()
+    return content, f"{seen.st_uid}:{seen.st_gid} {stat.S_IMODE(seen.st_mode):04o}"
+
+
+def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
+    """Write beside the target, validate, then replace: a reader never sees half a file."""
+    target = Path(item["path"])
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if item["content"] is None:
+        target.mkdir(exist_ok=True)
+        target.chmod(int(item["mode"], 8))
+        os.chown(target, 0, gid)
+        return
+    # A trial outside the folder, since daemons read every file of a *.d folder.
+    fd, trial = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(fd, "w", encoding="utf-8") as handle:
+        handle.write(item["content"])
+    Path(trial).chmod(int(item["mode"], 8))
+    os.chown(trial, 0, gid)
+    if item.get("validate"):
+        rc, out, err = module.run_command([part.replace("%s", trial) for part in shlex.split(item["validate"])])
+        if rc != 0:
+            module.fail_json(msg=f"{item['path']}: {item['validate']} refused the new content: {(err or out).strip()}")
+    module.atomic_move(trial, item["path"])
+    target.chmod(int(item["mode"], 8))
+    os.chown(target, 0, gid)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str"},
+                    "mode": {"type": "str", "default": "0644"},
+                    "group": {"type": "str", "default": "root"},
+                    "validate": {"type": "str"},
+                },
+            }
+        },
+        supports_check_mode=True,
+    )
+    changed, diffs = [], []
+    for item in module.params["files"]:
+        before, state = look(item["path"])
+        gid = grp.getgrnam(item["group"]).gr_gid
+        wanted = f"0:{gid} {int(item['mode'], 8):04o}"
+        if before == item["content"] and state == wanted:
+            continue
+        changed.append(item["path"])
+        header = {
+            "before_header": f"{item['path']} ({state or 'absent'})",
+            "after_header": f"{item['path']} ({wanted})",
+        }
+        diffs.append({"before": before or "", "after": item["content"] or "", **header})
+        if not module.check_mode:
+            write(module, item, gid)
+    module.exit_json(changed=bool(changed), changed_paths=changed, diff=diffs)
+
+
+if __name__ == "__main__":
+    main()

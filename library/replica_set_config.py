@@ -1,0 +1,82 @@
+#!/usr/bin/python
+"""Bring a MongoDB replica set's own configuration to the wanted one."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replica_set_config
+short_description: Members, votes, priorities and settings of a MongoDB replica set
+description:
+  - Changes one voting member a step, as the server demands, additions first. Run it on the primary.
+  - Check mode names the steps. When the server refuses one, those before it hold and the next run goes on from there.
+  - Needs Phoenix's package on the host (role C(toolkit)).
+options:
+  port: {description: Port of this host's member., type: int, default: 27017}
+  login_user: {description: User with the role clusterAdmin or root., type: str, required: true}
+  login_password: {description: Its password., type: str, required: true}
+  members:
+    description: The members, each with C(host) (address:port), C(priority) and C(votes).
+    type: list
+    elements: dict
+    required: true
+  settings: {description: Values of replSetConfig's C(settings)., type: dict, default: {}}
+author: [Phoenix]
+"""
+EXAMPLES = r"""
+- name: Fail over within seconds
+  replica_set_config:
+    login_user: admin
+    login_password: "{{ mongodb_admin_password }}"
+    members: [{host: "192.0.2.31:27017", priority: 2, votes: 1}]
+    settings: {electionTimeoutMillis: 2000}
+  no_log: true
+"""
+RETURN = r"""
+steps: {description: What was changed (or, in check mode, would be)., type: list, returned: always}
+"""
+
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "port": {"type": "int", "default": 27017},
+            "login_user": {"type": "str", "required": True},
+            "login_password": {"type": "str", "required": True, "no_log": True},
+            "members": {"type": "list", "elements": "dict", "required": True},
+            "settings": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    sys.path[:0] = PACKAGES
+    options = module.params
+    try:
+        from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+        from phoenix.database import reconfigure, replica_set  # noqa: PLC0415 - the package is on the managed host
+    except ImportError as error:
+        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
+    try:
+        client = replica_set.client(
+            "127.0.0.1",
+            options["port"],
+            username=options["login_user"],
+            password=options["login_password"],
+            serverSelectionTimeoutMS=10000,
+        )
+        members = [
+            {"host": m["host"], "priority": float(m["priority"]), "votes": int(m["votes"])} for m in options["members"]
+        ]
+        steps = reconfigure.reconfigure(client, members, options["settings"], check=module.check_mode)
+    except (reconfigure.Refused, PyMongoError) as error:
+        module.fail_json(msg=f"The replica set refused a change of its configuration: {error}")
+    module.exit_json(changed=bool(steps), steps=steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+#!/usr/bin/python
+"""What a MongoDB replica set looks like from this host's member."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replica_set_info
+short_description: State of a MongoDB replica set, seen from this host's member
+description:
+  - Asks every member without a login, and waits until the set reaches what is waited for.
+  - Works in check mode. Without MongoDB's driver, as in a dry run on a bare host, every member counts as silent.
+  - Needs Phoenix's package on the host (role C(toolkit)).
+options:
+  address: {description: This member's own address., type: str, required: true}
+  port: {description: Port of every member., type: int, default: 27017}
+  members: {description: Addresses of all members., type: list, elements: str, required: true}
+  goal:
+    description: What to wait for; all that a set needs answers, there is a primary, or this member is part of the set.
+    type: str
+    choices: [answer, primary, member]
+    default: answer
+  timeout: {description: Seconds to wait., type: int, default: 0}
+author: [Phoenix]
+"""
+EXAMPLES = r"""
+- name: Wait for a primary
+  replica_set_info:
+    address: 192.0.2.31
+    members: [192.0.2.31, 192.0.2.32, 192.0.2.33]
+    goal: primary
+    timeout: 60
+"""
+RETURN = r"""
+state:
+  description: >-
+    silent (addresses that do not answer), fresh (this member was never part of a set), initiated (some member is in
+    one), primary (its address, or empty), no_users (this primary has no user yet), member (this member is in the set).
+  type: dict
+  returned: always
+"""
+
+import sys
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "address": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 27017},
+            "members": {"type": "list", "elements": "str", "required": True},
+            "goal": {"type": "str", "choices": ["answer", "primary", "member"], "default": "answer"},
+            "timeout": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    sys.path[:0] = PACKAGES
+    options = module.params
+    seconds = 0 if module.check_mode else options["timeout"]
+    try:
+        from phoenix.database import replica_set  # noqa: PLC0415 - the package is on the managed host
+
+        state = asdict(
+            replica_set.wait(options["address"], options["port"], options["members"], options["goal"], seconds)
+        )
+    except ImportError as error:
+        if not module.check_mode:
+            module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
+        state = {"silent": options["members"], "fresh": True, "initiated": False, "primary": "", "no_users": False}
+        state["member"] = False
+    module.exit_json(changed=False, state=state)
+
+
+if __name__ == "__main__":
+    main()

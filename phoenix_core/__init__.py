@@ -1,1 +1,0 @@
-"""What Phoenix decides, apart from Ansible: pure, typed functions that the filter plugins hand to the playbooks."""

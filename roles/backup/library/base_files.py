@@ -1,1 +1,0 @@
-../../base/library/base_files.py

@@ -1,0 +1,14 @@
+"""Entry point of `python -m phoenix` and of the archive phoenix.pyz."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # The archive is reached through links that move with every version: a process goes on with the one it began with.
+    sys.path[0] = os.path.realpath(sys.path[0])
+
+    from phoenix.cli import main
+
+    sys.exit(main(sys.argv[1:]))

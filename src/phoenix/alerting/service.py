@@ -1,0 +1,106 @@
+"""The service: takes events out of the spool, keeps the state, hands messages to the channels."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from phoenix.alerting.channels import Channel
+from phoenix.alerting.decide import decide
+from phoenix.alerting.files import FOLDER, METRICS, SPOOL, say
+from phoenix.alerting.incidents import Settings, State
+from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
+from phoenix.common import prometheus
+from phoenix.common.files import replace
+
+POLL_S = 0.5
+EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}
+
+
+class Service:
+    """Takes events out of the spool, keeps the state, hands messages to the channels."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.settings = Settings(**config["settings"])
+        self.recipients: Mapping[str, list[str]] = config["recipients"]
+        self.channels = {name: Channel(name, c, self.settings) for name, c in config["channels"].items()}
+        self.file = FOLDER / "state.json"
+        self.state = State.load(self.recorded())
+        # First when Netdata, which may be starting too, has had the time to.
+        self.reconciled, self.reported = time.time(), 0.0
+        METRICS.parent.mkdir(exist_ok=True)
+
+    def recorded(self) -> Mapping[str, Any]:
+        try:
+            return dict(json.loads(self.file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            say(event="unreadable", file=self.file.name, reason=str(error))
+            return {}
+
+    def hosts(self) -> set[str]:
+        """Those that Netdata knows, and those of open incidents."""
+        hosts = {incident.host for incident in self.state.incidents.values()}
+        try:
+            return hosts | set(ask("/api/v1/info")["mirrored_hosts"])
+        except (OSError, ValueError, KeyError):
+            return hosts
+
+    def spooled(self) -> list[tuple[Path, dict[str, str]]]:
+        events = []
+        for path in sorted(SPOOL.glob("*.json")):
+            try:
+                event = json.loads(path.read_text(encoding="utf-8"))
+                if not event.keys() >= EVENT:
+                    raise ValueError(f"it lacks {EVENT - event.keys()}")
+                events.append((path, event))
+            except (OSError, ValueError) as error:
+                say(event="unreadable", file=path.name, reason=str(error))
+                path.unlink(missing_ok=True)
+        return events
+
+    def step(self, now: float) -> None:
+        spooled = self.spooled()
+        events = [event for _, event in spooled]
+        if now - self.reconciled >= RECONCILE_S:
+            self.reconciled = now
+            events += missed(self.state, active_alarms(self.hosts()), now)
+        before = self.state.incidents
+        self.state, messages = decide(self.state, events, now, self.settings)
+        # In the outbox first, then out of the state, then out of the spool: at worst a message comes twice.
+        for message in messages:
+            for name in self.recipients.get(message.role, self.recipients["default"]):
+                self.channels[name].put(message)
+        if messages or self.state.incidents != before:
+            replace(self.file, json.dumps(asdict(self.state)), 0o600)
+        for path, _ in spooled:
+            path.unlink()
+        if now - self.reported >= 5:
+            self.reported = now
+            self.report(now)
+
+    def report(self, now: float) -> None:
+        channels = self.channels.values()
+        values = {
+            "waiting_messages": sum(len(c.waiting()) for c in channels),
+            "waiting_age_seconds": max((c.oldest(now) for c in channels), default=0.0),
+            "failing_channels": sum(c.attempts > 0 for c in channels),
+            "delivered_total": sum(c.delivered for c in channels),
+            "failed_attempts_total": sum(c.failed for c in channels),
+            "dropped_total": sum(c.dropped for c in channels),
+            "open_incidents": len(self.state.incidents),
+        }
+        replace(METRICS, prometheus.exposition({f"phoenix_notify_{name}": value for name, value in values.items()}))
+
+    def run(self) -> None:
+        for channel in self.channels.values():
+            threading.Thread(target=channel.run, daemon=True).start()
+        while True:
+            self.step(time.time())
+            time.sleep(POLL_S)

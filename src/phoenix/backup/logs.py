@@ -1,0 +1,92 @@
+"""Each night's rotated logs of a host, and its units' journal, on their way to the store."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from phoenix.backup import files, sender
+
+KEEP = 7
+# A file that was just rotated is still written to until its program has opened the new one.
+QUIET_SECONDS = 5.0
+
+
+def choose(paths: list[Path]) -> list[tuple[str, Path]]:
+    """Name in the store and file, for rotated files. The name stays when logrotate compresses the file a day later."""
+    chosen: dict[str, Path] = {}
+    for path in sorted(paths):
+        chosen[path.name.removesuffix(".gz")] = path
+    return sorted(chosen.items())
+
+
+def drop_old(exported: list[str], held: set[str], keep: int) -> list[str]:
+    """Which exports (names that sort by time) go: all but the newest `keep`, and none that the store does not hold."""
+    return [name for name in sorted(exported)[:-keep] if name in held]
+
+
+def export_journal(units: list[str], folder: Path, cursor: Path) -> Path | None:
+    """Write what the units logged since the last export into a file of its own; None when that was nothing.
+
+    The cursor moves after the file is safe: a crash in between repeats lines and loses none.
+    """
+    partial, moved = folder / ".journal.part", cursor.with_name(f"{cursor.name}.new")
+    moved.unlink(missing_ok=True)
+    if cursor.exists():
+        shutil.copyfile(cursor, moved)
+    arguments = [item for unit in units for item in ("--unit", unit)]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            ["journalctl", "--quiet", "--no-pager", "--output=short-iso-precise", f"--cursor-file={moved}", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        assert process.stdout
+        size = 0
+        with gzip.open(partial, "wb", compresslevel=6) as packed:
+            while piece := process.stdout.read(sender.PIECE):
+                size += packed.write(piece)
+        failed = process.wait() != 0
+        said.seek(0)
+        told = said.read().decode(errors="replace").strip()
+    # So it says where no unit of these names has ever logged.
+    if failed and "No data available" not in told:
+        raise sender.Failed(f"journalctl ended with {process.returncode}: {told}")
+    if not size:
+        partial.unlink()
+        return None
+    path = folder / f"application.log-{time.strftime('%Y%m%d', time.gmtime())}-{int(time.time())}.gz"
+    files.sync(partial)
+    partial.replace(path)
+    files.sync(folder)
+    if moved.exists():
+        files.sync(moved)
+        moved.replace(cursor)
+    return path
+
+
+def run(config: sender.Config, state: Path, folder: Path) -> int:
+    """Export, send what the store was not sent yet, remember it. state: folder of this program's own notes."""
+    folder.mkdir(mode=0o750, exist_ok=True)
+    if config.journal_units:
+        export_journal(config.journal_units, folder, state / "journal.cursor")
+    notes = state / "sent.json"
+    sent = set((files.read_json(notes) or {}).get("names", []))
+    exported = [path for path in folder.iterdir() if path.name.startswith("application.log-")]
+    rotated = [path for pattern in config.logs for path in Path("/").glob(pattern.lstrip("/"))]
+    still = time.time() - QUIET_SECONDS
+    found = choose([path for path in rotated if path.stat().st_size and path.stat().st_mtime < still] + exported)
+    due = [(f"{name}{'.gz' if path.suffix == '.gz' else ''}", path) for name, path in found if name not in sent]
+    held = sender.send_files(config, due)
+    names = {name for name, _ in found}
+    sent = (sent | {name.removesuffix(".gz") for name in held}) & names
+    files.write(notes, json.dumps({"names": sorted(sent)}))
+    for name in drop_old([path.name.removesuffix(".gz") for path in exported], sent, KEEP):
+        (folder / f"{name}.gz").unlink()
+    print(f"{len(held)} log files sent, {len(names) - len(held)} were there already")
+    return 0

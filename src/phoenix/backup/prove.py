@@ -1,0 +1,134 @@
+"""The proof: a dump counts once it has been restored and is found to be what its manifest says."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from phoenix.backup import files, fingerprint, scratch
+from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.common import systemd
+
+TRIES = 2
+
+
+def judge(dump: Dump, differences: Sequence[str], known: Sequence[Dump]) -> tuple[str, str]:
+    """Pure: state and reason of a dump that was restored. known: everything in the store."""
+    if differences:
+        return "bad", "; ".join(differences[:10])
+    documents, size = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))
+    if not documents:
+        return "empty", "it holds no document"
+    before = [one for one in known if one.state == "good" and one.kind != "safety" and one.number < dump.number]
+    if before:
+        last = before[-1]
+        old_documents, old_size = fingerprint.totals(fingerprint.from_json(last.manifest["namespaces"]))
+        if documents * 2 < old_documents or size * 2 < old_size:
+            return "shrunken", (
+                f"it holds {documents} documents in {size} bytes, {last.name} held {old_documents} in {old_size}: less "
+                "than half. If that is as it should be: phoenix-backup accept " + dump.name
+            )
+    return "good", ""
+
+
+def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float) -> None:
+    """Write the result; from then on it counts."""
+    assert dump.folder
+    proof = {
+        "state": state,
+        "reason": reason[:2000],
+        "proven": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 3),
+    }
+    files.write(dump.folder / "proof.json", json.dumps(proof))
+    (dump.folder / UNPROVEN).unlink(missing_ok=True)
+    print(f"{dump.name}: {state}{': ' + reason if reason else ''} ({seconds:.1f} s)", flush=True)
+
+
+def _tries(dump: Dump) -> int:
+    """How often this proof was begun, this time included: one that is killed each time must not go on for ever."""
+    assert dump.folder
+    marker = dump.folder / UNPROVEN
+    tries = int(marker.read_text(encoding="ascii").strip() or 0) + 1
+    marker.write_text(str(tries), encoding="ascii")
+    return tries
+
+
+def prove(store: Store, dump: Dump) -> None:
+    begun = time.monotonic()
+    if _tries(dump) > TRIES:
+        settle(
+            store, dump, "bad", f"the proof was broken off {TRIES} times; see journalctl -u phoenix-backup-prove", 0.0
+        )
+        return
+    try:
+        scratch.check(store, dump)
+        with scratch.serving(store, dump) as differences:
+            state, reason = judge(dump, differences, store.dumps())
+    except scratch.Unproven as error:
+        state, reason = "bad", str(error)
+        if shutil.disk_usage(store.root).free < store.config.min_free:
+            state, reason = "full", f"the store is full: {error}"
+    except OSError as error:
+        state, reason = ("full" if error.errno == errno.ENOSPC else "bad"), str(error)
+    settle(store, dump, state, reason, time.monotonic() - begun)
+
+
+def run(store: Store) -> int:
+    """Prove what is unproven; then let go what retention lets go. Returns the exit code."""
+    handle = (store.root / "scratch.lock").open("a")
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    failed = False
+    while waiting := [one for one in store.dumps() if one.folder and (one.folder / UNPROVEN).exists()]:
+        dump = waiting[0]
+        prove(store, dump)
+        store.touch()
+        state = (files.read_json((dump.folder or store.root) / "proof.json") or {}).get("state")
+        failed = failed or (state != "good" and dump.kind != "safety")
+        if state == "good" and dump.kind != "safety":
+            for verdict in store.prune():
+                print(f"{verdict.name}: deleted, {verdict.reason}", flush=True)
+    return int(failed)
+
+
+def hold(store: Store, name: str) -> int:
+    """Serve a dump from the scratch server until told to end, for a restore; says READY once it is proven anew."""
+    found = next((one for one in store.dumps() if one.name == name and one.folder), None)
+    if found is None:
+        print(f"{name}: there is no such dump")
+        return 1
+    handle = (store.root / "scratch.lock").open("a")
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        scratch.check(store, found)
+        with scratch.serving(store, found) as differences:
+            if differences:
+                raise scratch.Unproven("; ".join(differences[:10]))
+            systemd.notify("READY=1")
+            _sleep()
+    except scratch.Unproven as error:
+        print(f"{name}: {error}", flush=True)
+        return 1
+    return 0
+
+
+def _sleep() -> None:
+    """Until SIGTERM, which the command line turns into SystemExit."""
+    while True:
+        time.sleep(3600)
+
+
+def accept(store: Store, name: str) -> int:
+    """An operator takes a shrunken dump for good."""
+    found: Any = next((one for one in store.dumps() if one.name == name), None)
+    if found is None or found.state != "shrunken":
+        print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")
+        return 1
+    settle(store, found, "good", "accepted by an operator: " + found.reason, 0.0)
+    store.touch()
+    return 0

@@ -1,0 +1,115 @@
+"""A server of one's own for one archive: restored with its oplog, compared with the manifest, gone afterwards.
+
+The unit around it has no network but its own loopback, and bounded memory; what works with the scratch server from
+outside does so through its socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from phoenix.backup import files, fingerprint
+from phoenix.backup.store import Dump, Store
+
+PORT = 27917
+START_SECONDS = 60.0
+TOOLS = Path("/opt/mongodb-tools/current/bin")
+
+
+class Unproven(Exception):
+    """The archive could not be restored, or holds something else than its manifest says."""
+
+
+def uri(store: Store) -> str:
+    socket = urllib.parse.quote(str(store.root / "scratch" / f"mongodb-{PORT}.sock"), safe="")
+    return f"mongodb://{socket}/"
+
+
+def client(store: Store) -> Any:
+    import pymongo  # noqa: PLC0415 - the session that receives does without
+
+    return pymongo.MongoClient(uri(store), directConnection=True, serverSelectionTimeoutMS=5000)
+
+
+def check(store: Store, dump: Dump) -> None:
+    """Raises Unproven when the archive on the disk is of another fleet, or not what was received."""
+    manifest = dump.manifest
+    if manifest.get("fleet") != store.config.fleet or manifest.get("replica_set") != store.config.replica_set:
+        raise Unproven(
+            f"it is of another fleet: {manifest.get('fleet')}/{manifest.get('replica_set')}, this store is "
+            f"{store.config.fleet}/{store.config.replica_set}'s"
+        )
+    assert dump.folder
+    checksum = hashlib.sha256()
+    try:
+        with (dump.folder / "dump.archive.gz").open("rb") as stream:
+            while piece := stream.read(1024 * 1024):
+                checksum.update(piece)
+    except OSError as error:
+        raise Unproven(f"its archive can't be read: {error}") from error
+    if checksum.hexdigest() != manifest.get("sha256"):
+        raise Unproven("its archive is damaged: the checksum is another")
+
+
+@contextlib.contextmanager
+def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
+    """The scratch server with the dump in it; gives what it has otherwise than the manifest says.
+
+    Raises Unproven, OSError.
+    """
+    folder = store.root / "scratch"
+    files.clear(folder)
+    (folder / "db").mkdir(mode=0o700)
+    server = subprocess.Popen(
+        ["/opt/mongodb/current/bin/mongod", f"--dbpath={folder / 'db'}", f"--port={PORT}", "--bind_ip=127.0.0.1",
+         f"--unixSocketPrefix={folder}", f"--wiredTigerCacheSizeGB={store.config.scratch_cache_gb}",
+         f"--logpath={folder / 'mongod.log'}", "--setParameter=diagnosticDataCollectionEnabled=false"],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait(store, server)
+        assert dump.folder
+        restored = subprocess.run(
+            [str(TOOLS / "mongorestore"), f"--uri={uri(store)}", f"--archive={dump.folder / 'dump.archive.gz'}",
+             "--gzip", "--oplogReplay", "--numInsertionWorkersPerCollection=2"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if restored.returncode:
+            raise Unproven(
+                f"mongorestore ended with {restored.returncode}: {' | '.join(restored.stderr.splitlines()[-3:])}"
+            )
+        with contextlib.closing(client(store)) as connection:
+            seen = fingerprint.take(connection)
+        yield fingerprint.differences(fingerprint.from_json(dump.manifest["namespaces"]), seen)
+    finally:
+        server.terminate()
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        files.clear(folder)
+
+
+def _wait(store: Store, server: subprocess.Popen[bytes]) -> None:
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        if server.poll() is not None:
+            raise Unproven(f"the scratch server ended with {server.returncode}")
+        try:
+            with contextlib.closing(client(store)) as connection:
+                connection.admin.command("ping")
+            return
+        except PyMongoError as error:
+            if time.monotonic() > deadline:
+                raise Unproven("the scratch server does not answer") from error
+            time.sleep(0.2)

@@ -1,0 +1,308 @@
+"""Makes a dump on a database host and streams it to the store; nothing of it is kept here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from phoenix.backup import archive, fingerprint, frames, member
+
+PIECE = 1024 * 1024
+PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
+# Exit codes: the state of the dump is known and trying again would not change it; another try may help.
+SETTLED, RETRY = 3, 1
+
+
+class Failed(Exception):
+    """The attempt failed; the next one may not."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of /etc/phoenix/backup/sender.json. Times in seconds.
+
+    members: addresses of the replica set's members, own among them; empty on hosts that only send logs.
+    """
+
+    host: str
+    store: str
+    fleet: str
+    replica_set: str
+    own: str
+    members: list[str]
+    port: int
+    user: str
+    max_lag: float
+    patience: float
+    logs: list[str]
+    journal_units: list[str]
+    key: str = "/etc/phoenix/backup/id_ed25519"
+    known_hosts: str = "/etc/phoenix/backup/known_hosts"
+    password: str = "/etc/phoenix/backup/mongodb.json"
+
+    @staticmethod
+    def read(path: Path) -> Config:
+        """Raises OSError, ValueError or TypeError when the file is missing or wrong.
+
+        systemd's credentials, where there are any, come before the files that only root may read.
+        """
+        config = Config(**json.loads(path.read_text(encoding="utf-8")))
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not credentials:
+            return config
+        given = {
+            name: str(Path(credentials) / name) for name in ("key", "password") if (Path(credentials) / name).exists()
+        }
+        return Config(**{**vars(config), **given})
+
+
+class Session:
+    """One conversation with the store."""
+
+    def __init__(self, config: Config, *command: str) -> None:
+        self.process = subprocess.Popen(
+            ["ssh", "-F", "none", "-T", "-i", config.key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+             "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={config.known_hosts}",
+             "-o", "GlobalKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10",
+             "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR", f"phoenix-backup@{config.store}",
+             shlex.join(command)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdin and self.process.stdout
+        self.frames = frames.Sender(self.process.stdin)
+        self._answers = self.process.stdout
+
+    def answer(self) -> dict[str, Any]:
+        """The store's next line. Raises Failed when it says nothing."""
+        line = self._answers.readline()
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise Failed(
+                f"the store gave no answer ({line.decode(errors='replace').strip() or 'no connection'})"
+            ) from error
+        if not isinstance(value, dict):
+            raise Failed(f"the store gave an answer of another kind: {value}")
+        return value
+
+    def last_words(self, otherwise: str) -> str:
+        """Why the store gave up, if it said so."""
+        try:
+            return str(self.answer().get("reason", otherwise))
+        except Failed:
+            return otherwise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.frames.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _dump_command(config: Config) -> list[str]:
+    return [
+        "/opt/mongodb-tools/current/bin/mongodump", f"--config={config.password}", f"--username={config.user}",
+        "--authenticationDatabase=admin", "--host=127.0.0.1", f"--port={config.port}", "--oplog", "--gzip", "--archive",
+    ]  # fmt: skip
+
+
+def complaint(lines: Iterable[str]) -> str:
+    """Pure: what a tool of MongoDB complained of, out of its last lines, each of which begins with the time."""
+    told = [line.partition("\t")[2].strip() or line for line in lines]
+    return " | ".join([line for line in told if line.startswith(("Failed", "error"))] or told[-2:])
+
+
+@contextlib.contextmanager
+def _mongodump(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], deque[str]]]:
+    """The running mongodump and its last lines; it ends with the block."""
+    lines: deque[str] = deque(maxlen=20)
+    process = subprocess.Popen(_dump_command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    # mongodump goes on while a piece is looked at and sent.
+    fcntl.fcntl(process.stdout, PIPE_SIZE, PIECE)
+
+    def listen(stream: IO[bytes]) -> None:
+        for line in stream:
+            lines.append(line.decode(errors="replace").strip())
+
+    listener = threading.Thread(target=listen, args=(process.stderr,), daemon=True)
+    listener.start()
+    try:
+        yield process, lines
+    finally:
+        process.kill()
+        process.wait()
+        listener.join(5)
+
+
+def _client(config: Config) -> Any:
+    import pymongo  # noqa: PLC0415 - only database hosts have it
+
+    password = json.loads(Path(config.password).read_text(encoding="utf-8"))["password"]
+    return pymongo.MongoClient(
+        "127.0.0.1", config.port, directConnection=True, username=config.user, password=password,
+        serverSelectionTimeoutMS=10000, socketTimeoutMS=600000,
+    )  # fmt: skip
+
+
+def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
+    """Dump, stream, read the member's own counts and hashes at the dump's moment. Returns the manifest.
+
+    Raises Failed, frames.Broken.
+    """
+    from bson import Timestamp  # noqa: PLC0415 - only database hosts have it
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    started, begun = time.time(), time.monotonic()
+    checksum, size, end = hashlib.sha256(), 0, archive.OplogEnd()
+    with _mongodump(config) as (process, lines):
+        assert process.stdout
+        try:
+            while piece := os.read(process.stdout.fileno(), PIECE):
+                session.frames.send(frames.DATA, piece)
+                checksum.update(piece)
+                size += len(piece)
+                end.feed(piece)
+        except zlib.error as error:
+            raise Failed(f"mongodump's archive is damaged: {error}") from error
+        if process.wait() != 0:
+            time.sleep(0.2)
+            raise Failed(f"mongodump ended with {process.returncode}: {complaint(lines)}")
+    try:
+        end.close()
+    except (ValueError, zlib.error) as error:
+        raise Failed(str(error)) from error
+    dumped = time.monotonic() - begun
+    assert end.moment
+    try:
+        client = _client(config)
+        with contextlib.closing(client):
+            found = fingerprint.take(client, moment=Timestamp(*end.moment))
+            version = client.server_info()["version"]
+    except PyMongoError as error:
+        raise Failed(
+            f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (when it says "
+            "SnapshotTooOld: raise the server's parameter minSnapshotHistoryWindowInSeconds)"
+        ) from error
+    return {
+        "format": 1,
+        "fleet": config.fleet,
+        "replica_set": config.replica_set,
+        "member": config.host,
+        "chosen": reason,
+        "server_version": version,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "moment": list(end.moment),
+        "moment_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end.moment[0])),
+        "dump_seconds": round(dumped, 3),
+        "hash_seconds": round(time.monotonic() - begun - dumped, 3),
+        "size": size,
+        "sha256": checksum.hexdigest(),
+        "namespaces": fingerprint.to_json(found),
+    }
+
+
+def attempt(config: Config, kind: str, request: str) -> dict[str, Any]:
+    """Ask the store for the task, and do it if it says so. Returns the store's last answer.
+
+    Raises Failed.
+    """
+    decision = member.decide(config.own, member.look(config.members, config.port), config.max_lag)
+    order = json.dumps({"kind": kind, "request": request, "ready": decision.dump, "reason": decision.reason})
+    with Session(config, "dump", order) as session:
+        answer = session.answer()
+        if answer["answer"] != "go":
+            return {**answer, "reason": answer.get("reason") or decision.reason}
+        print(f"dumping as {answer['name']}: {decision.reason}", flush=True)
+        try:
+            manifest = _transfer(config, session, decision.reason)
+            session.frames.send_json(frames.END, manifest)
+        except Failed as error:
+            with contextlib.suppress(frames.Broken):
+                session.frames.send_json(frames.ABORT, {"reason": str(error)})
+            raise
+        except frames.Broken as error:
+            raise Failed(session.last_words(str(error))) from error
+        return session.answer()
+
+
+def dump(config: Config, kind: str, request: str) -> int:
+    """See that the dump exists, made here or by another member, and wait for its proof. Returns the exit code."""
+    deadline = time.monotonic() + config.patience
+    told = ""
+    while True:
+        answer = attempt(config, kind, request)
+        if answer["answer"] in ("stored", "have"):
+            break
+        if answer["answer"] not in ("busy", "wait"):
+            raise Failed(f"the store refuses: {answer.get('reason', answer)}")
+        if time.monotonic() > deadline:
+            raise Failed(f"no dump after {config.patience:g} s: {answer['reason']}")
+        if told != answer["reason"]:
+            told = answer["reason"]
+            print(f"waiting: {told}", flush=True)
+        time.sleep(5)
+    mine = answer["answer"] == "stored"
+    print(f"{answer['name']}: {'stored' if mine else 'there already'}, waiting for its proof", flush=True)
+    while True:
+        with Session(config, "await", answer["name"]) as session:
+            proof = session.answer()
+        if proof["state"] != "unproven":
+            break
+        if time.monotonic() > deadline:
+            raise Failed(f"{answer['name']} is not proven after {config.patience:g} s")
+    print(f"{answer['name']}: {proof['state']}{': ' + proof['reason'] if proof.get('reason') else ''}", flush=True)
+    if proof["state"] == "good" or not mine:
+        return 0
+    if kind == "safety" and proof["state"] in ("shrunken", "empty"):
+        return 0
+    return SETTLED if proof["state"] in ("shrunken", "empty") else RETRY
+
+
+def send_files(config: Config, found: list[tuple[str, Path]]) -> list[str]:
+    """Add log files to the store. found: name there and file here. Returns the names that the store now holds.
+
+    Raises Failed, OSError.
+    """
+    held = []
+    with Session(config, "logs") as session:
+        try:
+            for name, path in found:
+                session.frames.send_json(frames.FILE, {"name": name})
+                answer = session.answer()
+                if answer["answer"] == "send":
+                    checksum = hashlib.sha256()
+                    with path.open("rb") as stream:
+                        while piece := stream.read(PIECE):
+                            checksum.update(piece)
+                            session.frames.send(frames.DATA, piece)
+                    session.frames.send_json(frames.END, {"sha256": checksum.hexdigest()})
+                    answer = session.answer()
+                if answer["answer"] not in ("stored", "have"):
+                    raise Failed(f"the store refuses {name}: {answer.get('reason', answer)}")
+                held.append(name)
+            session.frames.send_json(frames.END, {"files": len(held)})
+            session.answer()
+        except frames.Broken as error:
+            raise Failed(session.last_words(str(error))) from error
+    return held

@@ -1,0 +1,157 @@
+"""The store: what is in it, and its books.
+
+Layout below the store's root:
+  dumps/NAME/      dump.archive.gz, manifest.json, receipt.json, `unproven` until proof.json is there
+  incoming/        what is being received; emptied by the next session
+  failures/        attempts that left no dump
+  logs/HOST/       log files, and .received.json
+  clock.json, lock (held during a dump), books (held while the books are changed), events (touched on every change)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from phoenix.backup import clock, files, retention
+
+NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
+KINDS = ("nightly", "manual", "safety")
+UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of /etc/phoenix/backup/store.json. Times in seconds, sizes in bytes."""
+
+    root: str
+    fleet: str
+    replica_set: str
+    keep_days: float
+    late: float
+    min_free: int
+    interval: float
+    silence: float
+    scratch_cache_gb: float
+    metrics: str
+    port: int
+    offsite: str
+
+    @staticmethod
+    def read(path: Path) -> Config:
+        """Raises OSError, ValueError or TypeError when the file is missing or wrong."""
+        return Config(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A dump in the store, or an attempt that left none (state failed or full, no folder)."""
+
+    name: str
+    number: int
+    elapsed: float
+    received: float
+    kind: str
+    host: str
+    request: str
+    state: str
+    reason: str
+    folder: Path | None
+    manifest: dict[str, Any]
+
+
+class Store:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = Path(config.root)
+
+    def prepare(self) -> None:
+        """Make what is missing of the layout."""
+        for name in ("dumps", "incoming", "failures", "logs", "scratch"):
+            (self.root / name).mkdir(mode=0o750, exist_ok=True)
+        # Made by the store's own user, so that root, who restores, does not.
+        for name in ("lock", "scratch.lock"):
+            (self.root / name).touch(0o640)
+
+    @contextlib.contextmanager
+    def books(self, quiet: bool = False) -> Iterator[float]:
+        """Alone with the store's books; gives the store's running time in seconds. quiet: the watch need not look."""
+        with (self.root / "books").open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            floor = max((one.elapsed for one in self.dumps()), default=0.0)
+            yield clock.read(self.root / "clock.json", floor)
+        if not quiet:
+            self.touch()
+
+    def touch(self) -> None:
+        """Have the watch look."""
+        (self.root / "events").write_text(f"{time.time()}\n", encoding="ascii")
+
+    def claim(self) -> IO[str] | None:
+        """The lock of whoever dumps; it ends with this process, and so with the sender's connection. None: held."""
+        handle = (self.root / "lock").open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            return None
+        return handle
+
+    def free(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    def dumps(self) -> list[Dump]:
+        """Everything known, in the order of receipt."""
+        found = []
+        for folder in (self.root / "dumps").iterdir():
+            receipt = files.read_json(folder / "receipt.json")
+            manifest = files.read_json(folder / "manifest.json")
+            if receipt is None or manifest is None:
+                continue
+            proof = files.read_json(folder / "proof.json") or {"state": UNPROVEN, "reason": ""}
+            found.append(
+                Dump(
+                    folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
+                    receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
+                )
+            )  # fmt: skip
+        for path in (self.root / "failures").glob("*.json"):
+            if failure := files.read_json(path):
+                found.append(Dump(**failure, folder=None, manifest={}))
+        return sorted(found, key=lambda one: one.number)
+
+    def next_number(self) -> int:
+        return max((one.number for one in self.dumps()), default=0) + 1
+
+    def fail(self, name: str, kind: str, host: str, request: str, state: str, reason: str) -> None:
+        """Note an attempt that left no dump; the last 50 are kept."""
+        with self.books() as elapsed:
+            number = self.next_number()
+            record = {"name": name, "number": number, "elapsed": elapsed, "received": time.time(), "kind": kind,
+                      "host": host, "request": request, "state": state, "reason": reason[:2000]}  # fmt: skip
+            files.write(self.root / "failures" / f"{number:08d}.json", json.dumps(record))
+            for path in sorted((self.root / "failures").glob("*.json"))[:-50]:
+                path.unlink()
+
+    def prune(self) -> list[retention.Verdict]:
+        """Delete the dumps that retention lets go. To be called after a dump was proven good."""
+        with self.books() as elapsed:
+            known = self.dumps()
+            kept = [retention.Kept(one.name, one.number, one.elapsed, one.state, one.kind == "safety") for one in known]
+            verdicts = retention.decide(kept, elapsed, self.config.keep_days)
+            gone = {one.name for one in verdicts if not one.keep}
+            for one in known:
+                if one.folder and one.name in gone:
+                    # Out of sight in one step: what remains of a broken deletion is never taken for a dump.
+                    away = self.root / "incoming" / f"{one.name}.deleted"
+                    one.folder.rename(away)
+                    shutil.rmtree(away)
+        return [one for one in verdicts if not one.keep]

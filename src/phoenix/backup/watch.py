@@ -1,0 +1,108 @@
+"""What the store has to say: one line, metrics, and whether something is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from phoenix.backup import files, fingerprint
+from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.common import files as atomic
+from phoenix.common import prometheus
+
+RESULTS = {"good": 0, "failed": 1, "bad": 2, UNPROVEN: 2, "shrunken": 3, "full": 4, "empty": 1}
+
+
+@dataclass(frozen=True)
+class Report:
+    """line: for people; problems: what is wrong, empty when nothing; metrics: name and value."""
+
+    line: str
+    problems: list[str]
+    metrics: dict[str, float]
+
+
+def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int) -> Report:
+    """Pure. now: clock in seconds since 1970; elapsed: running time of the store; late: seconds; sizes in bytes."""
+    counted = [one for one in known if one.kind != "safety"]
+    good = [one for one in counted if one.state == "good" and one.folder]
+    last = counted[-1] if counted else None
+    problems = []
+    # A store without any good dump is late once it has run for so long.
+    age = max(now - good[-1].received, elapsed - good[-1].elapsed) if good else elapsed
+    if age > late:
+        what = good[-1].name if good else "none at all"
+        problems.append(f"the newest good dump is {what}, {age / 3600:.1f} h old")
+    if last and last.state not in ("good", UNPROVEN):
+        problems.append(f"the last run is {last.state}: {last.reason}")
+    # A proof is due at once; one that does not come is a fault.
+    if last and last.state == UNPROVEN and elapsed - last.elapsed > late:
+        problems.append(f"{last.name} was never proven")
+    if free < min_free:
+        problems.append(f"the store is full: {free} bytes are free")
+    result = RESULTS.get(last.state, 1) if last else 0  # none yet is no failure; that it is late is told by its age
+    metrics = {
+        "phoenix_backup_last_result": float(4 if free < min_free else result),
+        "phoenix_backup_last_run_timestamp_seconds": last.received if last else 0.0,
+        "phoenix_backup_store_free_bytes": float(free),
+        # Without one, since when the store runs: it is late once that is too long.
+        "phoenix_backup_newest_good_timestamp_seconds": now - elapsed,
+        "phoenix_backup_newest_good_bytes": 0.0,
+        "phoenix_backup_newest_good_documents": 0.0,
+        "phoenix_backup_duration_seconds": 0.0,
+    }
+    line = "no good dump"
+    if good:
+        one = good[-1]
+        documents, _ = fingerprint.totals(fingerprint.from_json(one.manifest["namespaces"]))
+        metrics["phoenix_backup_newest_good_timestamp_seconds"] = one.received
+        metrics["phoenix_backup_newest_good_bytes"] = float(one.manifest["size"])
+        metrics["phoenix_backup_newest_good_documents"] = float(documents)
+        metrics["phoenix_backup_duration_seconds"] = float(one.manifest["dump_seconds"])
+        line = f"{one.name}, {age / 3600:.1f} h old, {documents} documents, {len(good)} good"
+    if problems:
+        line += "; " + "; ".join(problems)
+    return Report(line, problems, metrics)
+
+
+def look(store: Store) -> Report:
+    """The report as of now; changes nothing."""
+    clock = files.read_json(store.root / "clock.json") or {}
+    config = store.config
+    return report(
+        store.dumps(), time.time(), float(clock.get("elapsed", 0.0)), store.free(), config.late, config.min_free
+    )
+
+
+def run(store: Store) -> int:
+    """Write the metrics, print the line; 1 when something is wrong, so that the unit fails."""
+    found = look(store)
+    metrics = Path(store.config.metrics)
+    atomic.replace(metrics, prometheus.exposition(found.metrics))
+    print(found.line)
+    return int(bool(found.problems))
+
+
+def made(store: Store, unit: str) -> int:
+    """Say what became of manual-ID or safety-ID; 0 when the dump is good, or for a safety dump, at least proven."""
+    kind, _, request = unit.partition("-")
+    found = [one for one in store.dumps() if one.kind == kind and one.request == request]
+    if not found:
+        print(f"{unit}: no database host has reached the store.")
+        return 1
+    one = next((one for one in found if one.folder), found[-1])
+    print(f"{one.name}: {one.state}{': ' + one.reason if one.reason else ''}.")
+    return int(one.state not in (("good", "shrunken", "empty") if kind == "safety" else ("good",)))
+
+
+def table(store: Store) -> str:
+    """Everything in the store, for people."""
+    form = "{:<34} {:<8} {:<8} {:<9} {:>10} {:>10}  {}".format
+    lines = [form("DUMP", "KIND", "MEMBER", "STATE", "DOCUMENTS", "BYTES", "REASON")]
+    for one in store.dumps():
+        documents = fingerprint.totals(fingerprint.from_json(one.manifest["namespaces"]))[0] if one.folder else 0
+        size = one.manifest.get("size", 0)
+        lines.append(form(one.name, one.kind, one.host, one.state, documents, size, one.reason))
+    return "\n".join(lines)

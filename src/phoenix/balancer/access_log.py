@@ -1,0 +1,191 @@
+"""What clients asked and what each instance answered, out of nginx's access log (JSON lines).
+
+phoenixctl requests sample   prints the paths that clients asked for most, lately and with success, as JSON
+phoenixctl requests watch    puts all instances into rotation and counts, from there on, what became of requests at
+                             each, as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
+                             that fail too often (--stop, --errors) are taken out of rotation at once
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from phoenix.balancer import upstreams
+
+LOG = Path("/var/log/nginx/access.log")
+SEPARATOR = re.compile(r", | : ")
+POLL_SECONDS = 0.1
+# Latencies are counted in buckets, which can be added over load balancers. Bucket i ends at 1 ms * 1.25^i.
+FIRST_BUCKET_S, GROWTH = 0.001, 1.25
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """One line of the log; {} for a line that is none (the file was cut in the middle)."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def attempts(entry: dict[str, Any]) -> list[tuple[str, int, float]]:
+    """(server, status, seconds) for each instance that a request was sent to; status 0: none, as the client went away.
+
+    nginx lists them with commas, and with colons where another location took over.
+    """
+    columns = [
+        SEPARATOR.split(str(entry.get(name, ""))) for name in ("upstream", "upstream_status", "upstream_seconds")
+    ]
+    found = []
+    for server, status, seconds in zip(*columns, strict=False):
+        # Without an address: nobody was left in a pool, whose name then stands here.
+        if ":" in server:
+            took = float(seconds) if re.fullmatch(r"[0-9.]+", seconds) else 0.0
+            found.append((server, int(status) if status.isdigit() else 0, took))
+    return found
+
+
+def bucket(seconds: float) -> int:
+    return max(0, math.ceil(math.log(max(seconds, FIRST_BUCKET_S) / FIRST_BUCKET_S, GROWTH) - 1e-9))
+
+
+@dataclass
+class Server:
+    requests: int = 0
+    errors: int = 0
+    buckets: collections.Counter[int] = field(default_factory=collections.Counter)
+
+
+@dataclass
+class Watch:
+    """Counts of what each instance did. Latencies count from `warm` (s on the monotonic clock) on."""
+
+    warm: float = 0.0
+    servers: dict[str, Server] = field(default_factory=dict)
+
+    def add(self, line: bytes, now: float) -> None:
+        for name, status, seconds in attempts(parse(line)):
+            server = self.servers.setdefault(name, Server())
+            server.requests += 1
+            if status >= 500:
+                server.errors += 1
+            elif status and now >= self.warm:
+                server.buckets[bucket(seconds)] += 1
+
+    def errors(self, names: Iterable[str]) -> int:
+        return sum(self.servers[name].errors for name in names if name in self.servers)
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "servers": {
+                name: {"requests": one.requests, "errors": one.errors, "buckets": dict(sorted(one.buckets.items()))}
+                for name, one in sorted(self.servers.items())
+            }
+        }
+
+
+def open_at(mark: str, log: Path) -> BinaryIO:
+    """The log from a place (inode:offset) on, also when it was rotated once since."""
+    inode, _, offset = mark.partition(":")
+    for path in (log, log.with_name(log.name + ".1")):
+        if path.exists() and path.stat().st_ino == int(inode):
+            handle = path.open("rb")
+            handle.seek(int(offset))
+            return handle
+    return log.open("rb")
+
+
+def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
+    """Whole lines from the mark on; b"" whenever there is none for now. Ends after `seconds`, at the end of the log."""
+    end = time.monotonic() + seconds
+    handle, rest = open_at(mark, log), b""
+    while True:
+        if chunk := handle.read(1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+            continue
+        if log.exists() and log.stat().st_ino != Path(f"/proc/self/fd/{handle.fileno()}").stat().st_ino:
+            handle.close()
+            handle, rest = log.open("rb"), b""
+            continue
+        if time.monotonic() >= end:
+            handle.close()
+            return
+        yield b""
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Puts them into rotation itself: a watcher that were told only afterwards would come too late."""
+    try:
+        upstreams.set_down(())
+    except upstreams.Refused as error:
+        print(error, file=sys.stderr)
+        return 1
+    mark = upstreams.place(LOG)
+    counts = Watch(time.monotonic() + options.warmup)
+    for line in follow(mark, LOG, options.seconds):
+        if line:
+            counts.add(line, time.monotonic())
+        elif counts.errors(options.stop) >= options.errors:
+            # Here and not by the play: in the seconds that it takes to tell it, more requests would fail. Where nginx
+            # does not take it, the play does on its way back.
+            with contextlib.suppress(upstreams.Refused):
+                upstreams.set_down(options.stop)
+            break
+    print(json.dumps(counts.result()))
+    return 0
+
+
+def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
+    """The paths that were asked for most, without those that have a query, which may do something or be private."""
+    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    for line in lines:
+        entry = parse(line)
+        if entry.get("method") != "GET" or entry.get("unwanted") != "0" or "?" in str(entry.get("uri", "?")):
+            continue
+        tried = attempts(entry)
+        if len(tried) == 1 and 200 <= tried[0][1] < 400:
+            seen[str(entry["uri"]), str(entry.get("host", ""))] += 1
+    return [{"path": path, "host": host} for (path, host), _ in seen.most_common(count)]
+
+
+def tail(log: Path, size: int) -> list[bytes]:
+    with log.open("rb") as handle:
+        handle.seek(max(0, log.stat().st_size - size))
+        return handle.read().split(b"\n")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("sample")
+    one.add_argument("--count", type=int, default=20, help="paths")
+    one.add_argument("--bytes", type=int, default=4 << 20, help="how much of the log's end is read")
+    one = commands.add_parser("watch")
+    one.add_argument("--seconds", type=float, required=True)
+    one.add_argument("--warmup", type=float, default=0, help="seconds in which latencies don't count")
+    one.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="ADDRESS:PORT",
+        help="end at once, without these servers, when they fail",
+    )
+    one.add_argument("--errors", type=int, default=5, help="... this often")
+    options = parser.parse_args(arguments)
+    if options.command == "watch":
+        return watch(options)
+    print(json.dumps(sample(tail(LOG, options.bytes), options.count)))
+    return 0

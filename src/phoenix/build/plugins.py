@@ -1,0 +1,84 @@
+"""Jenkins' plugins: whether a list is closed, and a list that is, out of an update center's data.
+
+phoenixctl build plugins UPDATE_CENTER PLUGIN...   reads update-center.actual.json of the wanted Jenkins release (from
+https://updates.jenkins.io/update-center.actual.json?version=VERSION, or a mirror) and writes YAML to standard output
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def version_key(version: str) -> tuple[list[int], int]:
+    """Orders versions by their numbers, 2.9 < 2.10, and 1.0-beta < 1.0; a commit's hash (703.ve58f) does not count."""
+    plain = re.sub(r"[.-]v[0-9a-f_]{2,}.*$", "", version)
+    numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[A-Za-z]", plain)[0])]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers, -1 if re.search(r"alpha|beta|rc|snapshot", plain, re.IGNORECASE) else 0
+
+
+def unmet(plugins: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence for each plugin that is missing, too old, or named twice."""
+    listed = list(plugins)
+    versions = {str(plugin["name"]): str(plugin["version"]) for plugin in listed}
+    found = [
+        f"{name} is named more than once" for name in versions if sum(plugin["name"] == name for plugin in listed) > 1
+    ]
+    for plugin in listed:
+        one = f"{plugin['name']} {plugin['version']}"
+        for name, least in (plugin.get("needs") or {}).items():
+            if name not in versions:
+                found.append(f"{one} needs {name} {least}, which is not in the list")
+            elif version_key(versions[name]) < version_key(str(least)):
+                found.append(f"{one} needs {name} {least}, but {versions[name]} is listed")
+    return found
+
+
+def user_secrets(users: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """A file for each user's password, named by number: a login may hold what no file's name may."""
+    return [{"name": f"user-{number}", "content": user["password"]} for number, user in enumerate(users, 1)]
+
+
+def closure(plugins: Mapping[str, Mapping[str, Any]], wanted: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{plugin: {what it needs: least version}} for the wanted ones and, in turn, all that they need.
+
+    Raises KeyError with the name of a plugin that the update center does not know.
+    """
+    found: dict[str, dict[str, str]] = {}
+    left = list(wanted)
+    while left:
+        name = left.pop()
+        if name not in found:
+            needs = plugins[name].get("dependencies", [])
+            found[name] = {one["name"]: one["version"] for one in needs if not one.get("optional")}
+            left += found[name]
+    return found
+
+
+def lock(center: Mapping[str, Any], wanted: Iterable[str]) -> str:
+    plugins = center["plugins"]
+    lines = ["---", "jenkins_plugins:"]
+    for name, needs in sorted(closure(plugins, wanted).items()):
+        checksum = base64.b64decode(plugins[name]["sha256"]).hex()
+        lines += [f"  - name: {name}", f"    version: {json.dumps(plugins[name]['version'])}"]
+        lines += [f"    checksum: sha256:{checksum}", f"    needs: {json.dumps(needs)}"]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) < 2:
+        print(__doc__, file=sys.stderr)
+        return 64
+    try:
+        print(lock(json.loads(Path(arguments[0]).read_text(encoding="utf-8")), arguments[1:]), end="")
+    except KeyError as error:
+        print(f"the update center does not know {error}", file=sys.stderr)
+        return 1
+    return 0

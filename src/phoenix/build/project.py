@@ -1,0 +1,34 @@
+"""Pack the parts of this project that plays need into one tar archive whose bytes depend on their content alone.
+
+phoenixctl build project PROJECT ARCHIVE: writes ARCHIVE and prints its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from phoenix.common import files, tar
+
+PARTS = ("ansible.cfg", "filter_plugins", "library", "playbooks", "roles", "src")
+EXCLUDED = frozenset({"__pycache__", ".git"})
+
+
+def members(project: Path) -> list[Path]:
+    """Every file below the parts, sorted, as relative paths."""
+    found = [Path(part) for part in PARTS if (project / part).is_file()]
+    for part in PARTS:
+        for folder, folders, names in os.walk(project / part):
+            folders[:] = [name for name in folders if name not in EXCLUDED]
+            found += [(Path(folder) / name).relative_to(project) for name in names]
+    return sorted(found)
+
+
+def main(arguments: list[str]) -> int:
+    project, archive = map(Path, arguments)
+    data = tar.pack(project, members(project))
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(archive, data)
+    print(hashlib.sha256(data).hexdigest())
+    return 0

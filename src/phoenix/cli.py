@@ -1,0 +1,66 @@
+"""phoenixctl AREA VERB ...: the one command of Phoenix on its hosts."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phoenix.build.identity import version
+
+# MongoDB's driver, which the role `mongodb` or `backup` unpacks there; no other code of Phoenix needs a library.
+DRIVER = "/opt/pymongo/current"
+USAGE = 64  # EX_USAGE
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of Phoenix: the module whose main(arguments) carries out its verbs."""
+
+    module: str
+    purpose: str
+    driver: bool = False
+
+
+AREAS: Mapping[str, Area] = {
+    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, watchdog, test"),
+    "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate"),
+    "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
+    "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
+    "deploys": Area("phoenix.state.deploys", "the record of deploys: begin, end, show, previous"),
+    "host": Area("phoenix.fleet.host_status", "what this host runs: status", driver=True),
+    "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
+    "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show"),
+    "metering": Area("phoenix.balancer.heartbeat", "what the autoscaler hears of this load balancer: heartbeat"),
+    "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
+    "pipeline": Area("phoenix.pipeline.forced", "what a pipeline's SSH key may ask for: serve"),
+    "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
+    "requests": Area("phoenix.balancer.access_log", "what clients asked, from nginx's access log: sample, watch"),
+    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, AREAS))
+    lines = [f"  {name:<{width}}  {area.purpose}" for name, area in sorted(AREAS.items())]
+    return "usage: phoenixctl AREA VERB ... | --version\n\n" + "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out a command; the exit status is the area's, 64 when there is no such area."""
+    if arguments == ["--version"]:
+        print(f"phoenixctl {version()}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if arguments else USAGE
+    area = AREAS.get(arguments[0])
+    if area is None:
+        print(f"phoenixctl: there is no area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
+        return USAGE
+    if area.driver and Path(DRIVER).is_dir():
+        sys.path.append(DRIVER)
+    sys.argv[0] = f"phoenixctl {arguments[0]}"  # as argparse's messages name it
+    return int(importlib.import_module(area.module).main(arguments[1:]) or 0)

@@ -1,0 +1,22 @@
+"""What the kernel knows of processes, and of the boot that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def stat(pid: int | str) -> list[str]:
+    """Fields of /proc/PID/stat from the third on: they follow the name, which may hold spaces, in parentheses.
+
+    So [0] is the state, [1] the parent, [19] the start in clock ticks since the boot (proc(5)).
+
+    Raises:
+        OSError: there is no such process.
+    """
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def boot() -> str:
+    """This boot's identity. The start of process 1 is part of it: a container has the boot ID of its host."""
+    identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{identity}/{stat(1)[19]}"

@@ -1,0 +1,34 @@
+"""Prometheus' text exposition format: gauges written, which is all that Phoenix writes by itself, and read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+
+def exposition(gauges: Mapping[str, float], texts: Mapping[str, str] | None = None) -> str:
+    """The gauges as text, in their order; texts: the meaning of those that are not plain from their names.
+
+    https://prometheus.io/docs/instrumenting/exposition_formats/
+    """
+    lines = []
+    for name, value in gauges.items():
+        if texts and name in texts:
+            lines.append(f"# HELP {name} {texts[name]}")
+        lines += [f"# TYPE {name} gauge", f"{name} {value:.15g}"]
+    return "".join(line + "\n" for line in lines)
+
+
+def read(text: str) -> dict[str, float]:
+    """Gauges of a text in Prometheus' format, by name and labels; other lines are left out."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{[^}]*\})?\s+(\S+)(\s+\d+)?", line.strip())
+        if match is None or line.startswith("#"):
+            continue
+        try:
+            found[match[1] + (match[2] or "")] = float(match[3])
+        except ValueError:
+            continue
+    return {name: value for name, value in found.items() if math.isfinite(value)}

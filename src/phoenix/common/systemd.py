@@ -1,0 +1,47 @@
+"""systemd as Phoenix uses it: notifications to it, and what it knows of units."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+
+
+def notify(message: str) -> None:
+    """Send systemd a message such as READY=1; nothing happens where systemd did not start the process.
+
+    https://www.freedesktop.org/software/systemd/man/sd_notify.html
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection, contextlib.suppress(OSError):
+        connection.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def systemctl(*arguments: str) -> str:
+    """Run systemctl and return its output.
+
+    Raises:
+        CalledProcessError: it ended with another status than 0.
+    """
+    return subprocess.run(["systemctl", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def parse(shown: str) -> Iterator[dict[str, str]]:
+    """Properties of each unit, out of what `systemctl show` prints: blocks of NAME=VALUE lines."""
+    for block in shown.strip().split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if values:
+            yield values
+
+
+def show(properties: str, *units: str) -> list[dict[str, str]]:
+    """The named properties (Id,ActiveState,…) of units; a pattern stands for the units that systemd has loaded.
+
+    Raises:
+        CalledProcessError: systemctl failed.
+    """
+    return list(parse(systemctl("show", f"--property={properties}", *units)))

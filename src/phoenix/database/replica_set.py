@@ -1,0 +1,96 @@
+"""What the replica set looks like from one member; nothing here needs a login."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+GOALS = ("answer", "primary", "member")
+SELECTION_MS = 2000
+
+
+@dataclass
+class State:
+    """silent: addresses that do not answer. fresh: this member has never been part of a set. initiated: some member is
+    part of a set. primary: its address, or "". no_users: this member is the primary and has no user yet, so that the
+    localhost exception is open. member: this member is primary or secondary.
+    """
+
+    silent: list[str] = field(default_factory=list)
+    fresh: bool = False
+    initiated: bool = False
+    primary: str = ""
+    no_users: bool = False
+    member: bool = False
+
+    def reaches(self, goal: str, own: str) -> bool:
+        """Whether there is what was waited for: an answer of all that a set needs, a primary, or this member in it."""
+        if own in self.silent:
+            return False
+        if goal == "primary":
+            return bool(self.primary)
+        if goal == "member":
+            return self.member and bool(self.primary)
+        return bool(self.primary) if self.initiated else not self.silent
+
+
+def client(address: str, port: int, **options: Any) -> Any:
+    """A client of one server, not of the set it may be part of. The driver is imported only where it is needed."""
+    import pymongo  # noqa: PLC0415
+
+    return pymongo.MongoClient(address, port, directConnection=True, **options)
+
+
+def role(address: str, port: int = 27017) -> str:
+    """PRIMARY, SECONDARY or NOT READY; "silent" when the member does not answer, or the driver is not there."""
+    try:
+        hello = client(address, port, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")
+    except Exception:  # noqa: BLE001 - the driver's errors can't be named where it is missing
+        return "silent"
+    return "PRIMARY" if hello.get("isWritablePrimary") else "SECONDARY" if hello.get("secondary") else "NOT READY"
+
+
+def observe(own: str, port: int, addresses: Sequence[str]) -> State:
+    """The set as it is now, seen from the member `own`."""
+    from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415
+
+    state = State()
+    for address in addresses:
+        # The localhost exception, as its name says, is for the loopback address only.
+        connection = client("127.0.0.1" if address == own else address, port, serverSelectionTimeoutMS=SELECTION_MS)
+        try:
+            hello = connection.admin.command("hello")
+            state.initiated = state.initiated or "setName" in hello
+            writable = bool(hello.get("isWritablePrimary"))
+            if writable:
+                state.primary = address
+            if address == own:
+                state.fresh = "setName" not in hello
+                state.member = bool(writable or hello.get("secondary"))
+                if writable:
+                    try:
+                        connection.admin.command("replSetGetStatus")
+                        state.no_users = True
+                    except OperationFailure:
+                        pass
+        except PyMongoError:
+            state.silent.append(address)
+        finally:
+            connection.close()
+    return state
+
+
+def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: float) -> State:
+    """Observe the set until it reaches the goal, or for `seconds`; the last state seen.
+
+    Raises:
+        ImportError: MongoDB's driver is not on this host.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        state = observe(own, port, addresses)
+        if state.reaches(goal, own) or time.monotonic() >= end:
+            return state
+        time.sleep(0.5)

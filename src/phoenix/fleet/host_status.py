@@ -1,0 +1,75 @@
+"""phoenixctl host status: what this host runs, as JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from phoenix.build import identity
+from phoenix.common import files
+from phoenix.database import replica_set
+
+
+def run(*command: str) -> str:
+    """Standard output of a command, stripped; empty where it can't run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def instances() -> list[str]:
+    """Instances of the application as "port" or "port(restarts)", with their state where it is not active."""
+    found = []
+    for line in run("systemctl", "list-units", "--all", "--plain", "--no-legend", "phoenix@*.service").splitlines():
+        unit = line.split()[0]
+        shown = dict(
+            pair.split("=", 1) for pair in run("systemctl", "show", "-p", "ActiveState,NRestarts", unit).splitlines()
+        )
+        port = unit.removeprefix("phoenix@").removesuffix(".service")
+        restarts = "" if shown.get("NRestarts", "0") == "0" else f"(restarts {shown['NRestarts']})"
+        state = "" if shown.get("ActiveState") == "active" else f"[{shown.get('ActiveState')}]"
+        found.append(f"{port}{restarts}{state}")
+    return found
+
+
+def database() -> str:
+    """Role of this host's database member, or an empty string where it has none."""
+    if not Path("/etc/mongod.conf").exists():
+        return ""
+    return replica_set.role("127.0.0.1")
+
+
+def autoscaler() -> dict[str, object]:
+    """What the autoscaler of this host wrote about itself last, with its age in seconds; empty where it has none."""
+    try:
+        status = json.loads(Path("/var/lib/phoenix/autoscaler/status.json").read_text(encoding="utf-8"))
+        return {**status, "age": round(time.time() - status["written"], 1)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments != ["status"]:
+        print("usage: phoenixctl host status", file=sys.stderr)
+        return 64
+    failed = run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
+    status: dict[str, object] = {
+        "version": identity.version(),
+        "system": run("systemctl", "is-system-running"),
+        "failed": [line.split()[0] for line in failed],
+        "instances": instances(),
+    }
+    if release := files.target(Path("/opt/phoenix/current")):
+        status["release"] = Path(release).name
+    if role := database():
+        status["database"] = role
+    if Path("/etc/phoenix/backup/store.json").exists():
+        status["backup"] = run("/usr/local/bin/phoenixctl", "backup", "status") or "unknown"
+    if scaling := autoscaler():
+        status["autoscaler"] = scaling
+    print(json.dumps(status))
+    return 0

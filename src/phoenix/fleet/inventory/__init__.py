@@ -1,0 +1,62 @@
+"""Checks of a whole inventory, before anything is changed and without facts.
+
+Each check yields (host, message); a message names the variable, the value seen and the mend. A secret's value is
+never shown. The values of an Ansible inventory are templates that may fail when they are read: that becomes a message
+as well.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from phoenix.fleet.inputs import precedence_error
+from phoenix.fleet.inventory.archives import bad_archives
+from phoenix.fleet.inventory.fleet import clashing_ports, different_values, empty_groups, even_voters, nobody_told
+from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
+from phoenix.fleet.inventory.variables import (
+    failing_templates,
+    missing_secrets,
+    missing_variables,
+    unknown_variables,
+    unsupported_values,
+)
+
+__all__ = ["errors", "known_variables", "shared_variables"]
+
+CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
+    empty_groups,
+    unknown_variables,
+    failing_templates,
+    missing_secrets,
+    missing_variables,
+    unsupported_values,
+    different_values,
+    even_voters,
+    nobody_told,
+    clashing_ports,
+    bad_archives,
+)
+
+
+def errors(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    specs: Specs,
+    late_variables: Iterable[str] = (),
+    precedence: Sequence[str] = (),
+) -> list[str]:
+    """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
+
+    `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
+    `late_variables` are names that a running play defines. `precedence` is Ansible's setting of this name, where it is
+    known: when it is wrong, no value is what the inventory says, and nothing else is checked.
+    """
+    if precedence and precedence_error(precedence):
+        return [precedence_error(precedence)]
+    inventory = Inventory(hostvars, groups, specs, frozenset(late_variables))
+    found: dict[str, list[str]] = {}
+    for check in CHECKS:
+        for host, message in check(inventory):
+            hosts = found.setdefault(message, [])
+            if host and host not in hosts:
+                hosts.append(host)
+    return [f"{message} [{', '.join(hosts)}]" if hosts else message for message, hosts in found.items()]

@@ -1,0 +1,155 @@
+"""How the groups of an inventory become the lists that the roles take."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
+
+HostVars = Mapping[str, Mapping[str, Any]]
+
+
+def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
+    """The replica set's members; the first is preferred as primary, so that a whole fleet's start is predictable."""
+    return [
+        {"host": host, "address": hostvars[host]["phoenix_address"], "priority": 2 if index == 0 else 1}
+        for index, host in enumerate(hosts)
+    ]
+
+
+def addresses(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
+    """Each host's name and the address by which others reach it."""
+    return [{"name": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
+
+
+def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Jenkins on each of the hosts, as nginx offers it to the operators' addresses."""
+    return [
+        {
+            "path": hostvars[host]["jenkins_prefix"],
+            "address": hostvars[host]["phoenix_address"],
+            "port": int(hostvars[host]["jenkins_port"]),
+            "sources": list(sources),
+        }
+        for host in hosts
+    ]
+
+
+def url(balancer: str, hostvars: HostVars) -> str:
+    """The address of a load balancer as clients write it: its first name, or else its address."""
+    variables = hostvars[balancer]
+    tls = boolean(variables["nginx_tls_enabled"])
+    scheme, name, usual = ("https", "nginx_https_port", 443) if tls else ("http", "nginx_http_port", 80)
+    host = str((list(variables["nginx_server_names"]) or [variables["phoenix_address"]])[0])
+    host = f"[{host}]" if ":" in host else host
+    port = int(variables[name])
+    return f"{scheme}://{host}" + ("" if port == usual else f":{port}")
+
+
+def upstreams(
+    hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, Sequence[int]], spare_port: int
+) -> list[dict[str, Any]]:
+    """The hosts with ordinary instances, as nginx takes them; a standby host isn't among them."""
+    return [
+        {
+            "name": host,
+            "address": hostvars[host]["phoenix_address"],
+            "ports": list(placement[host]),
+            "spare_port": int(spare_port),
+        }
+        for host in hosts
+        if placement.get(host)
+    ]
+
+
+def isolated(
+    hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, Sequence[int]], ports: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The sacrificial instances of the policy `isolate`: each port on each host that has ordinary instances."""
+    return [
+        {"address": hostvars[host]["phoenix_address"], "port": int(port)}
+        for host in hosts
+        if placement.get(host)
+        for port in ports
+    ]
+
+
+def failed(hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]:
+    """The hosts on which the task registered under this name was tried in vain, unreachable ones included."""
+    results = {host: hostvars[host].get(register) or {} for host in hosts}
+    return [
+        host
+        for host, result in results.items()
+        if result.get("unreachable") or result.get("failed") or (not result.get("skipped") and result.get("rc", 0) != 0)
+    ]
+
+
+def reason(result: Mapping[str, Any]) -> str:
+    """Why a command failed, on one line."""
+    return " ".join(str(result.get("stderr") or result.get("msg") or "no reason given").split())
+
+
+# Plays run from control use these; its own inventory says what the machine that runs Ansible says otherwise.
+CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
+# Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
+NOT_FOR_CONTROL = frozenset(
+    {"deploy_version", "deploy_what", "phoenix_release_archive", "phoenix_release_checksum", "phoenix_version"}
+    | {"release_local_directory", "release_serving", "release_source", "release_version", "state_name", "state_value"}
+)
+
+
+def control_variables(specs: Specs) -> list[str]:
+    """What control may know of the fleet: every option of the roles that its plays use, except secrets."""
+    options = {name: option for role in CONTROL_ROLES for name, option in specs.get(role, {}).items()}
+    return sorted(name for name in options if not options[name].get("no_log") and name not in NOT_FOR_CONTROL)
+
+
+def told(
+    hosts: Sequence[str], hostvars: HostVars, written: HostVars, names: Sequence[str], shared: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Of each host its address within the fleet, and what the inventory says of the named variables.
+
+    `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise:
+    control has those itself, and a value that the wiring derives would no longer follow the capacity there.
+    """
+    return {
+        host: {"ansible_host": hostvars[host]["phoenix_address"]}
+        | {
+            name: hostvars[host][name]
+            for name in ("ansible_port", *names)
+            if name in written[host] and not (name in shared and written[host][name] == shared[name])
+        }
+        for host in hosts
+    }
+
+
+def senders(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
+    """The hosts that send to the backup store; the key is empty until the role `backup` has made it there."""
+    return [
+        {
+            "host": host,
+            "address": str(hostvars[host]["phoenix_address"]),
+            "key": str(hostvars[host].get("backup_public_key", "")),
+        }
+        for host in hosts
+    ]
+
+
+def scaling_lines(status: Mapping[str, Any]) -> list[str]:
+    """The autoscaler's own status as lines for people."""
+    rate, desired = status.get("requests_per_second"), status.get("desired")
+    age = float(status.get("age", 0))
+    lines = [
+        "",
+        f"AUTOSCALER {'' if age < 10 else f'(silent for {age:.0f} s) '}"
+        f"capacity {status.get('capacity')}, desired {desired}, {rate}/s in 60 s, "
+        f"{status.get('panic_requests_per_second')}/s in 6 s"
+        + (", at the maximum" if status.get("at_maximum") else "")
+        + (f", making {status['acting']}" if status.get("acting") else ""),
+    ]
+    lines += [f"  {status['frozen']}"] if status.get("frozen") else []
+    lines += [f"  no word from {', '.join(status['silent'])}"] if status.get("silent") else []
+    lines += [f"  left out: {host}: {why}" for host, why in (status.get("left_out") or {}).items()]
+    for one in status.get("decisions") or []:
+        again = f" (again {one['repeats']} times, until {one['until'][11:19]})" if one.get("repeats") else ""
+        lines.append(f"  {one['time'][:19]} {one['action']:<4} {one['count']:>3}  {one['reason']}{again}")
+    return lines

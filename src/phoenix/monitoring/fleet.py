@@ -1,0 +1,75 @@
+"""On the parent: what only who hears all hosts can say."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
+
+
+class FleetWatch(Collector):
+    """On the parent: hosts that are silent, and instances that run against those wanted."""
+
+    interval = 5
+
+    def __init__(self, url: str, hosts: list[str], application_hosts: list[str], capacity_file: str) -> None:
+        self.url, self.hosts, self.application_hosts = url, hosts, application_hosts
+        self.capacity = Path(capacity_file)
+        # Nobody is silent before the parent had time to listen.
+        self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
+        self.agents: dict[str, str] = {}
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What the parent answers; nothing where it does not."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=TIMEOUT_S) as answer:
+                return dict(json.load(answer))
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
+
+    def find_agents(self) -> None:
+        """Note who speaks for each name: of a machine that was replaced, the parent still has the former agent, too."""
+        for agent in self.ask("api/v1/info").get("mirrored_hosts_status", []):
+            if agent["reachable"]:
+                self.agents[agent["hostname"]] = agent["guid"]
+
+    def newest(self, host: str, chart: str) -> tuple[float, float] | None:
+        """Newest (time, value) of a host's chart within the last 30 s, or None."""
+        if host not in self.agents:
+            return None
+        rows = self.ask(f"host/{self.agents[host]}/api/v1/data?chart={chart}&after=-30&format=json").get("data", [])
+        return next(((row[0], row[1]) for row in rows if len(row) > 1 and row[1] is not None), None)
+
+    def collect(self, now: float) -> Iterator[Chart]:
+        self.find_agents()
+        for host in self.hosts:
+            beat = self.newest(host, "phoenix_agent.beat")
+            if beat is not None:
+                self.heard[host] = beat[0]
+            silent = max(0.0, time.time() - self.heard[host])
+            yield Chart(
+                f"phoenix_silent.{host}",
+                f"For how long {host} has been silent",
+                "seconds",
+                "phoenix.silent",
+                {"silent": silent},
+            )
+        try:
+            wanted = int(self.capacity.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return
+        counts = [self.newest(host, "phoenix_fleet.instances") for host in self.application_hosts]
+        running = sum(count[1] for count in counts if count is not None)
+        yield Chart(
+            "phoenix_fleet.capacity",
+            "Instances",
+            "instances",
+            "phoenix.capacity",
+            {"wanted": wanted, "running": running, "missing": max(0.0, wanted - running)},
+        )

@@ -1,0 +1,89 @@
+"""Wires the configured collectors to Netdata."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from phoenix.monitoring.charts import Chart, Collector, Output
+from phoenix.monitoring.fleet import FleetWatch
+from phoenix.monitoring.gauges import Metrics
+from phoenix.monitoring.machine import Beat, Disks
+from phoenix.monitoring.mongodb import MongoDb
+from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus
+from phoenix.monitoring.services import ServiceCpu, ServiceRestarts
+
+CONFIGURATION = Path("/etc/netdata/phoenix.json")
+# A chart that was not seen for this long is taken down: its service or metric is gone for good.
+FORGET_S = 60.0
+
+Config = Mapping[str, Any]
+
+
+def collectors(config: Config) -> Iterator[Collector]:
+    """The collectors that the configuration has a section for."""
+    yield Beat()
+    yield Disks()
+    if services := config.get("services"):
+        yield ServiceCpu(services["patterns"])
+        yield ServiceRestarts(services["patterns"], services["ordinary"])
+    if nginx := config.get("nginx"):
+        yield AccessLog(nginx["access_log"], nginx["least_answers"])
+        yield NginxStatus(nginx["status_url"])
+    for certificate in config.get("certificates", []):
+        yield Certificate(**certificate)
+    if mongodb := config.get("mongodb"):
+        yield MongoDb(**mongodb)
+    if metrics := config.get("metrics"):
+        yield Metrics(metrics["folders"], metrics["expected"], Path(metrics["since"]))
+    if fleet := config.get("fleet"):
+        yield FleetWatch(**fleet)
+
+
+def run(collector: Collector, output: Output) -> None:
+    """Collect for ever, at whole multiples of the interval; a failed collection is logged and leaves a gap."""
+    interval = collector.interval
+    shown: dict[str, tuple[Chart, float]] = {}
+    while True:
+        clock = time.time()
+        time.sleep(interval - clock % interval)
+        now = time.monotonic()
+        try:
+            for chart in collector.collect(now):
+                output.emit(chart, interval, now)
+                shown[chart.id] = (chart, now)
+        except BrokenPipeError:
+            os._exit(0)  # Netdata is gone, and the other threads have nobody to write to either.
+        except Exception as error:  # noqa: BLE001 - a plugin that ends too often is not started again
+            print(f"{type(collector).__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        for chart, last in list(shown.values()):
+            if now - last > max(FORGET_S, 3 * interval):
+                output.forget(chart, interval)
+                del shown[chart.id]
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """`collect`, with an interval that Netdata gives and that is not used."""
+    if arguments[:1] != ["collect"]:
+        print("usage: phoenixctl metrics collect", file=sys.stderr)
+        return 64
+    config = json.loads(CONFIGURATION.read_text(encoding="utf-8"))
+    output = Output(write)
+    threads = [threading.Thread(target=run, args=(collector, output)) for collector in collectors(config)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 0

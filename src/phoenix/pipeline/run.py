@@ -1,0 +1,63 @@
+"""Run one of the fleet's plays from control: sudo phoenixctl play PLAYBOOK [--check] [--diff] [-e KEY=VALUE]...
+
+Plays run as the user phoenix-runner, whose key every host knows. Only what is named here can be run, and values can be
+no templates: whoever may call this must not be able to run anything else by it.
+Exit status: that of ansible-playbook, or 64 for a request that is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import re
+import sys
+
+PLAYBOOKS = ("scale", "build", "deploy", "rollback", "verify", "status")
+VARIABLE = re.compile(r"(?:phoenix|scale|deploy|rollback|release)_[a-z0-9_]+=[A-Za-z0-9/][A-Za-z0-9._+:/@#-]*")
+USER = "phoenix-runner"
+TOP = "/opt/phoenix/runner"
+
+
+def variable(text: str) -> str:
+    if not VARIABLE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give name=value, a name of the fleet's and a plain value")
+    return text
+
+
+def command(arguments: list[str]) -> list[str]:
+    """The command line for a request. Exits with status 64 when it is refused."""
+    parser = argparse.ArgumentParser(prog="phoenixctl play", allow_abbrev=False)
+    parser.error = lambda message: sys.exit((print(f"phoenixctl play: {message}", file=sys.stderr), 64)[1])  # type: ignore[method-assign]
+    parser.add_argument("playbook", choices=PLAYBOOKS)
+    parser.add_argument("-e", dest="variables", action="append", type=variable, default=[], metavar="KEY=VALUE")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--diff", action="store_true")
+    options = parser.parse_args(arguments)
+    line = [f"{TOP}/venv/bin/ansible-playbook", "-i", f"{TOP}/inventory.yml", f"playbooks/{options.playbook}.yml"]
+    for one in options.variables:
+        line += ["-e", one]
+    return line + ["--check"] * options.check + ["--diff"] * options.diff
+
+
+def main(arguments: list[str]) -> None:
+    line = command(arguments)
+    if os.geteuid() != 0:
+        sys.exit("phoenixctl play: run it with sudo")
+    account = pwd.getpwnam(USER)
+    caller = os.environ.get("SUDO_USER", "root")
+    os.initgroups(USER, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.chdir(f"{TOP}/project")
+    environment = {
+        "HOME": account.pw_dir,
+        "USER": USER,
+        # Who holds the lock, for those who find it busy, and who deploys, for the record.
+        "PHOENIX_WHO": f"{caller} (phoenixctl play)",
+        "PATH": f"{TOP}/venv/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        # Kept for an hour: under a rising load the handshakes would be most of the time.
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
+    }
+    os.execve(line[0], line, environment)

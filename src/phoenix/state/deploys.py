@@ -1,0 +1,148 @@
+"""The record of deploys, on control: one line of JSON each, the newest last.
+
+phoenixctl deploys begin      notes that one begins, and prints its number
+phoenixctl deploys end        notes how it ended, and writes the metrics
+phoenixctl deploys show       prints the last ones, for people or (--json) for programs
+phoenixctl deploys previous   prints the release that served before the current one; exit status 1: none is known
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from phoenix.common import files, prometheus
+
+RECORD = Path("/var/lib/phoenix/state/deploys.jsonl")
+METRICS = Path("/var/lib/phoenix/metrics/deploy.prom")
+RESULTS = ("good", "rolled back", "failed")  # in the order of the metric's values
+KEEP = 500
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """One deploy. began: seconds since the epoch; seconds: how long it took; result "": it never said."""
+
+    number: int
+    what: str  # deploy, rollback or roll
+    who: str
+    version: str
+    previous: str
+    began: float
+    result: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+    seen: str = ""
+
+
+def read(record: Path = RECORD) -> list[Deploy]:
+    """All that is noted. A line that is no deploy (the disk was full) is left out."""
+    found = []
+    for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else []:
+        try:
+            found.append(Deploy(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def write(deploys: Iterable[Deploy], record: Path = RECORD) -> None:
+    lines = [json.dumps(asdict(one)) for one in deploys][-KEEP:]
+    files.replace(record, "\n".join(lines) + "\n", durable=True)
+
+
+def previous(deploys: Iterable[Deploy]) -> str:
+    """The release that served before the current one; "" when none is known.
+
+    A rollback takes with it what it left: after a rollback from b to a, what served before a is next, never b.
+    """
+    served: list[str] = []
+    for one in deploys:
+        if one.result != "good" or one.what == "roll":
+            continue
+        if not served and one.previous:
+            served.append(one.previous)
+        if one.what == "rollback" and one.version in served:
+            del served[len(served) - served[::-1].index(one.version) :]
+        elif not served or served[-1] != one.version:
+            served.append(one.version)
+    return served[-2] if len(served) > 1 else ""
+
+
+TEXTS = {
+    "phoenix_deploy_last_result": "0 good, 1 rolled back, 2 failed",
+    "phoenix_deploy_last_timestamp_seconds": "When the last deploy ended.",
+    "phoenix_deploy_last_duration_seconds": "How long it took.",
+}
+
+
+def metrics(deploy: Deploy, now: float) -> str:
+    """What Netdata charts of the deploy that ended last, at `now` (s since the epoch)."""
+    values = (RESULTS.index(deploy.result), round(now), round(deploy.seconds, 1))
+    return prometheus.exposition(dict(zip(TEXTS, values)), TEXTS)
+
+
+def write_metrics(text: str, path: Path = METRICS) -> None:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    files.replace(path, text)
+
+
+def describe(one: Deploy) -> str:
+    when = datetime.fromtimestamp(one.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    result = one.result or "not ended"
+    text = f"{when}  {one.what:<8}  {one.version:<24}  {result:<11}  {one.seconds:>5.0f} s  by {one.who}"
+    return f"{text}: {one.reason}" if one.reason else text
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("begin")
+    one.add_argument("--what", choices=("deploy", "rollback", "roll"), required=True)
+    for name in ("who", "version", "previous"):
+        one.add_argument(f"--{name}", required=True)
+    one = commands.add_parser("end")
+    one.add_argument("--number", type=int, required=True)
+    one.add_argument("--result", choices=RESULTS, required=True)
+    one.add_argument("--reason", default="")
+    one.add_argument("--seen", default="", help="figures of the canary")
+    one = commands.add_parser("show")
+    one.add_argument("--last", type=int, default=5)
+    one.add_argument("--json", action="store_true")
+    commands.add_parser("previous")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    deploys, now = read(), time.time()
+    if options.command == "begin":
+        number = max((one.number for one in deploys), default=0) + 1
+        write([*deploys, Deploy(number, options.what, options.who, options.version, options.previous, round(now, 1))])
+        print(number)
+    elif options.command == "end":
+        changed = []
+        for one in deploys:
+            if one.number == options.number:
+                took = round(now - one.began, 1)
+                one = replace(  # noqa: PLW2901 - the line that is written instead
+                    one, result=options.result, seconds=took, reason=options.reason, seen=options.seen
+                )
+                write_metrics(metrics(one, now))
+            changed.append(one)
+        write(changed)
+    elif options.command == "previous":
+        if not (version := previous(deploys)):
+            print("No earlier release is on record: name one with phoenix_version", file=sys.stderr)
+            return 1
+        print(version)
+    else:
+        last = deploys[-options.last :]
+        print(json.dumps([asdict(one) for one in last]) if options.json else "\n".join(map(describe, last)))
+    return 0

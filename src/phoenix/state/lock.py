@@ -1,0 +1,194 @@
+"""The fleet's one lock, on control: scale, deploy and restore exclude each other.
+
+  phoenixctl lock acquire --holder TEXT --purpose scale|deploy|restore --lease SECONDS [--wait SECONDS]
+  phoenixctl lock renew --token T --lease SECONDS
+  phoenixctl lock release --token T
+  phoenixctl lock show [--json]
+
+`acquire` prints a token. A lock is free again when its lease has lapsed or control was booted anew since.
+Exit status: 0 done; 1 the lock could not be read or written; 75 held by another, who is named;
+76 (renew) the token does not hold the lock any more: whoever renews has to stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from phoenix.common import files, process
+
+FOLDER = Path("/var/lib/phoenix/state")
+PURPOSES = ("scale", "deploy", "restore")
+BUSY = 75  # EX_TEMPFAIL
+LOST = 76
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Who holds the lock. `expires` is in seconds of CLOCK_BOOTTIME, meaningful within `boot` only."""
+
+    token: str
+    holder: str
+    purpose: str
+    since: str  # UTC, for people
+    boot: str
+    expires: float
+
+    def held(self, boot: str, now: float) -> bool:
+        """Whether the lease still runs, seen from this boot at `now` (CLOCK_BOOTTIME, s)."""
+        return self.boot == boot and now < self.expires
+
+
+def now() -> float:
+    """Seconds that no change of the clock moves, and that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read(folder: Path = FOLDER) -> Lock | None:
+    """The lock as it lies on disk, lapsed or not; None without one.
+
+    Raises:
+        ValueError: the file is no lock.
+        OSError: it can't be read.
+    """
+    try:
+        text = (folder / "lock").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        lock = Lock(**json.loads(text))
+        return replace(lock, expires=float(lock.expires))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def holder(folder: Path = FOLDER) -> Lock | None:
+    """Who holds the lock now; None when it is free. An unreadable lock file holds nothing."""
+    try:
+        lock = read(folder)
+    except ValueError:
+        return None
+    return lock if lock and lock.held(process.boot(), now()) else None
+
+
+def _write(folder: Path, lock: Lock) -> None:
+    files.replace(folder / "lock", json.dumps(asdict(lock)) + "\n", durable=True)
+
+
+@contextlib.contextmanager
+def _guarded(folder: Path) -> Iterator[None]:
+    """Between reading the lock and writing it nobody else may."""
+    with (folder / ".lock.guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _sight(folder: Path) -> Lock | None:
+    """The holder; a file that is no lock is put aside, for whoever wants to know what it was."""
+    try:
+        return holder(folder) if read(folder) else None
+    except ValueError as error:
+        aside = folder / "lock.corrupt"
+        (folder / "lock").replace(aside)
+        print(f"{folder / 'lock'} was no lock ({error}); it is now {aside}", file=sys.stderr)
+        return None
+
+
+def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0) -> tuple[str, Lock | None]:
+    """Take the lock and return (token, None); or ("", its holder) when it stayed busy for `wait` seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        with _guarded(folder):
+            other = _sight(folder)
+            if other is None:
+                token = secrets.token_hex(8)
+                since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                _write(folder, Lock(token, who, purpose, since, process.boot(), now() + lease))
+                return token, None
+        if time.monotonic() >= deadline:
+            return "", other
+        time.sleep(POLL_SECONDS)
+
+
+def renew(folder: Path, token: str, lease: float) -> bool:
+    """Let the lease run from now on; False when the token does not hold the lock."""
+    with _guarded(folder):
+        lock = holder(folder)
+        if lock is None or lock.token != token:
+            return False
+        _write(folder, replace(lock, expires=now() + lease))
+        return True
+
+
+def release(folder: Path, token: str) -> bool:
+    """Free the lock; False when the token does not hold it, which then stays as it is."""
+    with _guarded(folder):
+        lock = holder(folder)
+        if lock is None or lock.token != token:
+            return False
+        (folder / "lock").unlink()
+        return True
+
+
+def describe(lock: Lock | None) -> str:
+    if lock is None:
+        return "free"
+    left = max(0, round(lock.expires - now()))
+    return f"held by {lock.holder} for {lock.purpose} since {lock.since}, lapses in {left} s unless renewed"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the lock is (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("acquire")
+    one.add_argument("--holder", required=True)
+    one.add_argument("--purpose", required=True, choices=PURPOSES)
+    one.add_argument("--lease", type=float, required=True, help="seconds after which the lock is free again")
+    one.add_argument("--wait", type=float, default=0, help="seconds to wait for a busy lock")
+    one = commands.add_parser("renew")
+    one.add_argument("--token", required=True)
+    one.add_argument("--lease", type=float, required=True)
+    commands.add_parser("release").add_argument("--token", required=True)
+    commands.add_parser("show").add_argument("--json", action="store_true")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "acquire":
+        token, other = acquire(options.folder, options.holder, options.purpose, options.lease, options.wait)
+        if not token:
+            print(f"The fleet's lock is {describe(other)}. Try again later.", file=sys.stderr)
+            return BUSY
+        print(token)
+    elif options.command == "renew":
+        if not renew(options.folder, options.token, options.lease):
+            print(f"The token does not hold the fleet's lock: {describe(holder(options.folder))}.", file=sys.stderr)
+            return LOST
+    elif options.command == "release":
+        if not release(options.folder, options.token):
+            print(f"Nothing to release: the lock is {describe(holder(options.folder))}.", file=sys.stderr)
+    else:
+        lock = holder(options.folder)
+        left = {"seconds_left": round(lock.expires - now(), 1)} if lock else {}
+        shown = {k: v for k, v in asdict(lock).items() if k in ("holder", "purpose", "since")} if lock else {}
+        print(json.dumps({"held": lock is not None, **shown, **left}) if options.json else describe(lock))
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        return _run(_parser().parse_args(arguments))
+    except OSError as error:
+        print(f"The fleet's lock can't be used: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,90 @@
+"""Phoenix's own package: one file with a name that is its content, and digests by which units restart."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phoenix import cli
+from phoenix.build import toolkit
+from tests.unit.shared import TOP
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package of three modules, the second of which imports the third."""
+    parts = {
+        "__init__.py": "",
+        "a.py": "def f() -> None: ...\n",
+        "b.py": "def g() -> int:\n    from phoenix import c\n    return c.N\n",
+        "c.py": "N = 1\n",
+    }
+    (tmp_path / "phoenix").mkdir()
+    for name, text in parts.items():
+        (tmp_path / "phoenix" / name).write_text(text)
+    return tmp_path
+
+
+def test_a_unit_restarts_for_the_code_it_runs_and_for_no_other(package: Path) -> None:
+    def digests() -> dict[str, str]:
+        parts = toolkit.sources(package)
+        return {name: toolkit.digest(toolkit.closure(parts, f"phoenix.{name}")) for name in "abc"}
+
+    before = digests()
+    (package / "phoenix" / "c.py").write_text("N = 2\n")
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == {"b", "c"}
+
+
+def test_a_module_that_is_not_there_is_an_error(package: Path) -> None:
+    with pytest.raises(KeyError):
+        toolkit.closure(toolkit.sources(package), "phoenix.absent")
+
+
+def test_the_archive_depends_on_the_content_alone(tmp_path: Path) -> None:
+    version, data = toolkit.pack(toolkit.root())
+    for path in toolkit.root().rglob("*.py"):
+        os.utime(path)
+    assert toolkit.pack(toolkit.root()) == (version, data)
+
+
+def test_every_area_runs_out_of_the_archive_without_anything_else(tmp_path: Path) -> None:
+    """What is imported at the top of an area's module has to be in the archive or in Python's standard library."""
+    version, data = toolkit.pack(toolkit.root())
+    archive = tmp_path / "phoenix.pyz"
+    archive.write_bytes(data)
+    (tmp_path / "phoenixctl").symlink_to(archive)
+    program = str(tmp_path / "phoenixctl")
+    shown = subprocess.run([sys.executable, "-I", program, "--version"], capture_output=True, text=True, check=False)
+    assert shown.stdout == f"phoenixctl {version}\n", shown.stderr
+    for name, area in cli.AREAS.items():
+        if name == "autoscaler":
+            continue  # has libraries of its own, see its role
+        imports = f"import sys; sys.path.insert(0, {program!r}); import {area.module}"
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", imports], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+def test_an_unknown_area_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["backups", "list"]) == 64
+    assert "'backups'" in capsys.readouterr().err
+
+
+COMMAND = re.compile(
+    r"(?:/usr/local/bin/phoenixctl |cmd: phoenixctl |\[phoenixctl, |'phoenixctl', '|- phoenixctl\s+- )([a-z]+)"
+)
+
+
+def test_every_command_in_roles_and_playbooks_names_an_area() -> None:
+    files = [
+        path
+        for folder in ("roles", "playbooks")
+        for path in (TOP / folder).rglob("*")
+        if path.suffix in (".yml", ".j2")
+    ]
+    seen = {found[1] for path in files for found in COMMAND.finditer(path.read_text(encoding="utf-8"))}
+    assert {"lock", "upstreams", "instances", "backup"} <= seen
+    assert seen - set(cli.AREAS) == set()
