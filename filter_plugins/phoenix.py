@@ -1,7 +1,8 @@
 """Filters of Phoenix: a shim over phoenix.fleet, where the code and its tests are."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.fleet import addresses, certificate, hosts, inventory, placement, sandbox, uri, wiring  # noqa: E402
+from phoenix.fleet import (  # noqa: E402
+    addresses,
+    certificate,
+    hosts,
+    inputs,
+    inventory,
+    placement,
+    sandbox,
+    uri,
+    wiring,
+)
 from phoenix.rollout import plan as rollout  # noqa: E402
 
 
@@ -35,14 +46,35 @@ def mongodb_uri(password: str, user: str, *arguments: Any, **options: Any) -> st
     return uri.mongodb_uri(user, password, *arguments, **options)
 
 
-def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
+def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]:
+    """The variables of all hosts, or of these, with their templates unread."""
+    names = hostvars if hosts is None else hosts
+    return {host: hostvars.raw_get(host) if isinstance(hostvars, HostVars) else hostvars[host] for host in names}
+
+
+def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
     """A variable read through hostvars can't itself use hostvars, but the wiring does: it is given back here."""
-    if isinstance(hostvars, HostVars):
-        hostvars = {
-            host: HostVarsVars({**hostvars.raw_get(host), "hostvars": hostvars}, loader=hostvars._loader, host=host)
-            for host in hostvars
-        }
-    return inventory.errors(hostvars, *arguments, **options)
+    if not isinstance(hostvars, HostVars):
+        return unread
+    return {
+        host: HostVarsVars({**variables, "hostvars": hostvars}, loader=hostvars._loader, host=host)
+        for host, variables in unread.items()
+    }
+
+
+def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
+    return inventory.errors(evaluated(hostvars, written(hostvars)), *arguments, **options)
+
+
+def told(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:
+    unread = written(hostvars, hosts)
+    names = wiring.control_variables(_known(str(Path(playbook_dir).parent / "roles"), playbook_dir))
+    return wiring.told(hosts, evaluated(hostvars, unread), unread, names, _shared(playbook_dir))
+
+
+# Within one task every host asks for them.
+_known = lru_cache(maxsize=1)(inventory.known_variables)
+_shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
 
 def code(module: str, version: str = "") -> str:
@@ -66,18 +98,24 @@ class FilterModule:
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,
             "mongodb_uri": _reported(mongodb_uri),
+            "phoenix_is_checksum": inputs.is_checksum,
+            "phoenix_mongodb_version_error": inputs.mongodb_version_error,
+            "phoenix_voters_error": inputs.voters_error,
+            "phoenix_port_errors": inputs.port_errors,
+            "phoenix_recipients_errors": inputs.recipients_errors,
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
             "phoenix_sandbox": _reported(sandbox.lines),
             "phoenix_rollout_plan": rollout.plan,
             "phoenix_rollout_judge": rollout.judge,
             "phoenix_addresses": wiring.addresses,
-            "phoenix_private_service": wiring.private_service,
+            "phoenix_private_services": wiring.private_services,
+            "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
             "phoenix_upstreams": wiring.upstreams,
             "phoenix_isolated": wiring.isolated,
             "phoenix_scaling_lines": wiring.scaling_lines,
-            "phoenix_told": wiring.told,
+            "phoenix_told": told,
             "phoenix_failed": wiring.failed,
             "phoenix_reason": wiring.reason,
             "phoenix_senders": wiring.senders,

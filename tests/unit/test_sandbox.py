@@ -59,7 +59,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "SystemCallFilter": None,
         "UMask": ["0022"],
     },
-    "phoenix-heartbeat.service": {"UMask": ["0022"]},
+    "phoenix-deadman.service": {"UMask": ["0022"]},
     "phoenix-firewall.service": {"CapabilityBoundingSet": ["CAP_NET_ADMIN"], "PrivateTmp": ["no"]},
     "phoenix-jenkins-backup.service": {
         "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],

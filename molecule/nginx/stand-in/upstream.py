@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SPARE = 3900
 PORT = int(sys.argv[1])
-seen: list = []
+seen: list[str] = []
 
 
 class Handler(BaseHTTPRequestHandler):
