@@ -35,18 +35,25 @@ def trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
 
-def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
-    """A role's template with the role's variables, the samples, and inputs of the caller's own."""
-    folder = path.parents[1]
-    role = folder.name
-    variables = {
+def inputs(role: str) -> dict[str, Any]:
+    """A role's variables with the samples of what the inventory gives it."""
+    folder = TOP / "roles" / role
+    return {
         "role_path": str(folder),
         "role_name": role,
-        "template_path": str(path),
         **read_yaml(folder / "defaults" / "main.yml"),
         **read_yaml(folder / "vars" / "main.yml"),
         **SAMPLES.get("common", {}),
         **(SAMPLES.get("roles", {}).get(role) or {}),
+    }
+
+
+def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
+    """A role's template with the role's variables, the samples, and inputs of the caller's own."""
+    role = path.parents[1].name
+    variables = {
+        **inputs(role),
+        "template_path": str(path),
         **(SAMPLES.get("templates", {}).get(f"{role}/{path.name}") or {}),
         **(own or {}),
     }

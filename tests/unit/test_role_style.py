@@ -1,16 +1,44 @@
 """The form that every role shares: the skeleton's files, tags, and how inputs are checked."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
-from tests.unit.shared import ROLES, TOP, read_yaml
+from tests.unit.shared import ROLES, TOP, inputs, read_yaml, trusted
 
 YAML = sorted(
     path for top in ("roles", "playbooks", "molecule") for path in (TOP / top).glob("**/*.yml") if not path.is_symlink()
 )
+SUM = "sha256:" + "0a" * 32
+# What the samples of the templates lack.
+SOUND: dict[str, dict[str, Any]] = {
+    "alerting": {
+        "alerting_channels": {"mail": {"type": "email", "host": "h", "port": 25, "sender": "s", "to": ["t"]}},
+        "alerting_recipients": {"default": ["mail"]},
+    },
+    "archive": {"archive_name": "x", "archive_checksum": SUM},
+    "backup": {"__backup_dumps": False, "backup_store_host_key": "ssh-ed25519 AAAA"},
+    "base": {"ansible_facts": {"env": {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "SUDO_USER": "operator"}}},
+    "deploy": {
+        "deploy_version": "1.0.0",
+        "deploy_hosts": [{"name": "app1", "address": "192.0.2.21"}],
+        "deploy_load_balancers": ["lb1"],
+    },
+    "firewall": {"__firewall_state": {"stdout_lines": ["SSH_CONNECTION=192.0.2.41 50000 192.0.2.21 22"]}},
+    "jenkins": {"jenkins_archive_checksum": SUM, "jenkins_plugin_manager_archive_checksum": SUM},
+    "mongodb": {
+        **{f"mongodb_{user}_password": "p" for user in ("admin", "app", "backup", "monitor")},
+        "mongodb_keyfile_content": "abcdefgh",
+    },
+    "phoenix": {"phoenix_release_checksum": SUM},
+    "release": {"release_source": "app", "release_npm_archive_checksum": SUM},
+    "runner": {"runner_project": str(TOP)},
+}
 BLOCKS = ("block", "rescue", "always")
 
 
@@ -97,3 +125,37 @@ def test_a_role_runs_by_the_tag_of_its_name() -> None:
             for entry in entries:
                 wanted = {entry["role"], "always"}
                 assert wanted & (here | tags(entry)), f"{play['name']}: --tags {entry['role']} leaves the role out"
+
+
+def assertions(role: str) -> list[dict[str, Any]]:
+    path = TOP / "roles" / role / "tasks" / "preflight.yml"
+    return [task for task in tasks(read_yaml(path) or []) if "ansible.builtin.assert" in task]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_preflight_checks_each_input_with_a_message_of_its_own(role: str) -> None:
+    """One form in every role, so that an operator reads the one variable that is wrong, its value, and the fix."""
+    for task in assertions(role):
+        form = {"that": "item.that", "fail_msg": "{{ item.message }}", "quiet": True}
+        assert task["ansible.builtin.assert"] == form, task["name"]
+        assert task["loop_control"] == {"label": "{{ item.message | truncate(40) }}"}, task["name"]
+        for item in task["loop"]:
+            assert set(item) == {"that", "message"}, task["name"]
+            assert item["that"].startswith("{{ "), item["that"]
+            computed = re.fullmatch(r"\{\{ (\w+)( \| join\('; '\))? \}\}", item["message"])
+            # A rule that other checks share brings its own message.
+            assert computed or re.search(rf"\b({role}_|inventory_hostname\b|{role}: )", item["message"]), item[
+                "message"
+            ]
+            assert computed or re.search(r"[.:;] [A-Z][^.]*[.\]]?", item["message"]), f"no fix: {item['message']}"
+
+
+@pytest.mark.usefixtures("ansible_plugins")
+@pytest.mark.parametrize("role", [role for role in ROLES if assertions(role)])
+def test_a_preflight_accepts_sound_inputs(role: str) -> None:
+    """Every message is rendered even when its check holds: an expression that fails would end a sound run."""
+    for task in assertions(role):
+        variables = inputs(role) | SOUND.get(role, {}) | task.get("vars", {})
+        loop = Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(task["loop"]))
+        assert [item["message"] for item in loop if item["that"] is not True] == []
+        assert all(isinstance(item["message"], str) for item in loop)

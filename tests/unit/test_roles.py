@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
 
 from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import ROLES, SAMPLES, TOP, read_yaml, rendered, trusted
+from tests.unit.shared import inputs as inputs_of
 
 TEMPLATES = sorted((TOP / "roles").glob("*/templates/**/*.j2"))
 
@@ -78,22 +79,11 @@ def test_no_two_roles_write_the_same_unit() -> None:
 
 def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:
     """Whether the role's own preflight, its first assertion, refuses these inputs."""
-    folder = TOP / "roles" / role
-    task = next(t for t in read_yaml(folder / "tasks" / "preflight.yml") if "ansible.builtin.assert" in t)
-    variables = {
-        **read_yaml(folder / "defaults" / "main.yml"),
-        **read_yaml(folder / "vars" / "main.yml"),
-        **SAMPLES["common"],
-        **(SAMPLES["roles"].get(role) or {}),
-        **task.get("vars", {}),
-        **inputs,
-    }
-    templar = Templar(loader=DataLoader(), variables=trusted(variables))
-    if "loop" in task:
-        return not all(item["that"] for item in templar.template(trusted(task["loop"])))
-    that = task["ansible.builtin.assert"]["that"]
-    conditions = that if isinstance(that, list) else [that]
-    return not all(templar.template(trust_as_template("{{ " + condition + " }}")) for condition in conditions)
+    preflight = read_yaml(TOP / "roles" / role / "tasks" / "preflight.yml")
+    task = next(task for task in preflight if "ansible.builtin.assert" in task)
+    variables = inputs_of(role) | task.get("vars", {}) | inputs
+    loop = Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(task["loop"]))
+    return not all(item["that"] for item in loop)
 
 
 def refused_by_inventory(role: str, inputs: dict[str, Any]) -> bool:
