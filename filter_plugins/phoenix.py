@@ -15,6 +15,7 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
+from phoenix.database import replica_set  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
@@ -97,6 +98,7 @@ class FilterModule:
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,
+            "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
