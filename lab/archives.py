@@ -165,7 +165,10 @@ def fetch(component: Component, cache: Path, say: Callable[[str], None]) -> Path
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         done = subprocess.run(component.fetch, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(component.fetch)} failed:\n{done.stderr}")
+            raise RuntimeError(
+                f"{' '.join(component.fetch)} failed; is its registry reachable "
+                f"(behind a proxy: is https_proxy set)?\n{done.stderr}"
+            )
         (source,) = Path(folder).iterdir()
         if (seen := sha256(source)) != component.sha256:
             raise RuntimeError(f"{source.name} has the checksum {seen}, pinned is {component.sha256}: not used")
