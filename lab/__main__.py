@@ -68,7 +68,7 @@ def _run(command: str) -> int:
             for suite in ("bookworm", "trixie"):
                 image.ensure(client, suite, CACHE, _say)
         elif command == "apt-conf":
-            print(proxy.apt_conf(image.mirrors().values(), fleet.default_gateway(client)), end="")
+            print(proxy.apt_conf(fleet.default_gateway(client)), end="")
         elif command == "down":
             fleet.down(client, generated(TOP), _say)
         elif command == "clean":

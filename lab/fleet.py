@@ -106,7 +106,7 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say:
     key = _ssh_key(state)
     images = {suite: image.ensure(client, suite, cache, say) for suite in sorted({host.debian for host in fleet.hosts})}
     network = _network(client, fleet)
-    apt_conf = proxy.apt_conf(image.mirrors().values(), fleet.gateway)
+    apt_conf = proxy.apt_conf(fleet.gateway)
     for host in fleet.hosts:
         container = _container(client, fleet, host, images[host.debian], network)
         if container.status != "running":

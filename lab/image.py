@@ -29,8 +29,8 @@ PACKAGES = (
 )
 
 
-def mirrors() -> dict[str, str]:
-    """Debian's repositories that this machine's apt uses, by their label: Debian, and Debian-Security where it has it.
+def _sources(suite: str) -> tuple[str, str]:
+    """Mirror to bootstrap from, and the sources list of the image, both taken from this machine's configuration.
 
     Raises:
         RuntimeError: this machine's apt knows no Debian repository.
@@ -50,15 +50,10 @@ def mirrors() -> dict[str, str]:
         raise RuntimeError(
             "apt on this machine has no Debian repository: run apt-get update, or add one to its sources"
         )
-    return by_label
-
-
-def _sources(suite: str, by_label: dict[str, str]) -> str:
-    """Sources list of an image."""
     lines = [f"deb {by_label['Debian']} {suite} main", f"deb {by_label['Debian']} {suite}-updates main"]
     if "Debian-Security" in by_label:
         lines.append(f"deb {by_label['Debian-Security']} {suite}-security main")
-    return "\n".join(lines) + "\n"
+    return by_label["Debian"], "\n".join(lines) + "\n"
 
 
 def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[str], None]) -> str:
@@ -74,14 +69,13 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
     except ImageNotFound:
         pass
     say(f"building the image of Debian {suite} (about a minute)")
-    by_label = mirrors()
-    mirror = by_label["Debian"]
+    mirror, sources = _sources(suite)
     root = cache / "images" / suite
     _remove(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     include = f"--include={','.join(PACKAGES)}"
     _as_root(["debootstrap", "--variant=minbase", include, suite, str(root), mirror], _download_environment(mirror))
-    _as_root(["tee", str(root / "etc/apt/sources.list")], contents=_sources(suite, by_label))
+    _as_root(["tee", str(root / "etc/apt/sources.list")], contents=sources)
     bootstrapped = f"{BOOTSTRAPPED}:{suite}"
     pack = _root_command(["tar", "-C", str(root), "--one-file-system", "-c", "."])
     with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
@@ -120,7 +114,7 @@ def _remove(root: Path) -> None:
 
 def _download_environment(mirror: str) -> dict[str, str]:
     """Environment by which debootstrap takes the way to the mirror that apt takes."""
-    found = proxy.of_mirror(mirror, proxy.apt_options([mirror]))
+    found = proxy.of_mirror(mirror)
     return {"http_proxy": found, "https_proxy": found} if found else {}
 
 

@@ -9,7 +9,6 @@ import ipaddress
 import re
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -19,8 +18,8 @@ _NO_PROXY = ("DIRECT", "false")
 _CONNECT_S = 3.0
 
 
-def apt_options(mirrors: Iterable[str]) -> dict[str, str]:
-    """apt's proxy options for these mirrors, by lower-case name.
+def apt_options() -> dict[str, str]:
+    """apt's proxy options on this machine, by lower-case name.
 
     As apt decides itself: its own configuration goes before http_proxy, and no_proxy before both.
     """
@@ -28,17 +27,22 @@ def apt_options(mirrors: Iterable[str]) -> dict[str, str]:
     options = {
         f"acquire::{scheme}::proxy": environment[scheme] for scheme in ("http", "https") if scheme in environment
     }
-    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    options |= {match[1].lower(): match[2] for match in map(_APT_OPTION.fullmatch, dump.splitlines()) if match}
-    for mirror in mirrors:
+    dump = _lines("apt-config", "dump")
+    options |= {match[1].lower(): match[2] for match in map(_APT_OPTION.fullmatch, dump) if match}
+    for mirror in sorted(set(_lines("apt-get", "indextargets", "--format", "$(REPO_URI)"))):
         parts = urlsplit(mirror)
         if proxy_bypass(parts.hostname or ""):
             options[f"acquire::{parts.scheme}::proxy::{parts.hostname}"] = "DIRECT"
     return options
 
 
-def of_mirror(mirror: str, options: Mapping[str, str]) -> str:
+def _lines(*command: str) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def of_mirror(mirror: str) -> str:
     """Proxy by which apt reaches a mirror; empty where it goes there directly."""
+    options = apt_options()
     parts = urlsplit(mirror)
     for name in (f"{parts.scheme}::proxy::{parts.hostname}", f"{parts.scheme}::proxy", "http::proxy"):
         if value := options.get(f"acquire::{name}"):
@@ -74,11 +78,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def apt_conf(mirrors: Iterable[str], gateway: str) -> str:
+def apt_conf(gateway: str) -> str:
     """Configuration of apt on a host behind `gateway`."""
     lines = [
         f'{name} "{value if value in _NO_PROXY else reachable(value, gateway)}";\n'
-        for name, value in apt_options(mirrors).items()
+        for name, value in apt_options().items()
     ]
     return "// Made by the lab.\n" + "".join(lines)
 
