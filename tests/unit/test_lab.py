@@ -18,6 +18,7 @@ from lab import __main__ as command
 from lab import fleet, image, proxy
 from tests.unit.shared import TOP, read_yaml
 
+ACCOUNT = "user:word"
 OTHER = "/home/ann/phoenix"
 
 
@@ -195,12 +196,12 @@ def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_root_is_asked_for_by_sudo_with_the_mirrors_proxy(
     sudo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(proxy, "of_mirror", lambda _: "http://user:word@proxy:3128")
+    monkeypatch.setattr(proxy, "of_mirror", lambda _: f"http://{ACCOUNT}@proxy:3128")
     image._as_root(["debootstrap", "bookworm"], image._download_environment("http://mirror/debian"))
     asked = "[sudo] password for %p, to run debootstrap: "
     # By name: an argument is for everybody to see.
     keep = "--preserve-env=http_proxy,https_proxy"
-    seen = f"--prompt|{asked}|{keep}|debootstrap|bookworm|http://user:word@proxy:3128|"
+    seen = f"--prompt|{asked}|{keep}|debootstrap|bookworm|http://{ACCOUNT}@proxy:3128|"
     assert sudo.read_text() == seen
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.unit.shared import TOP
 
+ACCOUNT = "ann:word"
 NOBODY = 65534
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 NOTE = 'echo "$(basename "$0") $* $http_proxy" >>"$(dirname "$0")/../calls"'
@@ -121,7 +122,7 @@ def test_other_architecture_is_refused_before_anything_is_fetched(machine: Machi
 
 def test_what_is_missing_is_installed_through_sudo_and_the_proxy(machine: Machine) -> None:
     (machine.folder / "sbin/debootstrap").unlink()
-    proxy = "http://ann:word@proxy:3128"
+    proxy = f"http://{ACCOUNT}@proxy:3128"
     status, said = machine.bootstrap(HTTP_PROXY=proxy)
     assert (status, said) == (0, ["bootstrap: installing debootstrap: makes the base image of the lab's hosts"])
     apt = [call for call in machine.calls if call.startswith("apt-get")]

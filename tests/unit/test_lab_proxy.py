@@ -10,6 +10,7 @@ import pytest
 from lab import fleet, proxy
 
 GATEWAY = "127.0.0.2"  # stands for this machine's address in the hosts' network
+ACCOUNT = "user:word"
 MIRROR = "http://mirror.example.org/debian"
 
 
@@ -100,7 +101,7 @@ def test_apt_reads_what_is_written_for_it(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.mark.parametrize("loopback", ["127.0.0.1", "localhost", "[::1]"])
 def test_loopback_becomes_the_gateway(loopback: str, port: int) -> None:
-    assert proxy.reachable(f"http://user:word@{loopback}:{port}/", GATEWAY) == f"http://user:word@{GATEWAY}:{port}/"
+    assert proxy.reachable(f"http://{ACCOUNT}@{loopback}:{port}/", GATEWAY) == f"http://{ACCOUNT}@{GATEWAY}:{port}/"
     assert proxy.reachable(f"{loopback}:{port}", GATEWAY) == f"http://{GATEWAY}:{port}"
 
 
@@ -110,7 +111,7 @@ def test_other_addresses_stay() -> None:
 
 def test_proxy_that_hosts_cannot_reach_is_reported_without_its_password(port: int) -> None:
     with pytest.raises(RuntimeError, match=rf"127\.0\.0\.1:{port}: let it listen on 127\.0\.0\.3:{port}") as error:
-        proxy.reachable(f"http://user:word@127.0.0.1:{port}", "127.0.0.3")
+        proxy.reachable(f"http://{ACCOUNT}@127.0.0.1:{port}", "127.0.0.3")
     assert "word" not in str(error.value)
 
 
