@@ -171,6 +171,7 @@ def with_docker(folder: Path, mode: int, *command: str) -> subprocess.CompletedP
     script = (TOP / "lab/with-docker").read_text()
     assert "socket=/var/run/docker.sock\n" in script
     (folder / "with-docker").write_text(script.replace("/var/run/docker.sock", str(folder / "socket")))
+    (folder / "with-docker").chmod(0o755)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / "socket"))
         (folder / "socket").chmod(mode)
