@@ -35,6 +35,12 @@ clean: down ## also the caches: images, archives, .venv
 	$(ENGINE) $(LAB) clean
 	rm -rf .cache .venv
 
+.PHONY: .fleet
+.fleet:
+	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
+
+status url bench verify backup restore deploy rollback ci-local alert-test: | .fleet
+
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
 

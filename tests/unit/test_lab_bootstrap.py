@@ -228,3 +228,22 @@ def test_help_lists_every_target() -> None:
     listed = re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)
     assert sorted(listed) == sorted(phony[1].split())
     assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
+
+
+def test_what_needs_a_fleet_says_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_bytes((TOP / "Makefile").read_bytes())
+    for target in (
+        "status",
+        "url",
+        "bench",
+        "verify",
+        "backup",
+        "restore",
+        "deploy",
+        "rollback",
+        "ci-local",
+        "alert-test",
+    ):
+        done = subprocess.run(["make", "-s", "-C", tmp_path, target], capture_output=True, text=True, check=False)
+        assert done.returncode == 2, target
+        assert done.stderr.splitlines()[0] == "This checkout has no fleet: run make up first.", target
