@@ -11,5 +11,9 @@ def test_the_first_member_is_preferred_and_all_vote() -> None:
 
 
 def test_what_the_inventory_says_of_a_member_counts() -> None:
-    members: list[dict[str, object]] = [{"address": "a", "priority": 1}, {"address": "b", "priority": 0, "votes": 0}, {"address": "c"}]
+    members: list[dict[str, object]] = [
+        {"address": "a", "priority": 1},
+        {"address": "b", "priority": 0, "votes": 0},
+        {"address": "c"},
+    ]
     assert [(m["priority"], m["votes"]) for m in configured_members(members, 1)] == [(1, 1), (0, 0), (1, 1)]
