@@ -1,7 +1,11 @@
 """How the groups of an inventory become the lists that the roles take."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from phoenix.rollout import reach
 
 HostVars = Mapping[str, Mapping[str, Any]]
 
@@ -14,9 +18,12 @@ def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
     ]
 
 
-def addresses(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
-    """Each host's name and the address by which others reach it."""
-    return [{"name": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
+def addresses(hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+    """Each application host's name, the address by which others reach it, and its wanted ordinary instances."""
+    return [
+        {"name": host, "address": hostvars[host]["phoenix_address"], "ports": list(placement.get(host, []))}
+        for host in hosts
+    ]
 
 
 def private_service(address: str, path: str, port: int, sources: Sequence[str]) -> dict[str, Any]:
@@ -63,8 +70,27 @@ def failed(hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]
 
 
 def reason(result: Mapping[str, Any]) -> str:
-    """Why a command failed, on one line."""
-    return " ".join(str(result.get("stderr") or result.get("msg") or "no reason given").split())
+    """Why a task failed, on one line: what the command printed, of whichever item of a loop."""
+    printed = [str(one.get("stderr") or "") for one in (result, *result.get("results", []))]
+    text = " ".join(printed).strip() or str(result.get("msg") or "no reason given")
+    return " ".join(text.split())
+
+
+def reasons(hosts: Sequence[str], hostvars: HostVars, register: str) -> dict[str, str]:
+    """Why the task registered under this name failed, host by host."""
+    return {host: reason(hostvars[host].get(register) or {}) for host in hosts}
+
+
+def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]:
+    """Servers that stay out of rotation: all but those that a task (register) started, for it waits for their health."""
+    results = {host: hostvars[host].get(register) or {} for host in hosts}
+    started = {
+        f"{hostvars[host]['phoenix_address']}:{change['port']}"
+        for host, result in results.items()
+        if result.get("rc") == 0
+        for change in reach.changes(result)
+    }
+    return [server for server in drained if server not in started]
 
 
 def told(hosts: Sequence[str], hostvars: HostVars, names: Sequence[str]) -> dict[str, dict[str, Any]]:
