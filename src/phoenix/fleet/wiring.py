@@ -82,7 +82,7 @@ def reasons(hosts: Sequence[str], hostvars: HostVars, register: str) -> dict[str
 
 
 def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]:
-    """Servers that stay out of rotation: all but those that a task (register) started, for it waits for their health."""
+    """Servers that stay out of rotation: all but those that a task (register) started, which waits for health."""
     results = {host: hostvars[host].get(register) or {} for host in hosts}
     started = {
         f"{hostvars[host]['phoenix_address']}:{change['port']}"

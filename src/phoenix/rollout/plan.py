@@ -57,8 +57,8 @@ def plan(
     """The steps that bring every running instance to `release`.
 
     `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
-    stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports, servers} and
-    never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares, sacrificial instances)
+    stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports,
+    servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares, sacrificial instances)
     come at the end: while the first ones are tried, they are what catches a failed request. `drained` servers are out
     of rotation until something proves them healthy: they come first, and are switched even when they run the release.
 

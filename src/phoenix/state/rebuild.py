@@ -63,7 +63,8 @@ def rebuild(
     if silent and not found:
         raise Unknown(
             f"The desired state is lost ({'; '.join(state['lost'].values())}), and {', '.join(silent)} can't be "
-            "reached: what runs there is not known. Bring them back, or record it on control: phoenixctl state record capacity N"
+            "reached: what runs there is not known. Bring them back, or record it on control: "
+            "phoenixctl state record capacity N"
         )
     served = Counter(one["release"] for one in found if one["release"] and one.get("healthy", True))
     rebuilt = dict(state)
