@@ -31,8 +31,8 @@ def rollback_refusal(statuses: Statuses, release: str) -> str:
         return ""
     return (
         f"The release {release or '(none)'} did not serve on {', '.join(without) or 'this fleet'}, or is not kept "
-        f"there. Kept everywhere: {', '.join(common_releases(statuses)) or 'none'}. A release that control still has is "
-        "put there by deploy.yml -e phoenix_version=..."
+        f"there. Kept everywhere: {', '.join(common_releases(statuses)) or 'none'}. A release that control still has "
+        "is put there by deploy.yml -e phoenix_version=..."
     )
 
 

@@ -58,9 +58,10 @@ def plan(
 
     `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
     stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports,
-    servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares, sacrificial instances)
-    come at the end: while the first ones are tried, they are what catches a failed request. `drained` servers are out
-    of rotation until something proves them healthy: they come first, and are switched even when they run the release.
+    servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares,
+    sacrificial instances) come at the end: while the first ones are tried, they are what catches a failed request.
+    `drained` servers are out of rotation until something proves them healthy: they come first, and are switched even
+    when they run the release.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
