@@ -20,7 +20,7 @@ from pathlib import Path
 
 import bench
 from bench.fleet import Fleet, Row
-from tests.e2e.autoscaling import still
+from tests.harness.autoscaling import still
 
 FILE = Path("bench.json")
 

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 from bench.fleet import Fleet, Row
-from tests.e2e.autoscaling import Watch, settle
-from tests.e2e.support import load, pid_of, wait_for
+from tests.harness.autoscaling import Watch, settle
+from tests.harness.hosts import pid_of, remote
+from tests.harness.load import load
+from tests.harness.waiting import wait_for
 from tests.simulation import plot
 
 from phoenix.autoscaler.meter import Meter  # isort: skip
@@ -18,18 +20,6 @@ from phoenix.autoscaler.meter import Meter  # isort: skip
 RATE = 5000  # datagrams a second
 SECONDS = 5
 DESIGN = "reference: the design's"
-SEND = """python3 -c "
-import socket, sys, time
-host, port, rate, seconds = sys.argv[1], *map(int, sys.argv[2:])
-out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-out.connect((host, port))
-start = time.monotonic()
-for number in range(rate * seconds):
-    if number %% 50 == 0:
-        time.sleep(max(0.0, start + number / rate - time.monotonic()))
-    out.send(b'<190>Nov 24 12:00:00 phoenix: b')
-print(rate * seconds)
-" %s %s %s %s"""
 # Next to bench.json, with a picture of the same name; those in docs/ are copies of one run's.
 RECORD = Path("bench-step.json")
 
@@ -66,7 +56,7 @@ def receiving(fleet: Fleet) -> list[Row]:
     (balancer, *_) = fleet.hosts("lb").values()
     (control, *_) = fleet.hosts("control").values()
     address = re.search(r"syslog:server=([0-9.]+):(\d+)", balancer.check_output("cat /etc/nginx/nginx.conf"))
-    assert address, "the load balancer reports to nobody"
+    assert address, "the load balancer has no address to report requests to"
 
     threads = f"/proc/{pid_of(control, 'phoenix-autoscaler')}/task/*/schedstat"
 
@@ -82,7 +72,7 @@ def receiving(fleet: Fleet) -> list[Row]:
     time.sleep(SECONDS)
     idle += used()
     before, busy = heard(), -used()
-    sent = int(balancer.check_output(SEND, *map(str, (address[1], address[2], RATE, SECONDS))))
+    sent = int(balancer.check_output(remote("datagrams", address[1], address[2], RATE, SECONDS)))
     time.sleep(2)  # the daemon writes its numbers once a second
     busy += used()
     lost = sent - (heard() - before)

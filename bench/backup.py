@@ -1,4 +1,4 @@
-"""The nightly dump beside a bare mongodump of the same data, its proof, and what requests feel of it."""
+"""The nightly dump compared with a bare mongodump of the same data, its proof, and its effect on requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from bench.fleet import Fleet, Row
-from tests.e2e.support import RATE, load, primaries
-from tests.e2e.test_backup import Trial
+from tests.harness.backup import DOCUMENTS, DUMPS, Trial, own_store
+from tests.harness.database import primaries
+from tests.harness.load import RATE, load
 
-DOCUMENTS = 200_000
 ROUNDS = 3
 SECONDS = 20.0
 # The sender waits for the proof, which is not to be there: it is ended when it says that the dump is stored.
@@ -30,16 +30,12 @@ BARE = (
 
 def measure(fleet: Fleet) -> list[Row]:
     trial = Trial(fleet.inventory)
-    listing = "cd /var/lib/phoenix-backup && find dumps failures -mindepth 1 -maxdepth 1"
-    before = trial.store.check_output(listing).split()
-    trial.documents("fill", str(DOCUMENTS))
-    try:
-        return times(trial) + latencies(fleet, trial)
-    finally:
-        trial.documents("drop")
-        for path in set(trial.store.check_output(listing).split()) - set(before):
-            trial.store.run(f"rm -r /var/lib/phoenix-backup/{path}")
-        trial.store.run("systemctl restart phoenix-backup-watch")
+    with own_store(trial):
+        trial.documents("fill", str(DOCUMENTS))
+        try:
+            return times(trial) + latencies(fleet, trial)
+        finally:
+            trial.documents("drop")
 
 
 def dumped(trial: Trial, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,7 +43,7 @@ def dumped(trial: Trial, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     trial.everywhere(f"manual-bench{number}-{int(time.time())}")
     newest = trial.dumps()[-1]
     assert newest["state"] == "good", newest
-    proof = trial.store.check_output(f"cat /var/lib/phoenix-backup/dumps/{newest['name']}/proof.json")
+    proof = trial.store.check_output(f"cat {DUMPS}/{newest['name']}/proof.json")
     return trial.manifest(newest["name"]), json.loads(proof)
 
 
@@ -78,7 +74,7 @@ def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
         with load(client, fleet.url) as dumping:
             dumps = repeat(member, UNTIL_STORED)
     finally:
-        trial.store.run("rm -rf /var/lib/phoenix-backup/dumps/*-*/unproven; systemctl start phoenix-backup-prove.path")
+        trial.store.run(f"rm -rf {DUMPS}/*-*/unproven; systemctl start phoenix-backup-prove.path")
     with load(client, fleet.url) as proving:
         proofs = repeat(member, "systemctl start phoenix-backup@{unit}")
     before = float(quiet["p99_s"]) * 1000

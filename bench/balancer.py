@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from bench.fleet import Fleet, Row
-from tests.e2e import plays
+from tests.harness import plays
 
 SECONDS = 10
 ROUNDS = 3

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.fleet import Fleet, Row
 from lab import releases
-from tests.e2e.deploys import PLAY_SECONDS, last, play, serving
-from tests.e2e.support import load
+from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of
+from tests.harness.load import load
 
 # Seen on the same lab with a tool that has no drain, no canary and no health gate, and restarts nothing.
 BARE_DEPLOY_S, BARE_ROLLBACK_S = 9.0, 4.8
@@ -18,7 +18,7 @@ BARE_DEPLOY_S, BARE_ROLLBACK_S = 9.0, 4.8
 def measure(fleet: Fleet) -> list[Row]:
     application, control = fleet.hosts("app"), next(iter(fleet.hosts("control").values()))
     client = fleet.client()
-    (before,) = serving(application)
+    (before,) = releases_of(application)
     rows = []
     with tempfile.TemporaryDirectory() as folder, load(client, fleet.url) as result:
         source = releases.make("good", Path(folder, "good"), time.strftime("%H%M%S"))

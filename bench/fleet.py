@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.e2e.support import Hosts, hosts_of, install_load
+from tests.harness.hosts import Hosts, first_of, hosts_of
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number. reference: the same thing measured beside it in this run, or what the design asks for (see note)."""
+    """One number. reference: the same thing measured in the same run, or what the design asks for (see note)."""
 
     name: str
     value: float
@@ -35,5 +35,5 @@ class Fleet:
         return hosts_of(group, self.inventory)
 
     def client(self) -> Any:
-        """The host that sends the load, with the load generator on it."""
-        return install_load(self.inventory)
+        """The host that sends the load."""
+        return first_of("client", self.inventory)

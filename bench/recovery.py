@@ -5,26 +5,19 @@ from __future__ import annotations
 import time
 
 from bench.fleet import Fleet, Row
-from tests.e2e.support import (
-    RATE,
-    Hosts,
-    kill_and_ask,
-    load,
-    lose_primary,
-    median,
-    past_start,
-    pid_of,
-    replica_set_settings,
-    start_and_ask,
-    wait_for,
-)
+from tests.harness import instances
+from tests.harness.database import lose_primary, replica_set_settings
+from tests.harness.hosts import Hosts, pid_of
+from tests.harness.instances import kill_and_ask, past_start, start_and_ask
+from tests.harness.load import RATE, load
+from tests.harness.waiting import median, wait_for
 
 KILLS = 15
 
 
 def measure(fleet: Fleet) -> list[Row]:
     client = fleet.client()
-    serving = {name: host for name, host in fleet.hosts("app").items() if host.service("phoenix@3000").is_running}
+    serving = instances.serving(fleet.inventory)
     rows = killed(fleet, client, serving) + hung(fleet, client, serving)
     ours = lose_primary(fleet.inventory)
     with replica_set_settings(fleet.inventory, electionTimeoutMillis=10000, heartbeatTimeoutSecs=10):

@@ -1,7 +1,8 @@
 """Filters of Phoenix: a shim over phoenix.fleet, where the code and its tests are."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.fleet import addresses, certificate, inventory, placement, report, uri, wiring  # noqa: E402
+from phoenix.fleet import addresses, certificate, inputs, inventory, placement, report, uri, wiring  # noqa: E402
 from phoenix.rollout import decisions, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 from phoenix.state import rebuild  # noqa: E402
@@ -37,14 +38,35 @@ def mongodb_uri(password: str, user: str, *arguments: Any, **options: Any) -> st
     return uri.mongodb_uri(user, password, *arguments, **options)
 
 
-def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
+def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]:
+    """The variables of all hosts, or of these, with their templates unread."""
+    names = hostvars if hosts is None else hosts
+    return {host: hostvars.raw_get(host) if isinstance(hostvars, HostVars) else hostvars[host] for host in names}
+
+
+def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
     """A variable read through hostvars can't itself use hostvars, but the wiring does: it is given back here."""
-    if isinstance(hostvars, HostVars):
-        hostvars = {
-            host: HostVarsVars({**hostvars.raw_get(host), "hostvars": hostvars}, loader=hostvars._loader, host=host)
-            for host in hostvars
-        }
-    return inventory.errors(hostvars, *arguments, **options)
+    if not isinstance(hostvars, HostVars):
+        return unread
+    return {
+        host: HostVarsVars({**variables, "hostvars": hostvars}, loader=hostvars._loader, host=host)
+        for host, variables in unread.items()
+    }
+
+
+def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
+    return inventory.errors(evaluated(hostvars, written(hostvars)), *arguments, **options)
+
+
+def told(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:
+    unread = written(hostvars, hosts)
+    names = wiring.control_variables(_known(str(Path(playbook_dir).parent / "roles"), playbook_dir))
+    return wiring.told(hosts, evaluated(hostvars, unread), unread, names, _shared(playbook_dir))
+
+
+# Within one task every host asks for them.
+_known = lru_cache(maxsize=1)(inventory.known_variables)
+_shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
 
 def state_rebuilt(state: Any, results: Any, *arguments: Any) -> dict[str, Any]:
@@ -60,6 +82,10 @@ def code(module: str, version: str = "") -> str:
 def _registered(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
     """What a task registered under this name, of each host."""
     return {host: hostvars[host].get(name) or {} for host in hosts}
+
+
+def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
+    return decisions.rollback_refusal(decisions.placed(statuses, hosts), release)
 
 
 def status_lines(hosts: Any, hostvars: Any, name: str) -> list[str]:
@@ -88,17 +114,22 @@ class FilterModule:
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,
             "mongodb_uri": _reported(mongodb_uri),
+            "phoenix_is_checksum": inputs.is_checksum,
+            "phoenix_mongodb_version_error": inputs.mongodb_version_error,
+            "phoenix_voters_error": inputs.voters_error,
+            "phoenix_port_errors": inputs.port_errors,
+            "phoenix_recipients_errors": inputs.recipients_errors,
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
-            "phoenix_rollback_refusal": decisions.rollback_refusal,
-            "phoenix_rollout_after": decisions.after,
+            "phoenix_rollback_refusal": rollback_refusal,
             "phoenix_rollout_announcement": decisions.announcement,
             "phoenix_rollout_answers": reach.answers,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
             "phoenix_rollout_ending": decisions.ending,
+            "phoenix_rollout_holding": decisions.holding,
             "phoenix_rollout_is_back": decisions.is_back,
             "phoenix_rollout_left": reach.left,
             "phoenix_rollout_lost": reach.lost,
@@ -106,6 +137,7 @@ class FilterModule:
             "phoenix_rollout_plan": rollout.plan,
             "phoenix_rollout_refusal": reach.refusal,
             "phoenix_rollout_rehearsal": rollout.rehearsal,
+            "phoenix_rollout_silent": decisions.silent,
             "phoenix_rollout_steps": decisions.steps,
             "phoenix_rollout_target": decisions.target,
             "phoenix_rollout_unserved": decisions.unserved,
@@ -114,14 +146,15 @@ class FilterModule:
             "phoenix_state": rebuild.understand,
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
-            "phoenix_private_service": wiring.private_service,
+            "phoenix_private_services": wiring.private_services,
+            "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
             "phoenix_upstreams": wiring.upstreams,
             "phoenix_isolated": wiring.isolated,
             "phoenix_database_error": database_error,
             "phoenix_failed_units": failed_units,
             "phoenix_status_lines": status_lines,
-            "phoenix_told": wiring.told,
+            "phoenix_told": told,
             "phoenix_failed": wiring.failed,
             "phoenix_reason": wiring.reason,
             "phoenix_reasons": wiring.reasons,

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: they look at a running fleet from outside, through its inventory.
+"""Fixtures of the end-to-end tests: a running fleet seen from outside, through its inventory.
 
 PHOENIX_URL        address that is tested, for example https://192.0.2.11
 PHOENIX_INVENTORY  inventory of the same fleet
@@ -14,8 +14,9 @@ import docker
 import pytest
 
 from lab.fleet import LABEL
-from tests.e2e.autoscaling import still
-from tests.e2e.support import Hosts, hosts_of, install_load
+from tests.harness import instances
+from tests.harness.autoscaling import still
+from tests.harness.hosts import Hosts, control_of, first_of, hosts_of
 
 Pids = dict[str, tuple[int, int]]
 
@@ -85,15 +86,21 @@ def fleet(inventory: str) -> Hosts:
 @pytest.fixture(scope="session")
 def serving(inventory: str) -> Hosts:
     """App hosts that run ordinary instances (a standby host does not)."""
-    found = {n: h for n, h in hosts_of("app", inventory).items() if h.service("phoenix@3000").is_running}
+    found = instances.serving(inventory)
     assert len(found) > 1, f"serving: {list(found)}; the failure tests need two hosts"
     return found
 
 
 @pytest.fixture(scope="session")
 def client(inventory: str) -> Any:
-    """The host that sends the load, with the load generator on it."""
-    return install_load(inventory)
+    """The host that sends the load."""
+    return first_of("client", inventory)
+
+
+@pytest.fixture(scope="session")
+def control(inventory: str) -> Any:
+    """The first control host."""
+    return control_of(inventory)
 
 
 @pytest.fixture(scope="module")

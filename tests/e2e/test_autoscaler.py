@@ -1,31 +1,21 @@
 """The capacity follows the load: out at once, in after a while, and neither loses a request.
 
-Longer looks (steady load with noise) are in docs/autoscaler.md, with their commands.
+Longer measurements (steady load with noise) are in docs/autoscaler.md, with their commands.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e import plays
-from tests.e2e.autoscaling import (
-    Watch,
-    capacity_of,
-    consistent,
-    control_of,
-    settle,
-    status_of,
-    still,
-)
-from tests.e2e.support import assert_none_failed, hosts_of, load, says, wait_for
-
-LOCK = "/usr/local/lib/phoenix/phoenix_lock.py"
-METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9109/metrics').read().decode())"
+from tests.harness import plays, programs
+from tests.harness.autoscaling import Watch, capacity_of, consistent, settle, status_of, still
+from tests.harness.hosts import hosts_of, remote, says
+from tests.harness.load import assert_none_failed, load, send
+from tests.harness.waiting import wait_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,17 +27,15 @@ def small_again(inventory: str) -> Iterator[None]:
         assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_a_corrupt_capacity_is_counted_anew(inventory: str) -> None:
+def test_a_corrupt_capacity_is_counted_again(inventory: str, control: Any) -> None:
     settle(inventory)
-    control = control_of(inventory)
     control.check_output("echo rubbish > /var/lib/phoenix/state/capacity")
     wait_for(lambda: control.run("cat /var/lib/phoenix/state/capacity").stdout.strip() == "2", 60, "the capacity again")
     assert control.file("/var/lib/phoenix/state/capacity.corrupt").content_string == "rubbish\n"
 
 
-def test_people_see_it(inventory: str) -> None:
-    control = control_of(inventory)
-    metrics = control.check_output("python3 -c %s", METRICS)
+def test_people_see_it(inventory: str, control: Any) -> None:
+    metrics = control.check_output(remote("fetch", "http://127.0.0.1:9109/metrics"))
     written = control.file("/var/lib/phoenix/metrics/autoscaler.prom").content_string
     for name in ("requests_per_second", "capacity", "desired", "at_maximum", "data_age_seconds", "actions_total"):
         assert f"\nphoenix_autoscaler_{name} " in metrics
@@ -58,17 +46,16 @@ def test_people_see_it(inventory: str) -> None:
     assert control.run("systemctl is-active phoenix-autoscaler").stdout.strip() == "active"
 
 
-def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, client: Any) -> None:
+def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, client: Any, control: Any) -> None:
     settle(inventory)
-    control = control_of(inventory)
-    token = control.check_output(f"{LOCK} acquire --holder tests --purpose deploy --lease 60")
+    token = control.check_output(f"{programs.LOCK_ACQUIRE} --holder tests --purpose deploy --lease 60")
     with Watch(inventory) as watch, load(client, base_url, 60) as high:
-        # While somebody deploys, nothing changes; it is caught up with as soon as the lock is free.
+        # During a deploy nothing changes; the capacity follows as soon as the lock is free.
         time.sleep(5)
         assert capacity_of(inventory) == 2
         status = status_of(inventory)
         assert "frozen: tests holds the lock for deploy" in status["frozen"], status
-        control.check_output(f"{LOCK} release --token {token}")
+        control.check_output(f"{programs.LOCK_RELEASE} --token {token}")
         took = wait_for(lambda: watch.rotation[-1][1] >= 6, 30, "6 instances in rotation")
         print(f"in rotation {took:.1f} s after the lock was free")
         time.sleep(15)
@@ -77,20 +64,20 @@ def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, clie
     assert most <= 8, f"{most} instances for 60 requests a second"
 
     with Watch(inventory) as watch, load(client, base_url, 5) as low:
-        # A flood of what is refused is none of the application's load.
-        flood = json.loads(client.check_output(f"python3 /var/tmp/load.py {base_url}/crash 200 15"))
+        # Requests that are refused are not load of the application.
+        flood = send(client, f"{base_url}/crash", 200, 15)
         assert flood["failed"] == flood["sent"], "an unwanted route was answered with 200"
         took = wait_for(lambda: watch.rotation[-1][1] <= 2, 140, "2 instances in rotation")
         print(f"spare instances gone after {took:.0f} s")
     assert_none_failed(low)
     assert max(number for _, number in watch.rotation) <= most
     wait_for(lambda: consistent(inventory), 20, "record, pools and instances that agree")
-    decisions = [one for one in status_of(inventory)["decisions"] if one["action"] == "in"]
+    decisions = [made for made in status_of(inventory)["decisions"] if made["action"] == "in"]
     assert decisions[-1]["reason"]
 
 
 def test_nothing_in_the_middle_changes_the_capacity(
-    inventory: str, base_url: str, client: Any, machines: dict[str, Any]
+    inventory: str, base_url: str, client: Any, control: Any, machines: dict[str, Any]
 ) -> None:
     """Control rebooted, a load balancer restarted, site.yml run, all under a load that needs six instances."""
     settle(inventory)
@@ -102,7 +89,6 @@ def test_nothing_in_the_middle_changes_the_capacity(
     with load(client, base_url, needed * 10) as sent:
         wait_for(right, 40, "the needed capacity")
         before = capacity_of(inventory)
-        control = control_of(inventory)
         machines["control1"].restart(timeout=30)
         running = "systemctl is-active phoenix-autoscaler"
         took = wait_for(lambda: says(control, running) == "active", 60, "the autoscaler, once control is back")

@@ -1,4 +1,4 @@
-"""Bad input ends site.yml, before anything changes, with a message that names variable, value and mend."""
+"""Bad input ends site.yml, before anything changes, with a message that names the variable, the value and the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import plays
+from tests.harness import plays
 
 CASES: dict[str, tuple[dict[str, object], list[str]]] = {
     "unknown variable": ({"nginx_clientrate": 5}, ["nginx_clientrate", "nginx_client_rate"]),
@@ -22,6 +22,7 @@ CASES: dict[str, tuple[dict[str, object], list[str]]] = {
     "too little memory": ({"preflight_min_memory_mb": 99999999}, ["memory", "preflight_min_memory_mb=99999999"]),
     "unsupported distribution": ({"preflight_distribution_versions": ["99"]}, ["Debian 12", "install Debian 99"]),
     "unknown policy": ({"nginx_unwanted_policy": "blok"}, ["nginx_unwanted_policy", "blok", "block"]),
+    "newer version": ({"preflight_validated_version": "99.0.0"}, ["preflight_validated_version: 99.0.0 is newer"]),
     "too much capacity": ({"state_capacity": 99}, ["99", "at most 12"]),
 }
 

@@ -14,61 +14,47 @@ from typing import Any
 import pytest
 
 from lab import releases
-from tests.e2e.autoscaling import capacity_of, consistent
-from tests.e2e.deploys import PLAY_SECONDS, last, play, serving, succeed
-from tests.e2e.support import Hosts, assert_none_failed, hosts_of, install_load, load, says, wait_for
+from tests.harness import autoscaling, programs
+from tests.harness.autoscaling import capacity_of, consistent
+from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of, succeed
+from tests.harness.hosts import Hosts, says
+from tests.harness.load import assert_none_failed, load
+from tests.harness.waiting import wait_for
 
 Machines = dict[str, Any]
-AUTOSCALER = "phoenix-autoscaler.socket phoenix-autoscaler.service"
-LOCK = "/usr/local/lib/phoenix/phoenix_lock.py"
 
 
 @pytest.fixture(scope="module")
-def client(inventory: str) -> Any:
-    return install_load(inventory)
-
-
-@pytest.fixture(scope="module")
-def app(inventory: str) -> Hosts:
-    return hosts_of("app", inventory)
-
-
-@pytest.fixture(scope="module")
-def control(inventory: str) -> Any:
-    return next(iter(hosts_of("control", inventory).values()))
-
-
-@pytest.fixture(scope="module")
-def start(app: Hosts) -> str:
-    (release,) = serving(app)
+def start(application_hosts: Hosts) -> str:
+    (release,) = releases_of(application_hosts)
     return release
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Any]:
-    """Makes the source of a version with this fault, different at each call."""
-    yield lambda fault: str(releases.make(fault, tmp_path / fault, time.strftime("%H%M%S")))
+    """Make the source of a version with this defect, different at each call."""
+    yield lambda defect: str(releases.make(defect, tmp_path / defect, time.strftime("%H%M%S")))
 
 
 def test_a_deploy_and_its_rollback_are_unseen(
-    client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
+    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     with load(client, base_url) as result:
         began = time.monotonic()
         succeed(play(inventory, "deploy", phoenix_source=source("good")))
         deployed = time.monotonic() - began
-        (new,) = serving(app)
+        (new,) = releases_of(application_hosts)
         assert new != start
         assert (last(control)["version"], last(control)["result"]) == (new, "good")
         began = time.monotonic()
         succeed(play(inventory, "rollback", phoenix_version=start))
     print(f"deploy {deployed:.0f} s, rollback {time.monotonic() - began:.0f} s, canary of 10 s in both")
-    assert serving(app) == {start}
+    assert releases_of(application_hosts) == {start}
     assert_none_failed(result)
 
 
 def test_a_slow_version_is_stopped_at_the_canary(
-    client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
+    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("slow"))
@@ -77,80 +63,85 @@ def test_a_slow_version_is_stopped_at_the_canary(
     assert f"The fleet is back on {start}." in output
     # Which is found first depends on the load: slow answers, or that the balancers give a slow instance fewer requests.
     assert re.search(r"its median was|it answered \d+ requests while each of the others", output), output[-3000:]
-    assert serving(app) == {start}
+    assert releases_of(application_hosts) == {start}
     assert last(control)["result"] == "rolled back"
     assert "phoenix_deploy_last_result 1\n" in control.check_output("cat /var/lib/phoenix/metrics/deploy.prom") + "\n"
     failed = last(control)["version"]
-    for host in app.values():
+    for host in application_hosts.values():
         assert not host.file(f"/opt/phoenix/releases/{failed}").exists, "a release that never served is kept"
     assert_none_failed(result)
 
 
 def test_a_version_that_fails_later_is_found_by_its_answers(
-    client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
+    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     """It passes its probes, and then fails its clients: few of them, until the load balancers take it out."""
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("late"))
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
     assert deploy.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
-    assert serving(app) == {start}
+    assert releases_of(application_hosts) == {start}
     assert last(control)["result"] == "rolled back"
     assert result["failed"] <= result["sent"] / 100, result
 
 
-def test_a_deploy_cut_by_controls_reboot_is_mended(
-    client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any, machines: Machines
+def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
+    client: Any,
+    base_url: str,
+    inventory: str,
+    application_hosts: Hosts,
+    control: Any,
+    start: str,
+    source: Any,
+    machines: Machines,
 ) -> None:
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"), deploy_canary_seconds=60)
         end = time.monotonic() + PLAY_SECONDS
         # While the canary runs the new release.
-        while len(serving(app)) == 1:
+        while len(releases_of(application_hosts)) == 1:
             assert deploy.poll() is None and time.monotonic() < end, "the canary was not switched"
             time.sleep(1)
         # It would start with control and answer the load.
-        control.check_output(f"systemctl disable {AUTOSCALER}")
+        control.check_output(f"systemctl disable {autoscaling.UNITS}")
         machines["control1"].restart(timeout=30)
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
         assert deploy.returncode != 0, output[-3000:]
         wait_for(lambda: says(control, "systemctl is-system-running") == "running", 60, "control again")
-        control.check_output(f"systemctl enable {AUTOSCALER}")
-        assert len(serving(app)) == 2, output[-3000:]
+        control.check_output(f"systemctl enable {autoscaling.UNITS}")
+        assert len(releases_of(application_hosts)) == 2, output[-3000:]
         # The lock was that boot's.
         succeed(play(inventory, "rollback", phoenix_version=start))
-    assert serving(app) == {start}
+    assert releases_of(application_hosts) == {start}
     assert_none_failed(result)
 
 
 def test_a_deploy_a_scaling_and_site_at_once(
-    client: Any, base_url: str, inventory: str, app: Hosts, control: Any, start: str, source: Any
+    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     """They take turns by the lock; capacity and release are right in the end."""
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"))
-        wait_for(lambda: "held by" in says(control, f"{LOCK} show"), 200, "the deploy holds the lock")
+        wait_for(lambda: "held by" in says(control, programs.LOCK_SHOW), 200, "the deploy holds the lock")
         scale = play(inventory, "scale", phoenix_capacity=4, scale_lock_wait=300)
         site = play(inventory, "site", "--tags", "phoenix,nginx")
         for running in (deploy, scale, site):
             succeed(running)
         assert last(control)["result"] == "good"
-        (new,) = serving(app)
+        (new,) = releases_of(application_hosts)
         assert new == last(control)["version"] != start
         assert capacity_of(inventory) == 4 and consistent(inventory)
         for name, variables in (("rollback", {"phoenix_version": start}), ("scale", {"phoenix_capacity": 2})):
             succeed(play(inventory, name, **variables))
             assert consistent(inventory)
-    assert serving(app) == {start}
+    assert releases_of(application_hosts) == {start}
     assert capacity_of(inventory) == 2
     assert_none_failed(result)
 
 
 def test_the_deploy_key_can_do_nothing_else(control: Any) -> None:
-    if not control.file("/usr/local/bin/phoenix-deploy").exists:
+    if not control.user("phoenix-deploy").exists:
         pytest.skip("the pipeline is not set up here (playbooks/ci.yml)")
     for words in ("", "bash", "deploy", "deploy ../x", "deploy a b", "package HEAD", "scale 4", "rollback $(id)"):
-        asked = control.run(
-            f"SSH_ORIGINAL_COMMAND='{words}' runuser -u phoenix-deploy -- /usr/local/bin/phoenix-deploy"
-        )
+        asked = control.run(f"SSH_ORIGINAL_COMMAND='{words}' runuser -u phoenix-deploy -- {programs.PIPELINE}")
         assert asked.rc == 64, (words, asked.stdout, asked.stderr)

@@ -6,31 +6,18 @@ Load is sent from the inventory's client host; failures are provoked over SSH, o
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
-from tests.e2e.support import (
-    Hosts,
-    assert_none_failed,
-    hosts_of,
-    kill_and_ask,
-    load,
-    lose_primary,
-    median,
-    past_start,
-    pid_of,
-    ssh,
-    start_and_ask,
-    wait_for,
-)
+from tests.harness.database import lose_primary
+from tests.harness.hosts import Hosts, hosts_of, pid_of, remote, secrets_of, ssh
+from tests.harness.instances import kill_and_ask, past_start, start_and_ask
+from tests.harness.load import assert_none_failed, load
+from tests.harness.waiting import median, wait_for
 
 
 def test_page_shows_what_was_recorded(client: Any, base_url: str) -> None:
-    page = client.check_output(
-        'python3 -c "import ssl,sys,urllib.request as u;'
-        'print(u.urlopen(sys.argv[1], context=ssl._create_unverified_context()).read().decode())" %s/',
-        base_url,
-    )
+    page = client.check_output(remote("fetch", f"{base_url}/"))
+    assert page.startswith("status 200\n")
     assert "requests recorded" in page
     assert "<td>/</td>" in page
 
@@ -54,8 +41,7 @@ def test_instance_is_sandboxed(serving: Hosts) -> None:
 
 
 def test_secrets_stay_secret(fleet: Hosts, inventory: str) -> None:
-    secrets = [p.read_text().strip() for p in Path(inventory, ".secrets").iterdir() if not p.name.endswith(".lock")]
-    assert secrets
+    secrets = secrets_of(inventory)
     for name, host in fleet.items():
         seen = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; journalctl --no-pager -o cat")
         assert not [s for s in secrets if s in seen], f"{name}: a secret in process arguments or the journal"
@@ -63,19 +49,18 @@ def test_secrets_stay_secret(fleet: Hosts, inventory: str) -> None:
         done = ssh(
             inventory,
             name,
-            "sudo sh -c 'umask 077; cat >/run/secrets; install -m 0644 /run/secrets /var/lib/planted; "
+            "umask 077; cat >/run/secrets; install -m 0644 /run/secrets /var/lib/planted; "
             "find /etc /opt /var/log /var/lib /usr/local -xdev -type f -perm -o=r -size -200k -print0 | "
-            "xargs -0 grep -lFf /run/secrets; rm /run/secrets /var/lib/planted'",
+            "xargs -0 grep -lFf /run/secrets; rm /run/secrets /var/lib/planted",
             "".join(f"{secret}\n" for secret in secrets),
         )
         assert done.stdout.split() == ["/var/lib/planted"], f"{name}: a secret in {done.stdout} {done.stderr}"
 
 
 def test_other_hosts_cannot_reach_inside(client: Any, serving: Hosts) -> None:
-    probe = 'python3 -c "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)" %s %s'
-    assert client.run(probe, "10.186.0.11", "443").rc == 0
+    assert client.run(remote("connect", "10.186.0.11", 443)).rc == 0
     for address, port in (("10.186.0.21", 3000), ("10.186.0.31", 27017), ("10.186.0.41", 22)):
-        assert client.run(probe, address, str(port)).rc != 0, (address, port)
+        assert client.run(remote("connect", address, port)).rc != 0, (address, port)
 
 
 def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts) -> None:

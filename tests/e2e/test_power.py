@@ -10,13 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.e2e.conftest import Pids
-from tests.e2e.support import Hosts, assert_none_failed, hosts_of, load, primaries, says, wait_for
+from tests.harness.database import primaries
+from tests.harness.hosts import Hosts, hosts_of, says
+from tests.harness.load import assert_none_failed, load, send
+from tests.harness.waiting import wait_for
 
 STOP_SECONDS = 30
 
 
 def answers(client: Any, url: str) -> bool:
-    return bool(client.run(f"python3 /var/tmp/load.py {url}/ 5 1 | grep -q '\"failed\": 0'").rc == 0)
+    return bool(send(client, f"{url}/", 5, 1)["failed"] == 0)
 
 
 def settled(host: Any) -> Callable[[], bool]:

@@ -18,31 +18,32 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.e2e.spellings import requests
-from tests.e2e.wire import Answer, Client, Request
+from tests.harness.hosts import remote
+from tests.harness.spellings import requests
+from tests.harness.wire import Answer, Client, Request
 
 EXAMPLES = int(os.environ.get("PHOENIX_EXAMPLES", "1500"))
-BATCH = 250  # requests between two looks at the processes
+BATCH = 250  # requests between two readings of the processes
 NGINX_PAGE = b"<center>nginx"
 
 
 @pytest.fixture(scope="module")
-def client(base_url: str) -> Iterator[Client]:
-    client = Client(base_url)
-    yield client
-    print(f"\n{sum(client.statuses.values())} requests: {dict(sorted(client.statuses.items()))}")
+def wire(base_url: str) -> Iterator[Client]:
+    wire = Client(base_url)
+    yield wire
+    print(f"\n{sum(wire.statuses.values())} requests: {dict(sorted(wire.statuses.items()))}")
 
 
 def check(answer: Answer, request: Request) -> None:
     assert b"BEGIN CERTIFICATE" not in answer.raw, f"/generatecert answered {request}"
 
 
-def test_no_spelling_reaches_an_unwanted_route(client: Client, application_pids: Callable[[], Any]) -> None:
+def test_no_spelling_reaches_an_unwanted_route(wire: Client, application_pids: Callable[[], Any]) -> None:
     before = application_pids()
     batch: list[Request] = []
     broken: list[str] = []
 
-    def look() -> None:
+    def check_processes() -> None:
         nonlocal before
         if application_pids() == before:
             batch.clear()
@@ -50,7 +51,7 @@ def test_no_spelling_reaches_an_unwanted_route(client: Client, application_pids:
         culprits = []
         for request in batch:  # which one was it?
             settled = settle(application_pids)
-            client.send(request)
+            wire.send(request)
             if settle(application_pids) != settled:
                 culprits.append(request)
         broken.append(f"a process of the application ended within {len(batch)} requests: {culprits or batch}")
@@ -62,18 +63,18 @@ def test_no_spelling_reaches_an_unwanted_route(client: Client, application_pids:
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests(["0.9", "1.0", "1.1", "1.1", "2"] if client.tls else ["0.9", "1.0", "1.1", "1.1"]))
+    @given(requests(["0.9", "1.0", "1.1", "1.1", "2"] if wire.tls else ["0.9", "1.0", "1.1", "1.1"]))
     def fire(request: Request) -> None:
-        # Once broken, every further example says so: the loss can't be told from one example alone.
+        # Once broken, every further example says so: one example alone does not show the loss.
         assert not broken, broken[0]
         batch.append(request)
-        check(client.send(request), request)
+        check(wire.send(request), request)
         if len(batch) >= BATCH:
-            look()
+            check_processes()
             assert not broken, broken[0]
 
     fire()
-    look()
+    check_processes()
     assert not broken, broken[0]
 
 
@@ -91,57 +92,20 @@ def settle(application_pids: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "FOO"])
 @pytest.mark.parametrize("target", ["/crash", "/generatecert", "/CRASH/", "/x/../crash?a", "/%63rash"])
-def test_unwanted_routes_are_answered_with_404(client: Client, target: str, method: str) -> None:
-    for version in ["1.0", "1.1", "2"] if client.tls else ["1.0", "1.1"]:
+def test_unwanted_routes_are_answered_with_404(wire: Client, target: str, method: str) -> None:
+    for version in ["1.0", "1.1", "2"] if wire.tls else ["1.0", "1.1"]:
         request = Request(target.encode(), method.encode(), version)
-        assert client.send(request).status == 404, request
+        assert wire.send(request).status == 404, request
 
 
 @pytest.mark.parametrize(
     "target", ["/", "/crash-course", "/crashed", "/generatecerts", "/a/crash", "/?x=/crash", "/crash/x", "/crash.html"]
 )
-def test_neighbours_reach_the_application(client: Client, target: str) -> None:
-    for version in ["1.0", "1.1", "2"] if client.tls else ["1.0", "1.1"]:
-        answer = client.send(Request(target.encode(), version=version))
+def test_neighbours_reach_the_application(wire: Client, target: str) -> None:
+    for version in ["1.0", "1.1", "2"] if wire.tls else ["1.0", "1.1"]:
+        answer = wire.send(Request(target.encode(), version=version))
         assert answer.status in (200, 404), answer
         assert NGINX_PAGE not in answer.raw, f"nginx answered {target} itself: {answer}"
-
-
-# Runs on the application's host: sends each target to one instance, past nginx, and prints what came of it.
-DIRECT = r"""
-import json, re, socket, subprocess, sys, time
-unit, targets = sys.argv[1], json.loads(sys.argv[2])
-port = re.search(r"@(\d+)", unit).group(1)
-listening = subprocess.run(["ss", "-Hltn", "sport = :" + port], capture_output=True, text=True).stdout.split()
-address = listening[3].rsplit(":", 1)[0].strip("[]")
-address = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address, address)
-def pid():
-    shown = subprocess.run(["systemctl", "show", unit, "-p", "MainPID", "--value"], capture_output=True, text=True)
-    return shown.stdout.strip()
-def connect():
-    for _ in range(100):
-        try:
-            return socket.create_connection((address, int(port)), 30)
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit("no instance at %s:%s" % (address, port))
-out = []
-for target in targets:
-    sock, before, raw = connect(), pid(), b""
-    try:
-        sock.sendall(target.encode("latin-1") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        while True:
-            chunk = sock.recv(65536)
-            if not chunk:
-                break
-            raw += chunk
-    except OSError:
-        pass
-    time.sleep(0.3)
-    certificate = b"BEGIN CERTIFICATE" in raw
-    out.append({"target": target, "ended": pid() != before, "certificate": certificate})
-print(json.dumps(out))
-"""
 
 
 def test_the_same_requests_reach_the_routes_past_nginx(
@@ -159,9 +123,9 @@ def test_the_same_requests_reach_the_routes_past_nginx(
         "GET \\crash",
     ]
     targets = [*crash, "GET /generatecert", "GET /GENERATECERT/?x"]
-    ran = application_hosts[name].run("python3 -c %s %s %s", DIRECT, unit, json.dumps(targets))
+    ran = application_hosts[name].run(remote("past_nginx", unit, json.dumps(targets)))
     assert ran.rc == 0, ran.stderr
-    reached = {one["target"]: one for one in json.loads(ran.stdout)}
+    reached = {seen["target"]: seen for seen in json.loads(ran.stdout)}
     print(
         "\npast nginx:",
         {t: "ended" if o["ended"] else "certificate" if o["certificate"] else "-" for t, o in reached.items()},

@@ -19,3 +19,13 @@ for tag in ("!vault", "!unsafe"):
 
 def read_yaml(path: Path) -> Any:
     return (yaml.load(path.read_text(encoding="utf-8"), AnsibleLoader) or {}) if path.exists() else {}
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

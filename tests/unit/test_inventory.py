@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from phoenix import __version__
 from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import TOP
 
@@ -32,14 +33,23 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "nginx": {
         "nginx_unwanted_policy": {"type": "str", "choices": ["block", "isolate"], "default": "block"},
         "nginx_tls_enabled": {"type": "bool", "default": False},
+        "nginx_https_port": {"type": "int", "default": 443},
     },
     "netdata": {
         "netdata_alarms_enabled": {"type": "bool", "default": True},
         "netdata_recipients": {"type": "dict", "default": {}},
+        "netdata_channels": {"type": "dict", "default": {}, "no_log": True},
+    },
+    "playbooks": {
+        "phoenix_source": {"type": "str", "required": True},
+        "phoenix_url": {"type": "str"},
+        "phoenix_first_port": {"type": "int", "default": 3000},
+        "phoenix_instances_per_host": {"type": "int", "default": 2},
     },
 }
 GOOD_URI = "mongodb://phoenix:%40%3A%2F@192.0.2.31:27017/phoenix"  # pragma: allowlist secret
 SECRET = "Sesame-7!"  # pragma: allowlist secret
+MAIL = {"type": "email", "host": "mail.example.org", "port": 25, "sender": "a@example.org", "to": ["b@example.org"]}
 Hosts = dict[str, dict[str, Any]]
 
 
@@ -79,7 +89,13 @@ def hosts(tmp_path: Path) -> Hosts:
         "lb1": {**everywhere, "nginx_unwanted_policy": "block", "nginx_tls_enabled": "yes"},
         "app1": {**everywhere, **app},
         "db1": {**everywhere, **database},
-        "control1": {**everywhere, "netdata_recipients": {"default": ["mail"]}},
+        "control1": {
+            **everywhere,
+            "phoenix_source": "app",
+            "phoenix_url": "https://www.example.org",
+            "netdata_recipients": {"default": ["mail"]},
+            "netdata_channels": {"mail": MAIL},
+        },
     }
 
 
@@ -107,9 +123,17 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("app1", "mongodb_zzzzzz", 1, ["mongodb_zzzzzz: no role has"]),
     ("control1", "netdata_recipients", {}, ["netdata_recipients: {} names nobody", "netdata_alarms_enabled"]),
     ("control1", "netdata_recipients", {"default": []}, ["names nobody under `default`", "[control1]"]),
+    ("control1", "netdata_recipients", {"default": ["hook"]}, ["names the channel 'hook'"]),
+    ("control1", "netdata_channels", {"mail": {"type": "email", "to": []}}, ["mail lacks host, port, sender"]),
+    ("control1", "netdata_channels", {"mail": {"type": "mail"}}, ["mail has no type", "email, webhook, slack"]),
+    ("control1", "phoenix_url", "www.example.org", ["phoenix_url: 'www.example.org' is no address of a web site"]),
+    ("control1", "phoenix_url", "https://:443", ["phoenix_url: 'https://:443' is no address"]),
+    ("control1", "phoenix_url", "https://a.example:x", ["phoenix_url: 'https://a.example:x' is no address"]),
+    ("control1", "phoenix_url", "https://a.example/b", ["phoenix_url: 'https://a.example/b' has more than"]),
+    ("db1", "mongodb_archive_checksum", "sha256:" + "A" * 64, ["mongodb_archive_checksum:", "lower case"]),
     ("db1", "mongodb_members", members(2), ["mongodb_members: 2 voting members (db1, db2)", "votes: 0"]),
     ("db1", "mongodb_members", members(9), ["mongodb_members: 9 voting members", "limit of 7"]),
-    ("db1", "mongodb_port", 22, ["mongodb_port: port 22 is taken by ssh", "another"]),
+    ("db1", "mongodb_port", 22, ["mongodb_port: port 22 is taken by ansible_port", "another"]),
     ("db1", "mongodb_port", "seven", ["mongodb_port: 'seven' isn't a whole number"]),
     ("db1", "mongodb_port", 70000, ["mongodb_port: port 70000", "between 1 and 65535"]),
     ("db1", "mongodb_version", "4.4.1", ["mongodb_version: '4.4.1' isn't supported", "5.0, 6.0, 7.0"]),
@@ -123,6 +147,7 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("app1", "phoenix_ports", [3000, 3000], ["phoenix_ports: port 3000 is taken by phoenix_ports"]),
     ("app1", "phoenix_ports", [3000, 3900], ["phoenix_spare_port: port 3900 is taken by phoenix_ports"]),
     ("app1", "phoenix_isolate_ports", [3001], ["phoenix_isolate_ports: port 3001 is taken by phoenix_ports"]),
+    ("lb1", "nginx_https_port", 8089, ["nginx_status_port: port 8089 is taken by nginx_https_port"]),
     ("app1", "phoenix_ports", [80], ["phoenix_ports: port 80 can't be used", "1024"]),
     ("app1", "phoenix_ports", "3000", ["phoenix_ports: '3000' isn't a list"]),
     ("app1", "phoenix_db_connection_string", "mongodb://u:p@ss@h/d", ["phoenix_db_connection_string: (hidden)"]),
@@ -162,7 +187,7 @@ def test_ports_clash_on_one_vm(hosts: Hosts) -> None:
 
 def test_ports_of_a_later_growth_clash(hosts: Hosts) -> None:
     hosts["app1"] |= {"phoenix_first_port": 3000, "phoenix_instances_per_host": 4, "phoenix_spare_port": 3003}
-    (found,) = errors(hosts, GROUPS, SPECS, extra_variables=["phoenix_first_port", "phoenix_instances_per_host"])
+    (found,) = errors(hosts, GROUPS, SPECS)
     assert "phoenix_spare_port: port 3003 is taken by phoenix_ports" in found
 
 
@@ -208,10 +233,36 @@ def test_a_secret_whose_template_fails(hosts: Hosts) -> None:
     assert found.startswith("mongodb_admin_password: this secret's value can't be evaluated")
 
 
-def test_extra_variables_are_accepted(hosts: Hosts) -> None:
-    hosts["app1"]["phoenix_source"] = "x"
+def test_what_a_play_defines_is_accepted(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_made_later"] = "x"
     assert errors(hosts, GROUPS, SPECS)
-    assert errors(hosts, GROUPS, SPECS, extra_variables=["phoenix_source"]) == []
+    assert errors(hosts, GROUPS, SPECS, late_variables=["phoenix_made_later"]) == []
+
+
+def test_no_spare_instance_takes_no_port(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_spare_port"] = 0
+    assert errors(hosts, GROUPS, SPECS) == []
+
+
+def test_what_hosts_read_for_each_other_must_be_the_same(hosts: Hosts) -> None:
+    for host, port in (("app1", 27017), ("db1", 27018), ("lb1", 27017)):
+        hosts[host]["mongodb_port"] = port
+    (found,) = errors(hosts, GROUPS, SPECS)
+    assert found.startswith("mongodb_port: 27017 on lb1, 27018 on db1; it must be the same on every host")
+
+
+def test_the_application_has_to_be_named(hosts: Hosts) -> None:
+    del hosts["control1"]["phoenix_source"]
+    (found,) = errors(hosts, GROUPS, SPECS)
+    assert found.startswith("phoenix_source: undefined") and found.endswith("[control1]")
+
+
+def test_another_precedence_is_all_that_is_reported(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_prots"] = 1
+    (found,) = errors(hosts, GROUPS, SPECS, precedence=["all_inventory", "all_plugins_play"])
+    assert found.startswith("precedence: all_inventory, all_plugins_play: ") and "ansible.cfg" in found
+    (found,) = errors(hosts, GROUPS, SPECS, precedence=["all_plugins_play", "all_inventory"])
+    assert found.startswith("phoenix_prots:")
 
 
 def test_known_variables_of_all_entry_points(tmp_path: Path) -> None:
@@ -220,7 +271,9 @@ def test_known_variables_of_all_entry_points(tmp_path: Path) -> None:
     (meta / "argument_specs.yml").write_text(
         "argument_specs: {main: {options: {x_a: {type: int}}}, other: {options: {x_b: {}}}}", encoding="utf-8"
     )
-    assert known_variables(tmp_path) == {"x": {"x_a": {"type": "int"}, "x_b": {}}}
+    roles = {"x": {"x_a": {"type": "int"}, "x_b": {}}}
+    assert known_variables(tmp_path) == known_variables(tmp_path, tmp_path / "nowhere") == roles
+    assert known_variables(tmp_path, tmp_path / "x") == {**roles, "playbooks": roles["x"]}
 
 
 PLAY = "- {hosts: all, gather_facts: false, roles: [preflight]}"
@@ -272,7 +325,9 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     output = result.stdout + result.stderr
     assert result.returncode != 0
     for message in (
-        "The inventory has 5 fault(s); nothing was changed:",
+        "The inventory has 6 fault(s); nothing was changed:",
+        f"preflight_validated_version: undefined, and this is Phoenix {__version__}; check the inventory against "
+        f"CHANGELOG.md, then set preflight_validated_version: {__version__} in its group_vars/all/main.yml [h1, h2]",
         "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",
         "mongodb_port: its value can't be evaluated ('mongo_prot' is undefined); define what it refers to",
         "mongodb_admin_password: this secret is undefined; define it",

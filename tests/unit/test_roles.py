@@ -8,6 +8,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
+from phoenix.fleet.inventory import errors, known_variables
 from tests.unit.shared import ROLES, TOP, read_yaml
 
 TEMPLATES = sorted((TOP / "roles").glob("*/templates/**/*.j2"))
@@ -106,3 +107,107 @@ def test_no_two_roles_write_the_same_unit() -> None:
         if path.suffixes[-2:-1] in ([".service"], [".timer"], [".socket"], [".path"]):
             owners.setdefault(path.name, set()).add(path.parts[-3])
     assert owners and [name for name, roles in owners.items() if len(roles) > 1] == []
+
+
+def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:
+    """Whether the role's own preflight, its first assertion, refuses these inputs."""
+    folder = TOP / "roles" / role
+    task = next(t for t in read_yaml(folder / "tasks" / "preflight.yml") if "ansible.builtin.assert" in t)
+    variables = {
+        **read_yaml(folder / "defaults" / "main.yml"),
+        **read_yaml(folder / "vars" / "main.yml"),
+        **SAMPLES["common"],
+        **(SAMPLES["roles"].get(role) or {}),
+        **task.get("vars", {}),
+        **inputs,
+    }
+    templar = Templar(loader=DataLoader(), variables=trusted(variables))
+    if "loop" in task:
+        return not all(item["that"] for item in templar.template(trusted(task["loop"])))
+    that = task["ansible.builtin.assert"]["that"]
+    conditions = that if isinstance(that, list) else [that]
+    return not all(templar.template(trust_as_template("{{ " + condition + " }}")) for condition in conditions)
+
+
+def refused_by_inventory(role: str, inputs: dict[str, Any]) -> bool:
+    """Whether the check of the whole inventory has anything against these inputs on one host that holds every group."""
+    values = {
+        "phoenix_source": "app",
+        "netdata_recipients": {"default": ["mail"]},
+        "netdata_channels": CHANNELS,
+        **inputs,
+    }
+    specs = {name: {**options} for name, options in SPECS.items() if name in (role, "playbooks")}
+    found = errors({"vm": values}, {group: ["vm"] for group in ("lb", "app", "db", "control", "jenkins")}, specs)
+    return any(message.startswith(tuple(f"{name}:" for name in inputs)) for message in found)
+
+
+SPECS = known_variables(TOP / "roles", TOP / "playbooks")
+SUM = "sha256:" + "0a" * 32
+CHANNELS = {"mail": {"type": "email", "host": "h", "port": 25, "sender": "s", "to": ["t"]}}
+MEMBERS = [{"host": f"db{n}", "address": f"192.0.2.3{n}"} for n in range(1, 10)]
+SECRETS = {f"mongodb_{name}_password": "p" for name in ("admin", "app", "backup", "monitor")}
+# What else the role's assertion asks for, so that only the input in question decides.
+SOUND: dict[str, dict[str, Any]] = {
+    "archive": {"archive_name": "x"},
+    "jenkins": {"jenkins_plugin_manager_archive_checksum": SUM},
+    "mongodb": {**SECRETS, "mongodb_keyfile_content": "abcdefgh", "mongodb_address": "192.0.2.31"},
+    "netdata": {"__netdata_alarming": True},
+    "nginx": {},
+    "phoenix": {"phoenix_release_checksum": SUM},
+    "release": {"release_source": "app"},
+}
+
+
+def agreed() -> list[tuple[str, dict[str, Any], bool]]:
+    """(role, inputs, whether they are good), for each check that the roles and the inventory's check both have."""
+    sums = [
+        (SUM, True),
+        (SUM.upper().replace("SHA", "sha"), False),
+        ("md5:1", False),
+        (SUM[:-1], False),
+        (f"{SUM}\n", False),
+    ]
+    names = {"jenkins": "jenkins_archive", "release": "release_npm_archive"}
+    url = "https://example.org/x"
+    found: list[tuple[str, dict[str, Any], bool]] = [
+        (role, {name: url, f"{name}_checksum": v}, good) for role, name in names.items() for v, good in sums
+    ]
+    versions = {
+        "5.0.4": True,
+        "6.0.5": True,
+        "7.0.1": True,
+        "4.4.1": False,
+        "6.1.0": False,
+        "7.3.2": False,
+        "8.0.0": False,
+    }
+    found += [("mongodb", {"mongodb_version": version}, good) for version, good in versions.items()]
+    found += [("mongodb", {"mongodb_members": MEMBERS[:n]}, good) for n, good in ((1, True), (2, False), (9, False))]
+    found += [("mongodb", {"mongodb_members": [*MEMBERS[:3], {**MEMBERS[3], "votes": v}]}, v == 0) for v in (0, 1)]
+    for default, good in ((["mail"], True), ("mail", True), ([], False), (["hook"], False)):
+        found.append(("netdata", {"netdata_recipients": {"default": default}, "netdata_channels": CHANNELS}, good))
+    for channel, good in (({"type": "slack", "url": "u"}, True), ({"type": "slack"}, False), ({"type": "fax"}, False)):
+        found.append(("netdata", {"netdata_channels": {**CHANNELS, "more": channel}}, good))
+    for port, good in ((8443, True), (80, False), (8089, False), (0, False), (70000, False)):
+        found.append(("nginx", {"nginx_http_port": 80, "nginx_https_port": port, "nginx_status_port": 8089}, good))
+    for ports, spare, good in (([3000], 3900, True), ([3000], 0, True), ([3000], 3000, False), ([80], 3900, False)):
+        found.append(
+            ("phoenix", {"phoenix_ports": ports, "phoenix_spare_port": spare, "phoenix_isolate_ports": []}, good)
+        )
+    return found
+
+
+@pytest.mark.parametrize(("role", "inputs", "good"), agreed())
+def test_a_role_and_the_inventorys_check_agree(role: str, inputs: dict[str, Any], good: bool) -> None:
+    recipients = {"netdata_recipients": {"default": ["mail"]}} if role == "netdata" else {}
+    assert refused_by_role(role, {**SOUND[role], **recipients, **inputs}) is not good
+    assert refused_by_inventory(role, inputs) is not good
+
+
+@pytest.mark.parametrize(("checksum", "good"), [(SUM, True), (SUM.upper(), False)])
+@pytest.mark.parametrize(("role", "name"), [("archive", "archive_checksum"), ("phoenix", "phoenix_release_checksum")])
+def test_a_checksum_that_another_role_hands_on_follows_the_same_rule(
+    role: str, name: str, checksum: str, good: bool
+) -> None:
+    assert refused_by_role(role, {**SOUND[role], name: checksum}) is not good

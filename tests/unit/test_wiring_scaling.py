@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from phoenix.fleet import wiring
+from phoenix.fleet.uri import url_error
 
 Hosts = dict[str, dict[str, Any]]
 
@@ -22,15 +25,44 @@ def test_hosts_on_which_a_task_failed() -> None:
     assert wiring.reason({}) == "no reason given"
 
 
-def test_what_is_told_of_hosts() -> None:
+def test_control_gets_what_the_inventory_says_and_derives_the_rest_itself() -> None:
     hostvars: Hosts = {
-        "a": {"phoenix_address": "192.0.2.1", "x": 1, "secret": "s"},
-        "b": {"phoenix_address": "192.0.2.2"},
+        "a": {"phoenix_address": "192.0.2.1", "x": 1, "ports": [3000], "secret": "s"},
+        "b": {"phoenix_address": "192.0.2.2", "x": 4, "ports": [3001]},
     }
-    assert wiring.told(["a", "b"], hostvars, ["x"]) == {
+    written: Hosts = {
+        "a": {**hostvars["a"], "ports": "{{ derived }}"},
+        "b": hostvars["b"],
+    }
+    shared = {"x": 4, "ports": "{{ derived }}"}
+    assert wiring.told(["a", "b"], hostvars, written, ["x", "ports"], shared) == {
         "a": {"ansible_host": "192.0.2.1", "x": 1},
-        "b": {"ansible_host": "192.0.2.2"},
+        "b": {"ansible_host": "192.0.2.2", "ports": [3001]},
     }
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "https://www.example.org"),
+        ({"nginx_https_port": 8443}, "https://www.example.org:8443"),
+        ({"nginx_tls_enabled": "no", "nginx_http_port": "8080"}, "http://www.example.org:8080"),
+        ({"nginx_tls_enabled": False, "nginx_server_names": []}, "http://192.0.2.11"),
+        ({"nginx_server_names": [], "phoenix_address": "2001:db8::1"}, "https://[2001:db8::1]"),
+    ],
+)
+def test_the_url_has_the_load_balancers_name_and_port(own: dict[str, Any], expected: str) -> None:
+    usual = {"phoenix_address": "192.0.2.11", "nginx_server_names": ["www.example.org", "example.org"]}
+    ports = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 443}
+    assert wiring.url("lb1", {"lb1": {**usual, **ports, **own}}) == expected
+    assert url_error(expected) == ""
+
+
+def test_jenkins_behind_the_load_balancers() -> None:
+    hostvars = {"j": {"phoenix_address": "192.0.2.61", "jenkins_prefix": "/ci", "jenkins_port": "8081"}}
+    assert wiring.private_services(["j"], hostvars, ["192.0.2.0/24"]) == [
+        {"path": "/ci", "address": "192.0.2.61", "port": 8081, "sources": ["192.0.2.0/24"]}
+    ]
 
 
 def test_the_autoscaler_for_people() -> None:

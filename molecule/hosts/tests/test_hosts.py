@@ -3,6 +3,9 @@
 import time
 
 import pytest
+from testinfra.host import Host
+
+from tests.harness import programs
 
 OWN_FILES = {
     "/etc/ssh/sshd_config.d/10-phoenix.conf": 0o644,
@@ -13,36 +16,35 @@ OWN_FILES = {
     "/etc/apt/apt.conf.d/60phoenix-upgrades": 0o644,
     "/etc/sudoers.d/60-phoenix": 0o440,
 }
-LOADER = "/usr/local/sbin/phoenix-firewall"
 
 
 @pytest.mark.parametrize(("path", "mode"), OWN_FILES.items())
-def test_files_are_managed_and_owned_by_root(host, path, mode):
+def test_files_are_managed_and_owned_by_root(host: Host, path: str, mode: int) -> None:
     with host.sudo():
         file = host.file(path)
         assert file.contains("Ansible managed")
         assert (file.user, file.group, file.mode) == ("root", "root", mode)
 
 
-def test_sshd_takes_keys_only(host):
+def test_sshd_takes_keys_only(host: Host) -> None:
     seen = host.check_output("sshd -T").splitlines()
     for line in ("passwordauthentication no", "permitrootlogin no", "pubkeyauthentication yes", "maxauthtries 4"):
         assert line in seen
     assert host.service("ssh").is_running
 
 
-def test_user_logs_in_by_key_and_may_sudo(host):
+def test_user_logs_in_by_key_and_may_sudo(host: Host) -> None:
     assert host.file("/home/ada/.ssh/authorized_keys").contains("ada")
     assert host.check_output("su -s /bin/sh ada -c 'sudo -n id -u'") == "0"
 
 
-def test_journal_is_persistent(host):
+def test_journal_is_persistent(host: Host) -> None:
     assert host.file("/var/log/journal").is_directory
     assert "/var/log/journal" in host.check_output("journalctl --header | grep -m1 'File path'")
     assert "SystemMaxUse=64M" in host.check_output("systemd-analyze cat-config systemd/journald.conf")
 
 
-def test_security_updates_alone_and_daily(host):
+def test_security_updates_alone_and_daily(host: Host) -> None:
     assert host.service("apt-daily-upgrade.timer").is_enabled
     seen = host.check_output("apt-config dump")
     assert 'APT::Periodic::Unattended-Upgrade "1"' in seen
@@ -51,11 +53,11 @@ def test_security_updates_alone_and_daily(host):
     assert "Debian-Security" in origins[0]
 
 
-def test_open_files(host):
+def test_open_files(host: Host) -> None:
     assert host.check_output("systemctl show -p DefaultLimitNOFILE --value") != "1024"
 
 
-def test_rules_are_loaded_confirmed_and_come_back_at_boot(host):
+def test_rules_are_loaded_confirmed_and_come_back_at_boot(host: Host) -> None:
     rules = host.check_output("nft list table inet phoenix")
     assert "policy drop" in rules
     assert "ip saddr 192.0.2.0/24 tcp dport 22 accept" in rules
@@ -71,20 +73,20 @@ def test_rules_are_loaded_confirmed_and_come_back_at_boot(host):
     assert host.check_output("nft list table inet phoenix") == rules
 
 
-def test_unconfirmed_rules_are_taken_back(host):
+def test_unconfirmed_rules_are_taken_back(host: Host) -> None:
     rules = host.check_output("nft list table inet phoenix")
     host.check_output("sed 's/dport { 22 }/dport { 2222 }/' /etc/phoenix/firewall.nft > /etc/phoenix/firewall.nft.new")
-    host.check_output(f"{LOADER} try 3")
+    host.check_output(f"{programs.FIREWALL_TRY} 3")
     assert "dport 2222" in host.check_output("nft list table inet phoenix")
     end = time.monotonic() + 20
     while host.file("/etc/phoenix/firewall.nft.new").exists and time.monotonic() < end:
         time.sleep(0.5)
     assert host.check_output("nft list table inet phoenix") == rules
     # Too late to keep them.
-    assert host.run(f"{LOADER} confirm").rc != 0
+    assert host.run(programs.FIREWALL_CONFIRM).rc != 0
 
 
-def test_other_tables_stay(host):
+def test_other_tables_stay(host: Host) -> None:
     host.check_output("nft add table inet other")
     host.check_output("systemctl restart phoenix-firewall")
     assert "other" in host.check_output("nft list tables")

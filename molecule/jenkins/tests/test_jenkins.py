@@ -2,28 +2,31 @@
 
 import re
 
+from testinfra.host import Host
 
-def status(host, path):
+
+def status(host: Host, path: str) -> str:
     code = "import sys, urllib.request as u, urllib.error as e\n"
     code += "try: print(u.urlopen(sys.argv[1]).status)\nexcept e.HTTPError as error: print(error.code)"
-    return host.check_output("python3 -c %s %s", code, f"http://127.0.0.1:8080{path}")
+    return str(host.check_output("python3 -c %s %s", code, f"http://127.0.0.1:8080{path}"))
 
 
-def test_serves_and_shows_nothing_without_a_login(host):
+def test_serves_and_shows_nothing_without_a_login(host: Host) -> None:
     assert host.service("jenkins").is_running
     assert host.service("jenkins").is_enabled
     assert status(host, "/jenkins/login") == "200"
     assert status(host, "/jenkins/api/json") == "403"
 
 
-def test_runs_unprivileged_and_sandboxed(host):
+def test_runs_unprivileged_and_sandboxed(host: Host) -> None:
     pid = host.check_output("systemctl show -p MainPID --value jenkins")
     assert host.check_output(f"ps -o user= -p {pid}").strip() == "jenkins"
     report = host.check_output("systemd-analyze security jenkins --no-pager | tail -1")
-    assert float(re.search(r"([\d.]+) \w+", report.split(":")[1])[1]) <= 2.5, report
+    exposure = re.search(r"([\d.]+) \w+", report.split(":")[1])
+    assert exposure and float(exposure[1]) <= 2.5, report
 
 
-def test_secrets_are_nobody_elses(host):
+def test_secrets_are_nobody_elses(host: Host) -> None:
     with host.sudo():
         for path in ("/etc/jenkins/secrets/admin-password", "/etc/jenkins/secrets/agent-key"):
             file = host.file(path)
@@ -35,7 +38,7 @@ def test_secrets_are_nobody_elses(host):
         assert "password of the scenario" not in seen
 
 
-def test_exactly_the_pinned_plugins(host):
+def test_exactly_the_pinned_plugins(host: Host) -> None:
     with host.sudo():
         host.check_output("touch /var/lib/jenkins/plugins/by-hand.jpi")
         host.check_output("systemctl restart jenkins")
@@ -43,7 +46,7 @@ def test_exactly_the_pinned_plugins(host):
         assert host.file("/var/lib/jenkins/plugins/configuration-as-code.jpi").exists
 
 
-def test_home_is_packed_without_what_can_be_made_anew(host):
+def test_home_is_packed_without_what_can_be_made_anew(host: Host) -> None:
     with host.sudo():
         host.check_output("systemctl start phoenix-jenkins-backup")
         (path,) = host.check_output("ls /var/backups/jenkins/*.tar.gz").splitlines()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 
 def _encoded(text: str) -> str:
@@ -51,3 +51,20 @@ def is_connection_string(text: str) -> bool:
     return not at or (
         "@" not in userinfo and userinfo.count(":") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", userinfo)
     )
+
+
+def url_error(text: str) -> str:
+    """Why this is not the address of a fleet, whose host names it in backups; empty when it is."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        return f"{text!r} is no address ({error}); write it like https://www.example.org"
+    sound = parts.scheme in ("http", "https") and re.fullmatch(
+        r"[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9])?", parts.hostname or ""
+    )
+    if not sound or port == 0:
+        return f"{text!r} is no address of a web site; write it like https://www.example.org or http://192.0.2.11:8080"
+    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
+        return f"{text!r} has more than scheme, host and port; leave the rest out"
+    return ""

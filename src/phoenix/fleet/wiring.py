@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
 
 HostVars = Mapping[str, Mapping[str, Any]]
@@ -26,9 +27,28 @@ def addresses(hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, 
     ]
 
 
-def private_service(address: str, path: str, port: int, sources: Sequence[str]) -> dict[str, Any]:
-    """A service of the operators, as nginx takes it."""
-    return {"path": path, "address": address, "port": int(port), "sources": list(sources)}
+def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Jenkins on each of the hosts, as nginx offers it to the operators' addresses."""
+    return [
+        {
+            "path": hostvars[host]["jenkins_prefix"],
+            "address": hostvars[host]["phoenix_address"],
+            "port": int(hostvars[host]["jenkins_port"]),
+            "sources": list(sources),
+        }
+        for host in hosts
+    ]
+
+
+def url(balancer: str, hostvars: HostVars) -> str:
+    """The address of a load balancer as clients write it: its first name, or else its address."""
+    variables = hostvars[balancer]
+    tls = boolean(variables["nginx_tls_enabled"])
+    scheme, name, usual = ("https", "nginx_https_port", 443) if tls else ("http", "nginx_http_port", 80)
+    host = str((list(variables["nginx_server_names"]) or [variables["phoenix_address"]])[0])
+    host = f"[{host}]" if ":" in host else host
+    port = int(variables[name])
+    return f"{scheme}://{host}" + ("" if port == usual else f":{port}")
 
 
 def upstreams(
@@ -93,11 +113,38 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
     return [server for server in drained if server not in started]
 
 
-def told(hosts: Sequence[str], hostvars: HostVars, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each host its address within the fleet, and those of the named variables that the inventory sets."""
+# Plays run from control use these; its own inventory says what the machine that runs Ansible says otherwise.
+CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
+# Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
+NOT_FOR_CONTROL = frozenset(
+    {"deploy_version", "deploy_what", "nginx_drained", "phoenix_recorded", "phoenix_release_archive"}
+    | {"phoenix_release_checksum", "phoenix_version"}
+    | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
+    | {"state_name", "state_value"}
+)
+
+
+def control_variables(specs: Specs) -> list[str]:
+    """What control may know of the fleet: every option of the roles that its plays use, except secrets."""
+    options = {name: option for role in CONTROL_ROLES for name, option in specs.get(role, {}).items()}
+    return sorted(name for name in options if not options[name].get("no_log") and name not in NOT_FOR_CONTROL)
+
+
+def told(
+    hosts: Sequence[str], hostvars: HostVars, written: HostVars, names: Sequence[str], shared: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Of each host its address within the fleet, and what the inventory says of the named variables.
+
+    `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise:
+    control has those itself, and a value that the wiring derives would no longer follow the capacity there.
+    """
     return {
         host: {"ansible_host": hostvars[host]["phoenix_address"]}
-        | {name: hostvars[host][name] for name in ("ansible_port", *names) if name in hostvars[host]}
+        | {
+            name: hostvars[host][name]
+            for name in ("ansible_port", *names)
+            if name in written[host] and not (name in shared and written[host][name] == shared[name])
+        }
         for host in hosts
     }
 

@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         help="exactly these ports run the current release; restarts, one after another, what is stale",
     )  # fmt: skip
     verb.add_argument("--keep-running", action="store_true", help="stop and restart nothing that runs")
-    verbs.add_parser("start", parents=[ports, check, _healthy(3)], help="start together those that don't run")
+    verbs.add_parser(
+        "start", parents=[ports, check, some_release, _healthy(3)], help="start together those that don't run"
+    )
     verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all but these, which nginx has left")
     verb.add_argument("--timeout", type=float, default=60, help="seconds to finish requests in flight")
     verb = verbs.add_parser(
@@ -103,7 +105,7 @@ def _change(options: argparse.Namespace, changes: list[Change]) -> None:
     elif options.verb == "start":
         changes += [Change("start", port) for port in model.missing(options.ports, units.find())]
         if changes and not options.check:
-            scale.start([change.port for change in changes], check)
+            scale.start([change.port for change in changes], check, options.release or "")
     elif options.verb == "only":
         changes += [Change("stop", port) for port in model.surplus(options.ports, units.find())]
         if changes and not options.check:

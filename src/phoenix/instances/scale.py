@@ -7,15 +7,19 @@ import subprocess
 from collections.abc import Sequence
 
 from phoenix.common import files, systemd
-from phoenix.instances import health, paths, units
+from phoenix.instances import health, paths, releases, units
 
 
-def start(ports: Sequence[int], check: health.HealthCheck) -> None:
-    """Start the ports together, with the current release, and wait until each is healthy.
+def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "") -> None:
+    """Start the ports together, with the recorded release or else the current one, and wait until each is healthy.
 
-    Raises Unhealthy when one is not: what was started is stopped again.
+    A host that was away during a deploy has an older one as its current release, which must not serve.
+
+    Raises:
+        health.Unhealthy: one is not; what was started is stopped again.
+        releases.NotUnpacked: the recorded release is not on this host; nothing was started.
     """
-    release = files.target(paths.CURRENT)
+    release = str(releases.unpacked(recorded)) if recorded else files.target(paths.CURRENT)
     if not release:
         raise health.Unhealthy(f"{paths.CURRENT} names no release: site.yml or deploy.yml has to run first")
     for port in ports:

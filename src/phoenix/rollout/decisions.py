@@ -71,13 +71,31 @@ def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:
     return [*plan["canary"]["servers"], *(plan["already"] if elsewhere else [])]
 
 
-def after(drained: Mapping[str, str], statuses: Statuses, hosts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The servers that stay out of rotation after a roll-out that went well: those of hosts that did not answer.
+def silent(hosts: Sequence[Mapping[str, Any]], lost: Collection[str], drained: Collection[str] = ()) -> list[str]:
+    """The servers of hosts that did not answer, which stay out of rotation: what they will run is not known.
 
-    On the others every instance that runs was proven healthy, and one that does not run is proven when it is started.
+    Those that are wanted there, and those that were drained already. On the other hosts every instance that runs was
+    proven healthy, and one that does not run is proven when it is started.
     """
-    answering = {f"{host['address']}:" for host in hosts if host["name"] in statuses}
-    return [server for server in drained if not server.startswith(tuple(answering))]
+    without = [host for host in hosts if host["name"] in lost]
+    servers = [f"{host['address']}:{port}" for host in without for port in host.get("ports", [])]
+    servers += [server for server in drained if server.rpartition(":")[0] in {host["address"] for host in without}]
+    return list(dict.fromkeys(servers))
+
+
+def holding(statuses: Statuses, release: str) -> list[str]:
+    """The hosts that have the release. One that was away when it was unpacked gets it by site.yml."""
+    return [host for host, status in statuses.items() if release in status["releases"]]
+
+
+def placed(statuses: Statuses, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The statuses of hosts that instances are wanted on, or run on: an empty standby host has nothing to go back."""
+    wanted = {host["name"] for host in hosts if host.get("ports")}
+    return {
+        host: status
+        for host, status in statuses.items()
+        if host in wanted or any(one["active"] for one in status["instances"])
+    }
 
 
 def capped(stuck: Sequence[str], before: Collection[str]) -> list[str]:

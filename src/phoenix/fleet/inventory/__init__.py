@@ -8,9 +8,10 @@ as well.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from phoenix.fleet.inputs import precedence_error
 from phoenix.fleet.inventory.archives import bad_archives
-from phoenix.fleet.inventory.fleet import clashing_ports, empty_groups, even_voters, nobody_told
-from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables
+from phoenix.fleet.inventory.fleet import clashing_ports, different_values, empty_groups, even_voters, nobody_told
+from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.variables import (
     failing_templates,
     missing_secrets,
@@ -18,16 +19,19 @@ from phoenix.fleet.inventory.variables import (
     unknown_variables,
     unsupported_values,
 )
+from phoenix.fleet.inventory.version import unvalidated_version
 
-__all__ = ["errors", "known_variables"]
+__all__ = ["errors", "known_variables", "shared_variables"]
 
 CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
+    unvalidated_version,
     empty_groups,
     unknown_variables,
     failing_templates,
     missing_secrets,
     missing_variables,
     unsupported_values,
+    different_values,
     even_voters,
     nobody_told,
     clashing_ports,
@@ -39,15 +43,20 @@ def errors(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
     specs: Specs,
-    extra_variables: Iterable[str] = (),
     late_variables: Iterable[str] = (),
+    breaking_changes: Sequence[Mapping[str, str]] = (),
+    precedence: Sequence[str] = (),
 ) -> list[str]:
     """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
 
     `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
-    `extra_variables` are names in the project's namespaces that only inventories use.
+    `late_variables` are names that a running play defines; `breaking_changes` those of roles/preflight/vars/main.yml.
+    `precedence` is Ansible's setting of this name, where it is known: when it is wrong, no value is what the inventory
+    says, and nothing else is checked.
     """
-    inventory = Inventory(hostvars, groups, specs, frozenset(extra_variables), frozenset(late_variables))
+    if precedence and precedence_error(precedence):
+        return [precedence_error(precedence)]
+    inventory = Inventory(hostvars, groups, specs, frozenset(late_variables), breaking_changes)
     found: dict[str, list[str]] = {}
     for check in CHECKS:
         for host, message in check(inventory):

@@ -1,14 +1,12 @@
 """Check of archives that lie on this machine against their checksums."""
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from phoenix.common import files
+from phoenix.fleet.inputs import is_checksum
 from phoenix.fleet.inventory.model import Finding, Inventory
-
-CHECKSUM = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
 
 
 @lru_cache(maxsize=64)
@@ -31,8 +29,11 @@ def bad_archives(inventory: Inventory) -> Iterator[Finding]:
             if not isinstance(checksum, str) or not checksum:
                 yield host, f"{sibling}: missing for {name} {archive!r}; set it to sha256:<64 hexadecimal digits>"
                 continue
-            if not CHECKSUM.match(checksum):
-                yield host, f"{sibling}: {checksum!r} is no checksum; write it as sha256:<64 hexadecimal digits>"
+            if not is_checksum(checksum):
+                yield (
+                    host,
+                    f"{sibling}: {checksum!r} is no checksum; write it as sha256:<64 hexadecimal digits in lower case>",
+                )
                 continue
             if "://" in archive and not archive.startswith("file://"):
                 continue
@@ -46,7 +47,7 @@ def bad_archives(inventory: Inventory) -> Iterator[Finding]:
                     f"{name}: {archive!r} can't be read on this machine ({error.strerror}); fetch or correct it",
                 )
                 continue
-            if digest != checksum.partition(":")[2].lower():
+            if digest != checksum.partition(":")[2]:
                 yield (
                     host,
                     (

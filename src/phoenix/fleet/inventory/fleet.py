@@ -1,12 +1,26 @@
 """Checks of what hosts and services are to each other: groups, voters, ports, recipients of alarms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory
 
 GROUPS = ("lb", "app", "db", "control")
-MAX_VOTERS = 7  # MongoDB's limit: https://www.mongodb.com/docs/manual/reference/limits/
+SAME_EVERYWHERE = (
+    "autoscaler_port",
+    "mongodb_app_database",
+    "mongodb_app_user",
+    "mongodb_port",
+    "mongodb_replica_set",
+    "netdata_stream_port",
+    "nginx_unwanted_policy",
+    "phoenix_first_port",
+    "phoenix_instances_per_host",
+    "phoenix_spare_port",
+    "phoenix_url",
+    "state_capacity_initial",
+)
 
 
 def empty_groups(inventory: Inventory) -> Iterator[Finding]:
@@ -15,81 +29,70 @@ def empty_groups(inventory: Inventory) -> Iterator[Finding]:
             yield "", f"group {group}: it has no host (hosts seen: []); add at least one host to it in the inventory"
 
 
+def different_values(inventory: Inventory) -> Iterator[Finding]:
+    """Settings that hosts read for each other, so that a value for one group would hold for half of a connection."""
+    for name in SAME_EVERYWHERE:
+        seen: dict[str, str] = {}
+        for host in inventory.hostvars:
+            value, reason = inventory.read(host, name)
+            if not reason and name in inventory.hostvars[host]:
+                seen.setdefault(repr(value), host)
+        if len(seen) > 1:
+            values = ", ".join(f"{value} on {host}" for value, host in seen.items())
+            yield "", f"{name}: {values}; it must be the same on every host: set it for the group all"
+
+
 def even_voters(inventory: Inventory) -> Iterator[Finding]:
     for host in inventory.members("db"):
-        if host not in inventory.hostvars:
-            continue
-        members = inventory.value(host, "mongodb_members")
-        if not isinstance(members, list):
-            continue
-        voters = [m for m in members if isinstance(m, Mapping) and str(m.get("votes", 1)) != "0"]
-        names = ", ".join(str(m.get("host", m.get("address"))) for m in voters)
-        if len(voters) % 2 == 0:
-            yield (
-                host,
-                (
-                    f"mongodb_members: {len(voters)} voting members ({names}) is an even number, which can split into "
-                    "halves without a majority; add or remove a member, or give one votes: 0"
-                ),
-            )
-        elif len(voters) > MAX_VOTERS:
-            yield (
-                host,
-                f"mongodb_members: {len(voters)} voting members ({names}), above the limit of {MAX_VOTERS}; "
-                "give the others votes: 0",
-            )
+        members = inventory.value(host, "mongodb_members") if host in inventory.hostvars else None
+        error = voters_error(members) if isinstance(members, list) else ""
+        if error:
+            yield host, error
 
 
 def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
-    """The ports that the host's services listen on, as (who asks, port)."""
+    """The ports that the host's services listen on, or lists of them, by the setting that asks."""
 
     def default(name: str, fallback: Any) -> Any:
         value = inventory.value(host, name)
         return fallback if value is None else value
 
-    yield "ssh", default("ansible_port", 22)
+    yield "ansible_port", default("ansible_port", 22)
     if host in inventory.members("lb"):
-        yield "nginx HTTP", default("nginx_http_port", 80)
-        yield "nginx HTTPS", default("nginx_https_port", 443)
+        yield "nginx_http_port", default("nginx_http_port", 80)
+        yield "nginx_https_port", default("nginx_https_port", 443)
+        yield "nginx_status_port", default("nginx_status_port", 8089)
     if "netdata_parent_address" in inventory.hostvars[host]:
         yield "netdata_stream_port", default("netdata_stream_port", 19999)
     if host in inventory.members("db"):
         yield "mongodb_port", default("mongodb_port", 27017)
+    if host in inventory.members("jenkins"):
+        yield "jenkins_port", default("jenkins_port", 8080)
     if host in inventory.members("app"):
         ports = default("phoenix_ports", [])
-        isolate = default("phoenix_isolate_ports", [])
         # The ports that this host gets when the capacity grows are taken as well.
         first, count = inventory.value(host, "phoenix_first_port"), inventory.value(host, "phoenix_instances_per_host")
         if isinstance(first, int) and isinstance(count, int) and isinstance(ports, list):
             ports = [*ports, *(port for port in range(first, first + count) if port not in ports)]
-        for name, listed in (("phoenix_ports", ports), ("phoenix_isolate_ports", isolate)):
-            for port in listed if isinstance(listed, list) else []:
-                yield name, port
+        yield "phoenix_ports", ports
+        yield "phoenix_isolate_ports", default("phoenix_isolate_ports", [])
         # Standby hosts get the spare instance with their first ordinary one, so the port is theirs from the start.
-        yield "phoenix_spare_port", default("phoenix_spare_port", 3900)
+        yield "phoenix_spare_port", default("phoenix_spare_port", 3900) or []
+
+
+def _of_its_type(inventory: Inventory, name: str, value: Any) -> bool:
+    """Whether the value has its option's type; unsupported_values reports those that have not."""
+    kind = inventory.options.get(name, {}).get("type")
+    if kind == "int":
+        return str(value).strip().isdigit()
+    return kind != "list" or isinstance(value, list)
 
 
 def clashing_ports(inventory: Inventory) -> Iterator[Finding]:
     for host in inventory.hostvars:
-        owners: dict[int, str] = {}
-        for name, raw in _claims(inventory, host):
-            try:
-                port = int(raw)
-            except (TypeError, ValueError):
-                if inventory.options.get(name, {}).get("type") == "int":
-                    continue  # unsupported_values says it
-                yield host, f"{name}: {raw!r} is no port; give a number between 1 and 65535"
-                continue
-            lowest = 1024 if name.startswith("phoenix_") else 1
-            if not lowest <= port <= 65535:
-                yield host, f"{name}: port {port} can't be used; give a number between {lowest} and 65535"
-            elif port in owners:
-                yield (
-                    host,
-                    f"{name}: port {port} is taken by {owners[port]} on the same host; give one of them another",
-                )
-            else:
-                owners[port] = name
+        claims = {name: value for name, value in _claims(inventory, host) if _of_its_type(inventory, name, value)}
+        for message in port_errors(claims):
+            yield host, message
 
 
 def nobody_told(inventory: Inventory) -> Iterator[Finding]:
@@ -97,12 +100,9 @@ def nobody_told(inventory: Inventory) -> Iterator[Finding]:
     for host in inventory.members("control"):
         if host not in inventory.hostvars or "netdata_alarms_enabled" not in inventory.options:
             continue
-        enabled, recipients = (inventory.read(host, f"netdata_{name}") for name in ("alarms_enabled", "recipients"))
-        if enabled[1] or recipients[1]:
+        names = ("netdata_recipients", "netdata_channels", "netdata_alarms_enabled")
+        read = [inventory.read(host, name) for name in names]
+        if any(reason for _, reason in read):
             continue  # failing_templates says it
-        if enabled[0] and not (isinstance(recipients[0], Mapping) and recipients[0].get("default")):
-            yield (
-                host,
-                f"netdata_recipients: {recipients[0]!r} names nobody under `default`, while netdata_alarms_enabled is "
-                "true; name a channel of netdata_channels, or set netdata_alarms_enabled to false",
-            )
+        for message in recipients_errors(*(value for value, _ in read)):
+            yield host, message

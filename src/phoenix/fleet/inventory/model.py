@@ -8,33 +8,69 @@ from typing import Any
 
 import yaml
 
+from phoenix import __version__
+
 Specs = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Finding = tuple[str, str]  # host, or "" for the whole inventory; message
 
+PLAYBOOKS = "playbooks"  # in the place of a role: the settings of the playbooks themselves
+
 _WRAPPER = "A captured exception marker was tripped: "
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
 
 
-def known_variables(roles_dir: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return {role: {variable: its specification}} out of each role's meta/argument_specs.yml, all entry points."""
+def boolean(value: Any) -> bool:
+    """A setting as Ansible's type `bool` understands it."""
+    return str(value).strip().lower() in _TRUE
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+
+
+def known_variables(
+    roles_dir: str | os.PathLike[str], playbook_dir: str | os.PathLike[str] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {role: {variable: its specification}} out of each role's meta/argument_specs.yml, all entry points.
+
+    The playbooks have one of their own for the settings of no single role; they are listed as the role `playbooks`.
+    """
+    paths = {path.parent.parent.name: path for path in sorted(Path(roles_dir).glob("*/meta/argument_specs.yml"))}
+    own = Path(playbook_dir, "meta", "argument_specs.yml") if playbook_dir else None
+    if own and own.exists():
+        paths[PLAYBOOKS] = own
     known: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted(Path(roles_dir).glob("*/meta/argument_specs.yml")):
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        options = known.setdefault(path.parent.parent.name, {})
-        for entry_point in (document.get("argument_specs") or {}).values():
+    for role, path in paths.items():
+        options = known.setdefault(role, {})
+        for entry_point in (_read(path).get("argument_specs") or {}).values():
             for name, option in (entry_point.get("options") or {}).items():
                 options.setdefault(name, option or {})
     return known
 
 
+def shared_variables(playbook_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings and the wiring of the playbooks, with their templates unread."""
+    shared: dict[str, Any] = {}
+    for path in sorted(Path(playbook_dir, "group_vars", "all").glob("*.yml")):
+        shared |= _read(path)
+    return shared
+
+
 @dataclass(frozen=True)
 class Inventory:
-    """The inventory as the checks see it. `late_variables` are names that only a running play defines."""
+    """The inventory as the checks see it.
+
+    `late_variables` are names that only a running play defines. Each of `breaking_changes` has `version`, `change` and
+    `fix`; `version` is that of Phoenix itself.
+    """
 
     hostvars: Mapping[str, Mapping[str, Any]]
     groups: Mapping[str, Sequence[str]]
     specs: Specs
-    extra_variables: frozenset[str] = frozenset()
     late_variables: frozenset[str] = frozenset()
+    breaking_changes: Sequence[Mapping[str, str]] = ()
+    version: str = __version__
     options: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
     _seen: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict, init=False)
 

@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from phoenix.fleet.inventory.model import Finding, Inventory
-from phoenix.fleet.uri import is_connection_string
+from phoenix.fleet.inputs import mongodb_version_error
+from phoenix.fleet.inventory.model import PLAYBOOKS, Finding, Inventory
+from phoenix.fleet.uri import is_connection_string, url_error
 
 # Where a role runs, so that its secrets are asked for there only. A role that isn't named is asked for where the
 # inventory uses its namespace.
 ROLE_GROUPS = {
+    PLAYBOOKS: ("control",),
+    "jenkins": ("jenkins",),
     "mongodb": ("db",),
     "nodejs": ("app", "control"),
     "phoenix": ("app",),
@@ -18,13 +21,12 @@ ROLE_GROUPS = {
     "release": ("control",),
 }
 
-MONGODB_SERIES = ("5.0", "6.0", "7.0")
 PLACEHOLDER = re.compile(r"^(change[-_ ]?me|todo|fixme|xxx+|secret|password|example|<.*>)$", re.IGNORECASE)
 UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")
 
 
 def unknown_variables(inventory: Inventory) -> Iterator[Finding]:
-    known = sorted(set(inventory.options) | inventory.extra_variables)
+    known = sorted(set(inventory.options) | inventory.late_variables)
     for host in inventory.hostvars:
         for name in inventory.names(host):
             if name not in known:
@@ -129,10 +131,10 @@ def unsupported_values(inventory: Inventory) -> Iterator[Finding]:
                 yield host, f"{name}: {seen} isn't {wanted}; give {wanted}"
             elif choices and not isinstance(value, (list, Mapping)) and str(value) not in map(str, choices):
                 yield host, f"{name}: {seen} isn't supported; choose one of {', '.join(map(str, choices))}"
-            elif name == "mongodb_version" and not str(value).startswith(
-                tuple(f"{series}." for series in MONGODB_SERIES)
-            ):
-                yield host, f"{name}: {seen} isn't supported; choose a release of {', '.join(MONGODB_SERIES)}"
+            elif name == "mongodb_version" and mongodb_version_error(value):
+                yield host, mongodb_version_error(value)
+            elif name == "phoenix_url" and url_error(str(value)):
+                yield host, f"{name}: {url_error(str(value))}"
             elif name == "phoenix_db_connection_string" and not is_connection_string(str(value)):
                 yield (
                     host,

@@ -1,0 +1,119 @@
+"""The backup of a running fleet: a database of the tests' own, dumps of it, and the repository that holds them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from tests.harness import programs
+from tests.harness.database import admin_password
+from tests.harness.hosts import PYTHON_WITH_DRIVER, control_of, hosts_of, remote, secrets_of, ssh, ssh_command
+
+ROOT = "/var/lib/phoenix-backup"
+DUMPS = f"{ROOT}/dumps"
+DOCUMENTS = 200_000
+
+
+class Trial:
+    """The members, the repository, and the database `backup_trial`."""
+
+    def __init__(self, inventory: str) -> None:
+        self.inventory = inventory
+        self.members = hosts_of("db", inventory)
+        self.store = control_of(inventory)
+        self.store_name = next(iter(hosts_of("control", inventory)))
+        self.password = admin_password(inventory)
+        self.addresses = [host.check_output("hostname -I").split()[0] for host in self.members.values()]
+
+    def documents(self, *words: str) -> dict[str, Any]:
+        """Fill, change, count or drop the database: see remote/documents.py."""
+        hosts = ",".join(f"{address}:27017" for address in self.addresses)
+        command = remote("documents", hosts, *words, runner=PYTHON_WITH_DRIVER)
+        done = ssh(self.inventory, next(iter(self.members)), command, self.password)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def order(self, program: str, dump: str = "newest", collection: str = "") -> subprocess.CompletedProcess[str]:
+        """programs.BACKUP_PLAN or BACKUP_VERIFY, as playbooks/restore.yml orders them."""
+        order = {"dump": dump, "collection": collection, "user": "admin", "password": self.password,
+                 "members": self.addresses}  # fmt: skip
+        return ssh(self.inventory, self.store_name, program, json.dumps(order))
+
+    def dumps(self) -> list[dict[str, str]]:
+        """Everything that the repository lists, the newest last."""
+        rows = [line.split() for line in self.store.check_output(programs.BACKUP_LIST).splitlines()[1:]]
+        return [dict(zip(("name", "kind", "member", "state", "documents"), row, strict=False)) for row in rows]
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        return dict(json.loads(self.store.check_output(f"cat {DUMPS}/{name}/manifest.json")))
+
+    def everywhere(self, unit: str) -> dict[str, int]:
+        """Start a dump's unit on all members at once; their exit codes."""
+        with ThreadPoolExecutor() as pool:
+            done = {
+                name: pool.submit(host.run, f"systemctl start phoenix-backup@{unit}")
+                for name, host in self.members.items()
+            }
+            return {name: future.result().rc for name, future in done.items()}
+
+
+@contextmanager
+def own_store(trial: Trial) -> Iterator[None]:
+    """An empty repository while the block runs; afterwards it holds again what it held, and nothing else.
+
+    Larger dumps of the trial would let tonight's count as shrunken, and its good ones let retention delete the fleet's.
+    """
+    trial.store.check_output(remote("store_aside", "away", ROOT))
+    try:
+        yield
+    finally:
+        trial.store.check_output(remote("store_aside", "back", ROOT))
+        trial.store.run("systemctl restart phoenix-backup-watch")
+        # Failures that were provoked are no failures of the fleet.
+        for host in (trial.store, *trial.members.values()):
+            host.run("systemctl reset-failed 'phoenix-backup*'")
+
+
+@contextmanager
+def command_lines(trial: Trial, canary: str) -> Iterator[dict[str, dict[str, Any]]]:
+    """Sample the command lines on the members and the repository's host while the block runs.
+
+    Afterwards: host -> what remote/command_lines.py printed. `found` holds those with a secret of the inventory as
+    "secret", and those with the canary, which is to be seen, as "canary".
+    """
+    seen: dict[str, dict[str, Any]] = {}
+    secrets = secrets_of(trial.inventory)
+    command = remote("command_lines")
+    watching = {
+        name: subprocess.Popen(
+            ssh_command(trial.inventory, name, command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in (*trial.members, trial.store_name)
+    }
+    try:
+        for name, watch in watching.items():
+            assert watch.stdin and watch.stdout
+            watch.stdin.write(json.dumps([canary, *secrets]) + "\n")
+            watch.stdin.flush()
+            assert watch.stdout.readline() == "sampling\n", f"{name}: not sampling"
+        for host in (*trial.members.values(), trial.store):
+            host.check_output(f"sh -c 'sleep 1; true' {shlex.quote(canary)}")
+        yield seen
+    finally:
+        for name, watch in watching.items():
+            # Ends with its standard input.
+            output, errors = watch.communicate(timeout=60)
+            assert watch.returncode == 0, f"{name}: {errors}"
+            result = json.loads(output)
+            found = result.pop("found")
+            canaries = found.pop("0", [])
+            seen[name] = {**result, "canary": canaries, "secret": [line for lines in found.values() for line in lines]}

@@ -1,0 +1,74 @@
+"""The replica set of a running fleet: who is primary, its loss, and its settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.harness.hosts import PYTHON_WITH_DRIVER, Hosts, first_of, hosts_of, remote, says, ssh
+from tests.harness.waiting import wait_for
+
+
+def primaries(members: Hosts) -> list[str]:
+    """The members that are primary now."""
+    command = remote("primary", runner=PYTHON_WITH_DRIVER)
+    return [name for name, host in members.items() if says(host, command) == "True"]
+
+
+def admin_password(inventory: str) -> str:
+    return (Path(inventory) / ".secrets" / "mongodb-admin").read_text().strip()
+
+
+def connection_string(inventory: str) -> str:
+    """The application's, as it stands on its hosts; it holds a password."""
+    environment = first_of("app", inventory).check_output("cat /etc/phoenix/phoenix.env")
+    found = re.search(r'^DB_CONNECTION_STRING="?(mongodb:[^"\n]*)', environment, re.M)
+    assert found, "no connection string in /etc/phoenix/phoenix.env"
+    return found[1]
+
+
+def lose_primary(inventory: str) -> float:
+    """Kill the primary while documents are written; the longest time between two majority writes, in seconds.
+
+    Afterwards the member runs again and there is one primary.
+    """
+    members = hosts_of("db", inventory)
+    (primary,) = primaries(members)
+    writer = next(name for name in members if name != primary)
+    command = remote("writes", 30, runner=PYTHON_WITH_DRIVER)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(ssh, inventory, writer, command, connection_string(inventory))
+        time.sleep(3)
+        try:
+            assert members[primary].run("systemctl kill -s KILL mongod && systemctl stop mongod").rc == 0
+            done = writing.result()
+        finally:
+            assert members[primary].run("systemctl start mongod").rc == 0
+    wait_for(lambda: len(primaries(members)) == 1, 60, "one primary again")
+    assert done.returncode == 0, done.stderr
+    return float(json.loads(done.stdout)["gap_s"])
+
+
+@contextmanager
+def replica_set_settings(inventory: str, **settings: int) -> Iterator[None]:
+    """Other settings of the replica set while the block runs."""
+
+    def configure(values: Mapping[str, int]) -> dict[str, int]:
+        (primary,) = primaries(hosts_of("db", inventory))
+        order: dict[str, Any] = {"password": admin_password(inventory), "settings": dict(values)}
+        command = remote("reconfigure", runner=PYTHON_WITH_DRIVER)
+        done = ssh(inventory, primary, command, json.dumps(order))
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    before = configure(settings)
+    try:
+        yield
+    finally:
+        configure(before)

@@ -1,0 +1,86 @@
+"""The hosts of a running fleet, over SSH and as root, and the programs of remote/ that run on them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import testinfra
+
+from lab import fleet
+
+REMOTE = Path(__file__).with_name("remote")
+PYTHON = "python3"
+# For programs that import pymongo; every database host and control has it there.
+PYTHON_WITH_DRIVER = "PYTHONPATH=/opt/pymongo/current python3"
+
+Hosts = dict[str, Any]
+
+
+def ssh_config(inventory: str) -> Path:
+    """The configuration by which SSH reaches the hosts under their inventory names."""
+    return Path(inventory).parents[1] / ".lab" / "ssh_config"
+
+
+def hosts_of(group: str, inventory: str) -> Hosts:
+    """Inventory name -> testinfra host as root, for every host of a group of the lab's fleet."""
+    return {
+        host.name: testinfra.get_host(f"ssh://{host.name}", ssh_config=str(ssh_config(inventory)), sudo=True)
+        for host in fleet.read(Path(inventory)).hosts
+        if group in ("all", *host.groups)
+    }
+
+
+def first_of(group: str, inventory: str) -> Any:
+    """The first host of a group."""
+    return next(iter(hosts_of(group, inventory).values()))
+
+
+def control_of(inventory: str) -> Any:
+    """The first control host, on which the state, the autoscaler and the backup's repository are."""
+    return first_of("control", inventory)
+
+
+def secrets_of(inventory: str) -> list[str]:
+    """Every secret that was generated for this inventory."""
+    folder = Path(inventory, ".secrets")
+    found = [path.read_text().strip() for path in folder.iterdir() if not path.name.endswith(".lock")]
+    assert found, f"no secrets in {folder}"
+    return found
+
+
+def ssh_command(inventory: str, host: str, command: str) -> list[str]:
+    """The local command line that runs a shell command on a host as root."""
+    return ["ssh", "-F", str(ssh_config(inventory)), host, f"sudo sh -c {shlex.quote(command)}"]
+
+
+def ssh(inventory: str, host: str, command: str, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell command as root with text on its standard input, which testinfra can't give."""
+    return subprocess.run(
+        ssh_command(inventory, host, command), input=text, capture_output=True, text=True, check=False
+    )
+
+
+def remote(name: str, *words: object, runner: str = PYTHON) -> str:
+    """The shell command that copies a program of remote/ to the host on which it runs, and runs it there.
+
+    A secret belongs on the program's standard input, not among the words.
+    """
+    target = f"/run/phoenix-test-{name}.py"
+    text = (REMOTE / f"{name}.py").read_text(encoding="utf-8")
+    return f"printf %s {shlex.quote(text)} >{target} && {runner} {shlex.join([target, *map(str, words)])}"
+
+
+def says(host: Any, command: str) -> str:
+    """What a command prints on a host; nothing while the host can't be reached."""
+    try:
+        return str(host.run(command).stdout.strip())
+    except RuntimeError:
+        return ""
+
+
+def pid_of(host: Any, unit: str) -> int:
+    """Main process of a unit; 0 when it does not run."""
+    return int(host.check_output("systemctl show -p MainPID --value %s", unit))

@@ -1,0 +1,47 @@
+"""Load through the load balancer, sent from the inventory's client host."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.harness.hosts import remote
+from tests.harness.waiting import wait_for
+
+RATE = 200  # requests a second through the load balancer
+LONGEST_S = 900
+AFTER_S = 4  # of load after what a test did: what came back has to bear it, too
+RESULT = "/run/phoenix-test-load.json"
+UNIT = "systemd-run --quiet --unit=phoenix-load --collect --property=StandardOutput=file:" + RESULT
+
+
+@contextmanager
+def load(client: Any, url: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
+    """Send rate requests a second while the block runs; afterwards the result holds what came of them."""
+    result: dict[str, Any] = {}
+    client.check_output(
+        f"rm -f {RESULT}; " + remote("load", f"{url}/", rate, LONGEST_S, runner=f"{UNIT} /usr/bin/python3")
+    )
+    time.sleep(2)
+    try:
+        yield result
+        time.sleep(AFTER_S)
+    finally:
+        client.run("systemctl kill --signal=TERM phoenix-load")
+        wait_for(lambda: client.run("systemctl is-active --quiet phoenix-load").rc != 0, 60, "the load's end")
+        result.update(json.loads(client.check_output(f"cat {RESULT}")))
+        print(f"{rate}/s: {result}")
+
+
+def send(client: Any, url: str, rate: float, seconds: float) -> dict[str, Any]:
+    """Send requests for this path and wait for their end; what came of them."""
+    return dict(json.loads(client.check_output(remote("load", url, rate, seconds))))
+
+
+def assert_none_failed(result: dict[str, Any]) -> None:
+    assert result["failed"] == 0, result
+    # A load that was not sent proves nothing.
+    assert result["sent"] >= 0.9 * result["due"], result

@@ -1,0 +1,33 @@
+"""Phoenix's own commands as the tests call them on the fleet's hosts. No other module names one."""
+
+from __future__ import annotations
+
+VERSION = "phoenixctl --version"
+
+# The fleet's lock, on control. acquire: --holder NAME --purpose WHAT --lease SECONDS, prints a token;
+# release: --token TOKEN.
+LOCK_ACQUIRE = "phoenixctl lock acquire"
+LOCK_RELEASE = "phoenixctl lock release"
+LOCK_SHOW = "phoenixctl lock show"
+
+# The history of deploys, on control: --last NUMBER --json.
+DEPLOYS_SHOW = "phoenixctl deploys show"
+
+# The instances of an application host, as JSON.
+INSTANCES_STATUS = "phoenixctl instances status"
+
+# The backup's repository, on control. plan, verify: an order as JSON on standard input; accept: a dump's name.
+BACKUP_LIST = "phoenixctl backup list"
+BACKUP_ACCEPT = "phoenixctl backup accept"
+BACKUP_PLAN = "phoenixctl backup plan"
+BACKUP_VERIFY = "phoenixctl backup verify"
+
+# One of the fleet's plays, from control: PLAYBOOK -e NAME=VALUE.
+PLAY = "phoenixctl play"
+
+# The firewall's loader, on every host: try SECONDS, confirm.
+FIREWALL_TRY = "/usr/local/sbin/phoenix-firewall try"
+FIREWALL_CONFIRM = "/usr/local/sbin/phoenix-firewall confirm"
+
+# What the pipeline's key may run on control (a forced command), and the user that it belongs to.
+PIPELINE = "phoenixctl pipeline serve"

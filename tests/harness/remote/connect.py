@@ -1,0 +1,15 @@
+#!/usr/bin/python3
+"""Opens a TCP connection; the exit status says whether it was accepted within two seconds. Stdlib only.
+
+usage: connect.py ADDRESS PORT
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()
+except OSError as error:
+    sys.exit(str(error))

@@ -1,0 +1,33 @@
+#!/usr/bin/python3
+"""Runs one database command on the member of this host and prints its answer as JSON. Needs pymongo.
+
+usage: database_command.py < {"user", "password", "database", "command"} as JSON; no user: without a login
+
+A refused command prints {"code": its number}: 13 not authorized, 18 authentication failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    login = {"username": order["user"], "password": order["password"]} if order.get("user") else {}
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+        "127.0.0.1", directConnection=True, serverSelectionTimeoutMS=2000, **login
+    )
+    try:
+        answer = client[order["database"]].command(order["command"])
+    except OperationFailure as error:
+        answer = {"code": error.code}
+    print(json.dumps(answer, default=str))
+
+
+if __name__ == "__main__":
+    main()

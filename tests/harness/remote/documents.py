@@ -1,0 +1,58 @@
+#!/usr/bin/python3
+"""Fills, changes and counts the database `backup_trial`, for the tests of the backup. Runs on a database host.
+
+usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | drop, with the admin password on standard input
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+
+def main() -> None:
+    members, verb, password = sys.argv[1], sys.argv[2], sys.stdin.read().strip()
+    client = pymongo.MongoClient(f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password)
+    database = client.backup_trial
+    if verb == "fill":
+        database.items.create_index("number")
+        for start in range(0, int(sys.argv[3]), 1000):
+            database.items.insert_many(
+                [
+                    {"number": start + n, "text": f"{(start + n) * 7919:x}" * 10, "tags": ["a", n % 7]}
+                    for n in range(1000)
+                ]
+            )
+    elif verb == "write":
+        # Inserts, changes and deletes, each stamped with its number; a lost primary is waited for.
+        number, end = 0, time.monotonic() + float(sys.argv[3])
+        while time.monotonic() < end:
+            try:
+                database.marks.insert_one({"_id": number, "at": time.time()})
+                database.items.update_one({"number": number * 37 % 200000}, {"$set": {"changed": number}})
+                database.items.delete_one({"number": number * 41 % 200000})
+            except PyMongoError:
+                time.sleep(0.2)
+            number += 1
+            time.sleep(0.003)
+    elif verb == "drop":
+        client.drop_database("backup_trial")
+    last = database.marks.find_one(sort=[("_id", -1)]) or {}
+    print(
+        json.dumps(
+            {
+                "items": database.items.count_documents({}),
+                "marks": database.marks.count_documents({}),
+                "last": last.get("_id"),
+                "last_at": last.get("at"),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

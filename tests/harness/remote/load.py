@@ -1,0 +1,114 @@
+#!/usr/bin/python3
+"""Sends GET requests at a constant rate and prints what came of them as JSON. Runs on a host of the lab, stdlib only.
+
+usage: load.py URL RATE SECONDS   (SIGTERM ends it earlier, with its result)
+With a fourth argument, SEED, they come at random, RATE a second on average.
+
+The schedule is open: a request is due at its time whatever the earlier ones do, and its latency counts from then, so
+that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
+closed before any byte of an answer is tried once more, as RFC 9110, section 9.2.2, allows for idempotent methods.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import random
+import signal
+import ssl
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+WORKERS = 64
+TIMEOUT_S = 35.0  # above the proxy's own
+
+
+class Load:
+    """A bounded number of requests, shared by the workers: the next one is due at `start + number / rate`."""
+
+    def __init__(self, url: str, rate: float, seconds: float, seed: int | None = None) -> None:
+        parts = urlsplit(url)
+        self.tls, self.host = parts.scheme == "https", parts.netloc
+        self.path = parts.path or "/"
+        self.rate, self.total = rate, int(rate * seconds)
+        source = random.Random(seed)
+        # With a seed the requests come at random (Poisson), else evenly.
+        gaps = (source.expovariate(rate) if seed is not None else 1 / rate for _ in range(self.total))
+        self.moments = list(itertools.accumulate(gaps, initial=0.0))
+        self.lock = threading.Lock()
+        self.next = 0
+        self.latencies: list[float] = []
+        self.failures: list[str] = []
+        # The lab's certificate is its own; what is measured is whether requests are answered.
+        self.context = ssl._create_unverified_context() if self.tls else None
+        self.start, self.ended = time.monotonic(), seconds
+
+    def connect(self) -> http.client.HTTPConnection:
+        if self.tls:
+            return http.client.HTTPSConnection(self.host, timeout=TIMEOUT_S, context=self.context)
+        return http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
+
+    def ask(self, connection: http.client.HTTPConnection, reused: bool) -> tuple[http.client.HTTPConnection, int]:
+        try:
+            connection.request("GET", self.path)
+            answer = connection.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+            connection.close()
+            if not reused:
+                raise
+            connection = self.connect()
+            connection.request("GET", self.path)
+            answer = connection.getresponse()
+        answer.read()
+        return connection, answer.status
+
+    def work(self) -> None:
+        connection, reused = self.connect(), False
+        while True:
+            with self.lock:
+                number, self.next = self.next, self.next + 1
+            if number >= self.total:
+                break
+            due = self.start + self.moments[number]
+            time.sleep(max(0.0, due - time.monotonic()))
+            try:
+                connection, status = self.ask(connection, reused)
+                reused = True
+                failure = "" if status == 200 else f"status {status}"
+            except (OSError, http.client.HTTPException) as error:
+                failure = f"{type(error).__name__}: {error}"
+                connection.close()
+                connection, reused = self.connect(), False
+            now = time.monotonic()
+            with self.lock:
+                self.latencies.append(now - due)
+                if failure:
+                    self.failures.append(f"{now - self.start:.2f} s: {failure}")
+
+    def end(self, *_: object) -> None:
+        self.total, self.ended = self.next, time.monotonic() - self.start
+
+    def run(self) -> dict[str, object]:
+        signal.signal(signal.SIGTERM, self.end)
+        workers = [threading.Thread(target=self.work) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        ordered = sorted(self.latencies)
+        return {
+            "sent": len(ordered),
+            "due": int(self.rate * self.ended),
+            "failed": len(self.failures),
+            "failures": self.failures[:10],
+            "p50_s": round(ordered[len(ordered) // 2], 4),
+            "p99_s": round(ordered[int(len(ordered) * 0.99)], 4),
+            "max_s": round(ordered[-1], 4),
+        }
+
+
+if __name__ == "__main__":
+    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:])).run()))

@@ -1,0 +1,28 @@
+#!/usr/bin/python3
+"""Changes settings of the replica set, on its primary, and prints as JSON what they were before. Needs pymongo.
+
+usage: reconfigure.py < {"password": the admin's, "settings": {name: value}} as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pymongo
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
+        "127.0.0.1", username="admin", password=order["password"], directConnection=True
+    )
+    config = client.admin.command("replSetGetConfig")["config"]
+    print(json.dumps({name: config["settings"][name] for name in order["settings"]}))
+    config["settings"].update(order["settings"])
+    config["version"] += 1
+    client.admin.command("replSetReconfig", config)
+
+
+if __name__ == "__main__":
+    main()

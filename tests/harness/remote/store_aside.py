@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+"""Moves the dumps of the backup's repository aside for the tests' own, and brings them back. Runs as root, stdlib only.
+
+usage: store_aside.py away ROOT    the repository is empty afterwards
+       store_aside.py back ROOT    delete what came since, and bring back what was there; does nothing twice
+
+Both may be interrupted anywhere: `back` then still brings everything back. A folder next to the repository says how far
+it is: while ROOT.moving is there, dumps are on their way and nothing may be deleted; ROOT.aside holds all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+FOLDERS = ("dumps", "failures")
+
+
+def move(source: Path, target: Path) -> None:
+    """Move what is in the folders of source into those of target."""
+    for name in FOLDERS:
+        (target / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted((source / name).glob("*")):
+            shutil.move(str(path), str(target / name / path.name))
+
+
+def away(root: Path) -> None:
+    back(root)  # what an interrupted run left aside
+    moving, aside = states(root)
+    moving.mkdir(mode=0o700)
+    move(root, moving)
+    moving.rename(aside)
+
+
+def back(root: Path) -> None:
+    moving, aside = states(root)
+    if aside.exists():
+        for name in FOLDERS:
+            for path in (root / name).glob("*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        aside.rename(moving)
+    if moving.exists():
+        move(moving, root)
+        shutil.rmtree(moving)
+
+
+def states(root: Path) -> tuple[Path, Path]:
+    return root.with_name(f"{root.name}.moving"), root.with_name(f"{root.name}.aside")
+
+
+if __name__ == "__main__":
+    {"away": away, "back": back}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,247 @@
+"""The daemon as a whole, without a fleet: datagrams over a real socket, a runner that only takes notes."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from phoenix.autoscaler import config, daemon, state
+from phoenix.autoscaler.action import Actions, Result
+from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import lock as fleet_lock
+from tests.unit.shared import Clock
+
+
+class Fleet:
+    """Stands for scale.yml: records the capacity, or fails as told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.runs, self.results = folder, [], []  # type: ignore[var-annotated]
+
+    def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
+        self.runs.append((playbook, variables.get("phoenix_capacity")))
+        result: Result = self.results.pop(0) if self.results else Result(True, "done")
+        if result.good:
+            (self.folder / "capacity").write_text(variables.get("phoenix_capacity", "5"))
+        return result
+
+
+class World:
+    """A daemon with everything around it, whose time passes as told."""
+
+    def __init__(self, folder: Path) -> None:
+        for name in ("state", "own"):
+            (folder / name).mkdir()
+        self.folder, self.clock = folder / "state", Clock(1000.0)
+        self.fleet = Fleet(self.folder)
+        (self.folder / "capacity").write_text("2\n")
+        self.config = config.Config.model_validate(
+            {
+                "policy": {"minimum": 2, "maximum": 12, "stabilisation_seconds": 120},
+                "listen": {"address": "127.0.0.1", "port": 5140, "balancers": ["192.0.2.11", "192.0.2.12"]},
+                "paths": {"state": str(self.folder), "own": str(folder / "own")},
+                "action": {"retry_seconds": 2},
+            }
+        )
+        self.number = 0
+        self.start()
+
+    def start(self) -> None:
+        actions = Actions(self.fleet, self.config.action, self.clock)
+        self.daemon = daemon.Daemon(self.config, actions, state.FleetLock(self.folder), Metrics(), self.clock)
+
+    async def pass_time(self, seconds: float, rate: float, silent: str = "") -> None:
+        due = 0.0
+        for step in range(int(seconds * 4)):
+            self.clock.now += 0.25
+            due += rate / 4
+            while due >= 1:
+                due -= 1
+                self.number += 1
+                datagram = b"<190>Nov 24 12:00:00 phoenix: r %d 1" % self.number
+                self.daemon.meter.receive(datagram, "192.0.2.11", self.clock.now)
+            if step % 4 == 0:
+                for balancer in {"192.0.2.11", "192.0.2.12"} - {silent}:
+                    self.daemon.meter.receive(b"<190>Nov 24 12:00:00 phoenix: b", balancer, self.clock.now)
+            self.daemon.step()
+            if self.daemon.actions.task is not None:
+                await asyncio.wait([self.daemon.actions.task])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_out_and_in_again(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(70, 5)
+        assert world.fleet.runs == []
+        await world.pass_time(30, 60)
+        assert world.fleet.runs == [("scale", "6")]
+        await world.pass_time(240, 5)
+        assert world.fleet.runs == [("scale", "6"), ("scale", "2")]
+
+    asyncio.run(run())
+    world.daemon.tell()
+    kept = [one["action"] for one in world.daemon.decisions.last(100) if one["action"] != "hold"]
+    assert kept == ["out", "in"]
+    status = json.loads((world.config.paths.own / "status.json").read_text())
+    assert status["capacity"] == 2
+    assert status["decisions"][-1]["reason"]
+    assert "phoenix_autoscaler_capacity 2.0" in (world.config.paths.own / "autoscaler.prom").read_text()
+
+
+def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(70, 60)
+        await world.pass_time(300, 5, silent="192.0.2.12")
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", "6")]
+    assert world.daemon.decision is not None
+    assert "no word from 192.0.2.12" in world.daemon.decision.reason
+
+
+def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        token, _ = fleet_lock.acquire(world.folder, "ann", "deploy", 600)
+        await world.pass_time(20, 60)
+        assert world.fleet.runs == []
+        fleet_lock.release(world.folder, token)
+        await world.pass_time(1, 60)
+        assert world.fleet.runs == [("scale", "6")]
+
+    asyncio.run(run())
+
+
+def test_failures_are_tried_again_after_a_pause(world: World) -> None:
+    world.fleet.results = [Result(False, "unreachable"), Result(False, "unreachable")]
+
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        await world.pass_time(20, 60)
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", "6")] * 3
+    assert world.daemon.actions.failed == 2
+
+
+def test_a_host_left_out_is_tried_again(world: World) -> None:
+    world.fleet.results = [Result(True, "done", left_out={"app2": "no answer"})]
+
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        await world.pass_time(30, 60)
+        assert world.daemon.status(world.clock())["left_out"] == {"app2": "no answer"}
+        await world.pass_time(60, 60)
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", "6")] * 2
+    assert world.daemon.left_out == {}
+
+
+@pytest.mark.parametrize("content", ["rubbish", None])
+def test_a_lost_capacity_is_counted_on_the_fleet(world: World, content: str | None) -> None:
+    (world.folder / "capacity").write_text(content) if content else (world.folder / "capacity").unlink()
+    asyncio.run(world.pass_time(3, 5))
+    assert world.fleet.runs == [("recount", None)]
+    assert world.daemon.capacity == 5
+
+
+def test_the_capacity_of_an_operator_is_taken_over(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        (world.folder / "capacity").write_text("4")
+        await world.pass_time(30, 5)
+
+    asyncio.run(run())
+    assert world.daemon.capacity == 4
+    assert world.fleet.runs == []
+
+
+def test_a_restart_forgets_nothing_that_matters(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(70, 60)
+        world.start()
+        await world.pass_time(30, 5)
+        assert world.fleet.runs == [("scale", "6")]
+
+    asyncio.run(run())
+    assert [one["action"] for one in world.daemon.decisions.last(100)].count("out") == 1
+
+
+@contextlib.contextmanager
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+    ):
+        ours.bind(("127.0.0.1", 0))
+        theirs.connect(ours.getsockname())
+        yield ours, theirs
+
+
+def test_runs_and_ends(world: World) -> None:
+    told: list[str] = []
+    world.daemon.meter.rebalance(["127.0.0.1"])
+
+    async def run(ours: socket.socket, theirs: socket.socket) -> None:
+        running = asyncio.create_task(world.daemon.run(ours, told.append))
+        await asyncio.sleep(0.1)
+        for number in range(100):
+            theirs.send(b"<190>Nov 24 12:00:00 phoenix: r %d 1" % number)
+        theirs.send(b"rubbish")
+        await asyncio.sleep(0.4)
+        world.daemon.stopping = True
+        await running
+
+    with sockets() as (ours, theirs):
+        # What waited while nobody was there is of no known time.
+        for number in range(daemon.AT_ONCE // 20):
+            theirs.send(b"<190>Nov 24 12:00:00 phoenix: r %d 2" % number)
+        asyncio.run(run(ours, theirs))
+    assert world.daemon.meter.counters.requests == 100
+    assert world.daemon.meter.counters.malformed == 1
+    assert told[0] == "READY=1"
+    assert "WATCHDOG=1" in told
+    assert told[-1] == "STOPPING=1"
+
+
+def test_a_backlog_after_a_nap_is_no_jump(world: World) -> None:
+    world.daemon.meter.rebalance(["127.0.0.1"])
+    with sockets() as (ours, theirs):
+        ours.setblocking(False)
+        for nap, counted in ((0.0, 0), (0.5, 1), (30.0, 1), (0.5, 2)):
+            world.clock.now += nap
+            theirs.send(b"<190>Nov 24 12:00:00 phoenix: r %d 1" % world.clock.now)
+            world.daemon.drain(ours)
+            assert world.daemon.meter.counters.requests == counted
+
+
+def test_a_reload_takes_the_new_balancers(world: World) -> None:
+    listen = world.config.listen.model_copy(update={"balancers": ["192.0.2.13"]})
+    world.daemon.reconfigure(world.config.model_copy(update={"listen": listen}))
+    assert world.daemon.meter.silent(world.clock(), 3.0) == ["192.0.2.13"]
+
+
+def test_drops_of_the_kernel(tmp_path: Path) -> None:
+    table = tmp_path / "udp"
+    table.write_text(
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode ref ptr drops\n"
+        "  1: 00000000:1414 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 123 2 0000 17\n"
+        "  2: 00000000:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 124 2 0000 5\n"
+    )
+    assert daemon.drops([table, tmp_path / "absent"], 5140) == 17
+
+
+def test_an_occupied_port_costs_the_endpoint_only() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        Metrics().serve("127.0.0.1", taken.getsockname()[1])

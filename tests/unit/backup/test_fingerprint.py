@@ -1,0 +1,34 @@
+"""Fingerprints of collections, and how they differ."""
+
+from __future__ import annotations
+
+from phoenix.backup import fingerprint
+from tests.unit.backup.builders import bson
+
+
+def test_a_fingerprint_depends_on_content_and_not_on_order() -> None:
+    def digest(*documents: bytes) -> tuple[int, str]:
+        one = fingerprint.Digest()
+        for batch in documents:
+            one.feed(batch)
+        return one.documents, one.hexdigest()
+
+    first, second = bson(_id=1, a="x"), bson(_id=2, a="y")
+    assert digest(first + second) == digest(second, first)
+    assert digest(first + second)[0] == 2
+    assert digest(first, first) != digest(first)
+    assert digest(bson(_id=1, a="y"), bson(_id=2, a="x")) != digest(first, second)
+
+
+def test_differences_are_told() -> None:
+    one = fingerprint.Collection(3, 300, "aa", ["_id_"])
+    assert fingerprint.differences({"a.b": one}, {"a.b": one}) == []
+    assert fingerprint.differences({"a.b": one}, {}) == ["a.b is missing"]
+    assert fingerprint.differences({}, {"a.b": one}) == ["a.b is not in the manifest"]
+    fewer = fingerprint.Collection(2, 200, "bb", ["_id_"])
+    assert "2 documents instead of 3" in fingerprint.differences({"a.b": one}, {"a.b": fewer})[0]
+    other = fingerprint.Collection(3, 300, "bb", ["_id_", "n_1"])
+    assert len(fingerprint.differences({"a.b": one}, {"a.b": other})) == 2
+    capped = fingerprint.Collection(None, None, None, ["_id_"])
+    assert fingerprint.differences({"a.b": capped}, {"a.b": one}) == []
+    assert fingerprint.from_json(fingerprint.to_json({"a.b": one})) == {"a.b": one}

@@ -1,0 +1,60 @@
+"""Which dumps are deleted, and when."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phoenix.backup import retention
+from tests.unit.backup.builders import DAY
+
+
+def kept(number: int, day: float, state: str = "good", safety: bool = False) -> retention.Kept:
+    return retention.Kept(f"n{number}", number, day * DAY, state, safety)
+
+
+def left(verdicts: list[retention.Verdict]) -> list[str]:
+    return [one.name for one in verdicts if one.keep]
+
+
+def test_seven_days_are_kept() -> None:
+    nights = [kept(day, day) for day in range(1, 11)]
+    assert left(retention.decide(nights, 10 * DAY, 7)) == [f"n{day}" for day in range(3, 11)]
+
+
+def test_nothing_goes_while_the_newest_is_not_good() -> None:
+    for state in ("failed", "bad", "unproven", "shrunken", "empty", "full"):
+        nights = [*[kept(day, day) for day in range(1, 11)], kept(11, 11, state)]
+        assert len(left(retention.decide(nights, 30 * DAY, 7))) == 11
+
+
+def test_the_last_good_one_stays_however_old() -> None:
+    assert left(retention.decide([kept(1, 1), kept(2, 2, "bad"), kept(3, 3)], 400 * DAY, 7)) == ["n3"]
+
+
+def test_safety_dumps_go_after_their_time_and_count_for_nothing() -> None:
+    nights = [kept(1, 1), kept(2, 2, safety=True), kept(3, 20, "shrunken", safety=True)]
+    assert left(retention.decide(nights, 20 * DAY, 7)) == ["n1", "n3"]
+
+
+STATES = st.sampled_from(["good", "failed", "bad", "unproven", "shrunken", "empty", "full"])
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), STATES, st.booleans()), max_size=20),
+    st.floats(0, 60),
+    st.integers(1, 30),
+)
+def test_what_retention_never_does(rows: list[tuple[float, str, bool]], now_day: float, days: int) -> None:
+    nights = [kept(number, day, state, safety) for number, (day, state, safety) in enumerate(rows)]
+    gone = [
+        one
+        for one, verdict in zip(nights, retention.decide(nights, now_day * DAY, days), strict=True)
+        if not verdict.keep
+    ]
+    counted = [one for one in nights if not one.safety]
+    good = [one for one in counted if one.state == "good"]
+    for one in gone:
+        assert now_day * DAY - one.elapsed > days * DAY, "deleted early"
+        assert counted[-1].state == "good", "deleted although the newest is not good"
+        assert one is not good[-1], "the last good one deleted"

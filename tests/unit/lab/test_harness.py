@@ -1,0 +1,85 @@
+"""The harness of the end-to-end tests and the benchmark: who imports what, and its programs for hosts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness import hosts, programs
+from tests.unit.shared import TOP
+
+REMOTE = sorted(hosts.REMOTE.glob("*.py"))
+SOURCES = [path for folder in ("bench", "lab", "tests") for path in sorted((TOP / folder).rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports, with those that may be names of a package."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_test_is_a_library() -> None:
+    for path in SOURCES:
+        tests = [name for name in imported(path) if name.rpartition(".")[2].startswith("test_")]
+        assert not tests, f"{path.relative_to(TOP)} imports {tests}: what others need belongs in tests/harness"
+
+
+def test_only_the_end_to_end_tests_import_each_other() -> None:
+    for path in SOURCES:
+        if not path.is_relative_to(TOP / "tests" / "e2e"):
+            assert not [name for name in imported(path) if name.startswith("tests.e2e")], path.relative_to(TOP)
+
+
+def test_one_module_names_phoenix_own_programs() -> None:
+    named = {value.split()[0] if value.startswith("/") else value for value in commands().values()}
+    assert len(named) > 5
+    folders = ("bench", "tests/e2e", "tests/harness", *(str(p.relative_to(TOP)) for p in TOP.glob("molecule/*/tests")))
+    for path in (path for folder in folders for path in (TOP / folder).rglob("*.py")):
+        if path != Path(programs.__file__):
+            text = path.read_text(encoding="utf-8")
+            assert not [name for name in named if name in text], f"{path.relative_to(TOP)}: use tests.harness.programs"
+
+
+def commands() -> dict[str, str]:
+    """The commands of tests/harness/programs.py."""
+    return {name: value for name, value in vars(programs).items() if name.isupper() and not name.startswith("_")}
+
+
+@pytest.mark.parametrize("path", REMOTE, ids=lambda path: path.stem)
+def test_programs_for_hosts_need_no_more_than_the_oldest_host_has(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    ast.parse(text, feature_version=(3, 9))  # Debian 11
+    foreign = {name.partition(".")[0] for name in imported(path)} - set(sys.stdlib_module_names)
+    assert foreign <= {"pymongo"}
+    assert text.startswith("#!/usr/bin/python3\n")
+
+
+def test_command_lines_are_seen() -> None:
+    """Of two secrets the one that is on a command line is found, and cut out; the other is not."""
+    sampler = subprocess.Popen(
+        [sys.executable, str(hosts.REMOTE / "command_lines.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert sampler.stdin and sampler.stdout
+    sampler.stdin.write(json.dumps(["open-Kq3vZ", "hidden-Wm8xT"]) + "\n")
+    sampler.stdin.flush()
+    assert sampler.stdout.readline() == "sampling\n"
+    process = subprocess.Popen(["sh", "-c", "read _", "open-Kq3vZ"], stdin=subprocess.PIPE)
+    time.sleep(0.5)
+    process.communicate(b"\n")
+    result = json.loads(sampler.communicate()[0])
+    assert result["found"] == {"0": ["sh -c read _ ***"]}
+    assert result["samples"] > 1 and "sh" in result["programs"]

@@ -1,0 +1,90 @@
+"""The list of plugins, the configuration, and what a pipeline's key may ask for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from phoenix.build import plugins
+from tests.unit.shared import TOP, read_yaml
+
+
+def plugin(name: str, version: str, **needs: str) -> dict[str, Any]:
+    return {"name": name, "version": version, "needs": {key.replace("_", "-"): one for key, one in needs.items()}}
+
+
+@pytest.mark.parametrize(
+    ("listed", "fault"),
+    [
+        ([plugin("git", "5.2", scm_api="2.9"), plugin("scm-api", "2.10")], ""),
+        ([plugin("git", "5.2", scm_api="2.9")], "git 5.2 needs scm-api 2.9, which is not in the list"),
+        ([plugin("git", "5.2", scm_api="2.10"), plugin("scm-api", "2.9")], "but 2.9 is listed"),
+        ([plugin("a", "1", b="703.ve58"), plugin("b", "703.ve5a")], ""),
+        ([plugin("a", "1", b="1.0"), plugin("b", "1.0-beta")], "but 1.0-beta is listed"),
+        ([plugin("a", "1"), plugin("a", "1")], "a is named more than once"),
+    ],
+)
+def test_the_list_is_closed(listed: list[dict[str, Any]], fault: str) -> None:
+    found = "; ".join(plugins.unmet(listed))
+    assert bool(found) == bool(fault), found
+    assert fault in found
+
+
+def test_the_lock_names_the_closure_and_only_it() -> None:
+    def entry(version: str, *needs: tuple[str, str, bool]) -> dict[str, Any]:
+        dependencies = [{"name": name, "version": least, "optional": may} for name, least, may in needs]
+        return {"version": version, "sha256": "q" * 43 + "=", "dependencies": dependencies}
+
+    center = {
+        "plugins": {
+            "a": entry("1", ("b", "2", False), ("x", "1", True)),
+            "b": entry("2.1", ("c", "3", False)),
+            "c": entry("3"),
+            "x": entry("1"),
+            "other": entry("1"),
+        }
+    }
+    listed = yaml.safe_load(plugins.lock(center, ["a"]))["jenkins_plugins"]
+    assert [one["name"] for one in listed] == ["a", "b", "c"]
+    assert all(one["checksum"].startswith("sha256:") and len(one["checksum"]) == 71 for one in listed)
+    assert plugins.unmet(listed) == []
+    with pytest.raises(KeyError):
+        plugins.closure(center["plugins"], ["absent"])
+
+
+def configuration(**more: Any) -> dict[str, Any]:
+    role = TOP / "roles" / "jenkins"
+    samples = read_yaml(TOP / "tests" / "unit" / "sample_vars.yml")
+    variables = {
+        **read_yaml(role / "defaults" / "main.yml"),
+        **samples["common"],
+        **samples["roles"]["jenkins"],
+        **more,
+    }
+    text = (role / "templates" / "jenkins.yaml.j2").read_text(encoding="utf-8")
+    rendered = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text))
+    return dict(yaml.safe_load(str(rendered)))
+
+
+@pytest.mark.parametrize("users", [[], [{"name": 'a "b": c', "password": "x"}, {"name": "ann", "password": "y"}]])
+def test_the_configuration_fits_its_schema(users: list[dict[str, str]]) -> None:
+    schema = json.loads(Path(__file__).with_name("jcasc.schema.json").read_text(encoding="utf-8"))
+    seen = configuration(jenkins_users=users, jenkins_environment={"A": 1})
+    jsonschema.validate(seen, schema)
+    assert seen["jenkins"]["numExecutors"] == 0
+    names = [one["user"]["name"] for one in seen["jenkins"]["authorizationStrategy"]["globalMatrix"]["entries"]]
+    assert names == ["admin", *(user["name"] for user in users)], "somebody else may do something"
+    assert not {"x", "y"} & {one["password"] for one in seen["jenkins"]["securityRealm"]["local"]["users"]}
+
+
+def test_a_mistyped_configuration_does_not_fit() -> None:
+    schema = json.loads(Path(__file__).with_name("jcasc.schema.json").read_text(encoding="utf-8"))
+    seen = configuration()
+    seen["jenkins"]["numExecutor"] = 0
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(seen, schema)

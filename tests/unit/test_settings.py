@@ -1,0 +1,345 @@
+"""An inventory's own value of every setting reaches the roles, and every documented setting has an effect."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from phoenix.build import project as packer
+from phoenix.common import tar
+from phoenix.fleet.inventory import known_variables, shared_variables
+from phoenix.fleet.inventory.fleet import SAME_EVERYWHERE
+from phoenix.fleet.inventory.model import PLAYBOOKS
+from tests.unit.shared import TOP, read_yaml
+
+KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
+OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
+SHARED = shared_variables(TOP / "playbooks")
+# What a play says of one step, and an inventory therefore can't: the roles describe it, the plays set it.
+ARGUMENTS = frozenset(
+    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart_primary", "phoenix_release_archive"}
+    | {"phoenix_placement"}  # scale.yml places around hosts that failed
+    | {"nginx_drained", "phoenix_recorded"}  # and goes by the record
+    | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
+    | {
+        "release_build_as",
+        "release_version",
+        "runner_authorized_key",
+        "runner_host_keys",
+        "state_lock_holder",
+        "state_lock_lease",
+    }
+    | {"state_lock_purpose", "state_lock_wait", "state_name", "state_value"}
+    | set(KNOWN["archive"])  # other roles call it
+)
+SETTINGS = sorted(OPTIONS.keys() - ARGUMENTS)
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+PLAYS = "site.yml,deploy.yml,ci.yml,scale.yml,rollback.yml,verify.yml"
+
+
+def sentinel(name: str, number: int) -> Any:
+    """A value of the option's type that nothing else has."""
+    kind = OPTIONS[name].get("type")
+    values: dict[str, Any] = {
+        "int": 20000 + number,
+        "float": number + 0.5,
+        "bool": not OPTIONS[name].get("default", False),
+        "list": [f"own {name}"],
+        "dict": {"own": name},
+    }
+    return values.get(str(kind), f"own-{name}")
+
+
+OWN = {name: sentinel(name, number) for number, name in enumerate(SETTINGS)}
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def example(folder: Path) -> dict[str, Any]:
+    """Copy the example, as README has it, but out of the repository, and add a host for Jenkins; returns its hosts."""
+    shutil.copytree(TOP / "inventories" / "production", folder)
+    hosts: dict[str, Any] = read_yaml(folder / "hosts.yml")
+    hosts["all"]["children"]["jenkins"] = {"hosts": {"jenkins1": {"ansible_host": "192.0.2.61"}}}
+    write(folder / "hosts.yml", hosts)
+    return hosts
+
+
+def in_the_documented_file(folder: Path) -> None:
+    example(folder)
+    path = folder / "group_vars" / "all" / "main.yml"
+    write(path, read_yaml(path) | OWN)
+
+
+def in_hosts_yml(folder: Path) -> None:
+    hosts = example(folder)
+    shutil.rmtree(folder / "group_vars")
+    hosts["all"]["vars"] |= OWN
+    write(folder / "hosts.yml", hosts)
+
+
+def in_one_file_for_all(folder: Path) -> None:
+    example(folder)
+    shutil.rmtree(folder / "group_vars")
+    write(folder / "group_vars" / "all.yml", OWN)
+
+
+def in_files_of_groups(folder: Path) -> None:
+    for group in example(folder)["all"]["children"]:
+        write(folder / "group_vars" / f"{group}.yml", OWN)
+
+
+def in_files_of_hosts(folder: Path) -> None:
+    for group in example(folder)["all"]["children"].values():
+        for part in (group, *group.get("children", {}).values()):
+            for host in part["hosts"]:
+                write(folder / "host_vars" / f"{host}.yml", OWN)
+
+
+def with_a_setting_moved_back(folder: Path) -> None:
+    """As it was when the wiring was linked beside the operator's own file."""
+    in_the_documented_file(folder)
+    write(folder / "group_vars" / "all" / "wiring.yml", {"phoenix_instances_per_host": 4})
+
+
+PLACES: tuple[Callable[[Path], None], ...] = (
+    in_the_documented_file,
+    in_hosts_yml,
+    in_one_file_for_all,
+    in_files_of_groups,
+    in_files_of_hosts,
+)
+
+
+def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """By inventory, by role, by option: what arrives. Ansible reads its configuration once, hence another process."""
+    done = subprocess.run(
+        [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
+        cwd=TOP,
+        env={**CLEAN, "PYTHONPATH": str(TOP / "src"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return {Path(folder).name: found[folder] for folder in found}
+
+
+def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -> Any:
+    """What an expression is on a host, as a task of a play would see it."""
+    words = [host, "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
+    words += ["-e", json.dumps({"state_capacity": 2, "state_drained": {}})]  # as the play has read them
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
+        cwd=project,
+        env={**CLEAN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout[done.stdout.index("{") :])["msg"]
+
+
+def lost(arrived: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:
+    """Settings of which a role got anything else than the inventory's own value, with what and where."""
+    return {
+        name: seen
+        for options in arrived.values()
+        for name in options.keys() & OWN.keys()
+        for seen in options[name]
+        if seen[0] != OWN[name]
+    }
+
+
+@pytest.fixture(scope="module")
+def arrived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("inventories")
+    for place in (*PLACES, with_a_setting_moved_back):
+        place(folder / place.__name__)
+    return resolve([folder / place.__name__ for place in (*PLACES, with_a_setting_moved_back)])
+
+
+@pytest.mark.parametrize("place", [place.__name__ for place in PLACES])
+def test_an_inventorys_own_value_arrives(arrived: dict[str, Any], place: str) -> None:
+    assert arrived[place].keys() == KNOWN.keys(), "a role that no play was seen to use"
+    assert {name for options in arrived[place].values() for name in options} >= set(SETTINGS)
+    assert lost(arrived[place]) == {}
+
+
+def test_a_setting_that_is_moved_back_is_found(arrived: dict[str, Any]) -> None:
+    assert lost(arrived[with_a_setting_moved_back.__name__]).keys() == {"phoenix_instances_per_host"}
+
+
+def test_without_the_precedence_the_playbooks_would_override(tmp_path: Path) -> None:
+    """What the preflight's refusal of another ansible.cfg is for."""
+    in_the_documented_file(tmp_path / "own")
+    usual = "all_inventory,groups_inventory,all_plugins_inventory,all_plugins_play"
+    assert lost(resolve([tmp_path / "own"], ANSIBLE_PRECEDENCE=usual)["own"]).keys() == SHARED.keys() & OWN.keys()
+
+
+def test_no_inventory_holds_the_playbooks_files() -> None:
+    """Beside them an inventory's own files would be at the mercy of their names."""
+    found = [path for path in (TOP / "inventories").rglob("*") if path.name in ("wiring.yml", "defaults.yml")]
+    assert found == []
+
+
+def test_settings_are_plain_and_the_wiring_derives() -> None:
+    settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
+    derivations = read_yaml(TOP / "playbooks/group_vars/all/wiring.yml")
+    assert [name for name, value in settings.items() if "{{" in str(value)] == []
+    assert [name for name, value in derivations.items() if "{{" not in str(value)] == []
+    assert settings.keys() & derivations.keys() == set()
+    assert [name for name in SHARED if name not in OPTIONS] == [], "described in no argument_specs.yml"
+
+
+def test_a_setting_has_one_default() -> None:
+    settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
+    assert {name: OPTIONS[name].get("default") for name in settings} == settings
+    own = KNOWN[PLAYBOOKS]
+    assert {name for name in own if "default" in own[name]} <= settings.keys()
+    assert {name for name in own if "default" not in own[name]} - {"phoenix_source"} <= SHARED.keys()
+    assert set(SAME_EVERYWHERE) <= SHARED.keys()
+
+
+def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
+    """In the firewall, in what is watched, in the address, in Jenkins' way through the load balancers."""
+    example(tmp_path / "own")
+    ports = {"nginx_http_port": 8001, "nginx_https_port": 8002, "nginx_status_port": 8003}
+    main = tmp_path / "own" / "group_vars" / "all" / "main.yml"
+    write(main, {name: value for name, value in read_yaml(main).items() if name != "phoenix_url"})
+    write(tmp_path / "own" / "group_vars" / "lb.yml", {**ports, "nginx_server_names": ["a.example"]})
+    write(tmp_path / "own" / "group_vars" / "jenkins.yml", {"jenkins_port": 8004, "jenkins_prefix": "/own"})
+    write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
+    wanted = {
+        "lb1": "[firewall_allow, netdata_certificates, netdata_nginx_status_url, nginx_private_services]",
+        "control1": "[firewall_allow, phoenix_url]",
+        "jenkins1": "[firewall_allow]",
+    }
+    seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
+    web, certificates, status, private = seen["lb1"]
+    assert web == [{"name": "web", "ports": [8001, 8002], "sources": ["any"]}]
+    assert (certificates[0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
+    assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
+    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
+    assert seen["control1"][1] == "https://a.example:8002"
+    assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
+
+
+def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
+    """Of the project as it is packed for control, with the inventory that is written there."""
+    hosts = example(tmp_path / "own")
+    hosts["all"]["vars"] |= {"phoenix_instances_per_host": 9, "deploy_load_balancers": ["lb1"]}
+    hosts["all"]["children"]["app"]["hosts"]["app1"] |= {"phoenix_health_path": "/own", "release_ca_file": "/own.pem"}
+    write(tmp_path / "own" / "hosts.yml", hosts)
+    known, groups = evaluate(tmp_path / "own", "control1", "[runner_hosts, runner_groups]")
+    assert known["app1"].items() >= {"ansible_host": "192.0.2.21", "phoenix_health_path": "/own"}.items()
+    assert "phoenix_ports" not in known["app1"], "derived from the capacity, which changes"
+    assert not any("password" in name or "channels" in name for name in known["control1"])
+
+    control = tmp_path / "control"
+    with tarfile.open(fileobj=io.BytesIO(tar.pack(TOP, packer.members(TOP)))) as archive:
+        archive.extractall(control, filter="data")
+    template = (TOP / "roles/runner/templates/inventory.yml.j2").read_text(encoding="utf-8")
+    variables = {"runner_hosts": known, "runner_groups": groups, "ansible_managed": ""}
+    written = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(template))
+    (control / "inventory.yml").write_text(written, encoding="utf-8")
+    expression = (
+        "[phoenix_instances_per_host, phoenix_placement, phoenix_ports, deploy_load_balancers, nginx_upstream_hosts,"
+        " release_ca_file, phoenix_health_path, phoenix_url]"
+    )
+    seen = evaluate(control / "inventory.yml", "app1", expression, control)
+    assert seen == evaluate(tmp_path / "own", "app1", expression)
+    assert seen[0] == 9 and seen[5] == "/own.pem"
+
+
+def test_no_play_says_a_port_that_is_a_setting() -> None:
+    settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
+    ports = "|".join(str(value) for name, value in settings.items() if name.endswith("_port"))
+    paths = [*TOP.glob("playbooks/*.yml"), *TOP.glob("playbooks/tasks/*"), TOP / "playbooks/group_vars/all/wiring.yml"]
+    assert [path.name for path in paths if re.search(rf"\b({ports})\b", path.read_text(encoding="utf-8"))] == []
+
+
+# --- what is documented
+
+CODE = [
+    path
+    for pattern in ("roles/*/tasks/*", "roles/*/templates/*", "roles/*/vars/*", "roles/*/handlers/*", "playbooks/*.yml")
+    for path in TOP.glob(pattern)
+] + [*TOP.glob("playbooks/tasks/*"), *TOP.glob("playbooks/group_vars/all/*"), *TOP.glob("inventories/*.yml")]
+WORD = re.compile(r"\w+")
+
+
+def readers() -> Iterator[str]:
+    """Every name that is used, other than as the key by which it is given a value."""
+    for path in CODE:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield from WORD.findall(re.sub(r"^\s*(- )?\w+:(?=\s|$)", "", line.split(" # ")[0]))
+    # By their names, in Python.
+    for name in ("wiring.py", "inventory/version.py"):
+        yield from re.findall(r'"(\w+)"', (TOP / "src" / "phoenix" / "fleet" / name).read_text(encoding="utf-8"))
+
+
+READ = frozenset(readers())
+DOCUMENTS = [TOP / "README.md", *TOP.glob("docs/**/*.md"), *TOP.glob("roles/*/README.md")]
+EXAMPLES = [*TOP.glob("inventories/production/**/*.yml")]
+NAMESPACES = "|".join(sorted(role for role in KNOWN if role != PLAYBOOKS))
+NAMED = re.compile(rf"`((?:{NAMESPACES})_[a-z0-9_]+)(?:`|:|=)|-e ((?:{NAMESPACES})_[a-z0-9_]+)=")
+IN_YAML = re.compile(rf"^[# ]*((?:{NAMESPACES})_[a-z0-9_]+):", re.MULTILINE)
+
+
+# What bears such a name and is no variable: alarms, and what programs call so (metrics, modules).
+ALARMS = set(
+    re.findall(r"^## Alarm: phoenix_(\w+)", (TOP / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
+)
+PROGRAMS = {path.stem for path in TOP.glob("library/*.py")} | {
+    word
+    for path in TOP.glob("src/phoenix/**/*.py")
+    for word in WORD.findall(path.read_text(encoding="utf-8"))
+    if word not in OPTIONS
+}
+
+
+def documented() -> dict[str, list[str]]:
+    """{name: the documents} for what is written as a variable: in backticks, after -e, or as a key of the example."""
+    found: dict[str, list[str]] = {}
+    for path in DOCUMENTS + EXAMPLES:
+        text = path.read_text(encoding="utf-8")
+        names = {name for pair in NAMED.findall(text) for name in pair if name}
+        if path in EXAMPLES:
+            names |= set(IN_YAML.findall(text))
+        for name in names - ALARMS - PROGRAMS:
+            if not name.endswith("_total"):  # Prometheus' suffix of counters
+                found.setdefault(name, []).append(str(path.relative_to(TOP)))
+    return found
+
+
+def test_every_documented_variable_has_an_effect() -> None:
+    found = documented()
+    assert len(found) > 300
+    assert {name: where for name, where in found.items() if name not in READ} == {}
+
+
+def test_the_document_on_settings_is_complete() -> None:
+    text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
+    wanted = {*KNOWN[PLAYBOOKS], *SAME_EVERYWHERE, *(ARGUMENTS - KNOWN["archive"].keys())}
+    assert [name for name in sorted(wanted) if f"`{name}`" not in text] == []
+
+
+def test_every_option_is_read() -> None:
+    assert sorted(OPTIONS.keys() - READ) == []
