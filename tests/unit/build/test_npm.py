@@ -69,7 +69,7 @@ cafile=/etc/ssl/certs/acme.pem
         "_password=abc",
         "email=me@example.org",
         "key = abc",
-        "proxy=http://me:secret@proxy.example.org:3128",
+        "proxy=http://me:secret@proxy.example.org:3128",  # pragma: allowlist secret
         "@acme:registry=https://me@npm.acme.example.org/",
     ],
 )
