@@ -36,6 +36,7 @@ from phoenix.build.sandbox import Sandbox, SandboxError, credential
 from phoenix.common import files
 
 START = ".phoenix-start"
+LOCK = Path("/run/phoenix-build.lock")
 MAX_PACKAGE = 1 << 20  # bytes of package.json
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})")
@@ -246,9 +247,9 @@ def _exists(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def alone(releases: Path) -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One build at a time: all run as one user, who could otherwise reach into another's processes."""
-    with (releases / ".lock").open("w") as lock:
+    with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -304,6 +305,9 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     sandbox = Sandbox(options.user, scratch, programs, options.timeout, options.memory)
     folder = scratch / "release"
     try:
+        sandbox.end()
+        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were broken off
+            shutil.rmtree(left, ignore_errors=True)
         scratch.chmod(0o755)  # root's: what is in it can't be renamed by the build user
         for path in (scratch / "home", folder):
             path.mkdir()
@@ -355,7 +359,7 @@ def main(arguments: list[str]) -> int:
         if options.action == "status":
             answer = status(options.releases / f"{options.version}.tar.gz")
         else:
-            with alone(options.releases):
+            with alone():
                 answer = build(options)
     except BuildError as error:
         print(error, file=sys.stderr)

@@ -229,7 +229,8 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
     assert [line.strip() for line in asked] == ["ci", "run build", "prune --production"]
 
 
-def test_a_build_that_fails_leaves_nothing(options: Namespace) -> None:
+def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_broken_off(options: Namespace) -> None:
+    (options.scratch / "build-broken" / "release").mkdir(parents=True)
     options.source.write_bytes(b"no archive")
     with pytest.raises(release.BuildError, match="can't be unpacked"):
         release.build(options)
