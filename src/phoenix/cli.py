@@ -35,7 +35,9 @@ AREAS: Mapping[str, Area] = {
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "what the autoscaler hears of this load balancer: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
-    "pipeline": Area("phoenix.pipeline.forced", "what a pipeline's SSH key may ask for: serve"),
+    "pipeline": Area(
+        "phoenix.pipeline.cli", "what a pipeline's SSH key may ask for, and its last result: serve, ended"
+    ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "what clients asked, from nginx's access log: sample, watch"),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),
