@@ -251,8 +251,9 @@ manifest = json.loads((larger / "manifest.json").read_text())
 for one in manifest["namespaces"].values():
     one.update({name: 3 * (one[name] or 0) for name in ("documents", "bytes")})
 (larger / "manifest.json").write_text(json.dumps(manifest))
-receipt = json.loads((larger / "receipt.json").read_text())
-(larger / "receipt.json").write_text(json.dumps({**receipt, "number": receipt["number"] + 1000}))
+receipts = store.parent / "receipts"
+receipt = json.loads((receipts / f"{sys.argv[1]}.json").read_text())
+(receipts / f"{larger.name}.json").write_text(json.dumps({**receipt, "number": receipt["number"] + 1000}))
 """
 
 
@@ -262,7 +263,8 @@ def test_a_shrunken_backup_fails_a_unit(trial: Trial) -> None:
     name = next(iter(hosts_of("control", trial.inventory)))
     made = ssh(trial.inventory, name, f"cat >/var/tmp/larger.py && sudo python3 /var/tmp/larger.py {good}", LARGER)
     assert made.returncode == 0, made.stderr
-    trial.store.check_output("chown -R phoenix-backup: /var/lib/phoenix-backup/dumps/20200101T000000Z-db9")
+    copied = "dumps/20200101T000000Z-db9 receipts/20200101T000000Z-db9.json"
+    trial.store.check_output(f"cd /var/lib/phoenix-backup && chown -R phoenix-backup: {copied}")
     try:
         codes = trial.everywhere(f"manual-shrunken{int(time.time())}")
         assert any(codes.values()), trial.dumps()
@@ -277,6 +279,6 @@ def test_a_shrunken_backup_fails_a_unit(trial: Trial) -> None:
         time.sleep(2)
         assert trial.store.run("systemctl is-failed phoenix-backup-watch").rc != 0
     finally:
-        trial.store.run("rm -r /var/lib/phoenix-backup/dumps/20200101T000000Z-db9")
+        trial.store.run(f"cd /var/lib/phoenix-backup && rm -r {copied}")
         for host in trial.members.values():
             host.run("systemctl reset-failed 'phoenix-backup@*'")

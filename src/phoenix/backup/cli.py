@@ -14,6 +14,9 @@ from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
 
 FOLDER = Path("/etc/phoenix/backup")
+# watch writes root's metrics, restore starts units: root's commands otherwise act as the store's user, who must be able
+# to read what they write.
+AS_ROOT = ("watch", "restore")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -70,10 +73,22 @@ def on_restore(store: Store, verb: str) -> int:
     return 0
 
 
+def become_owner(folder: Path) -> None:
+    """Root goes on as the user whose folder it is; others stay who they are."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
 def on_store(options: argparse.Namespace) -> int:
     store = Store(Config.read(options.config / "store.json"))
-    if options.verb == "tick":
+    if options.verb not in AS_ROOT:
+        become_owner(store.root)
         store.prepare()
+    if options.verb == "tick":
         with store.books(quiet=True):
             return 0
     if options.verb in ("status", "list"):

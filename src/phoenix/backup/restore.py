@@ -41,15 +41,17 @@ class Order:
 def choose(known: list[Dump], name: str) -> Dump:
     """Pure: the dump that is meant. Raises Refused."""
     if name == "newest":
-        good = [one for one in known if one.folder and one.state == "good" and one.kind != "safety"]
-        if not good:
-            raise Refused("the store holds no good dump")
-        return good[-1]
+        good = [one for one in known if one.folder and one.state == "good"]
+        own = [one for one in good if one.counts]
+        if own:
+            return own[-1]
+        others = f" of its own; name one of: {', '.join(one.name for one in good)}" if good else ""
+        raise Refused(f"the store holds no good dump{others}")
     if not NAME.fullmatch(name):
         raise Refused(f"{name!r} is no name of a dump")
     found = next((one for one in known if one.folder and one.name == name), None)
     if found is None:
-        raise Refused(f"the store holds no dump {name}: see phoenix-backup list")
+        raise Refused(f"the store holds no dump {name}: see phoenixctl backup list")
     if found.state not in RESTORABLE:
         raise Refused(f"{name} is {found.state}, not proven: {found.reason}")
     return found

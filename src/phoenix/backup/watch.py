@@ -26,7 +26,7 @@ class Report:
 
 def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int) -> Report:
     """Pure. now: clock in seconds since 1970; elapsed: running time of the store; late: seconds; sizes in bytes."""
-    counted = [one for one in known if one.kind != "safety"]
+    counted = [one for one in known if one.counts]
     good = [one for one in counted if one.state == "good" and one.folder]
     last = counted[-1] if counted else None
     problems = []
