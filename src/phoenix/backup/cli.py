@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix.backup import logs, offsite, prove, restore, sender, watch
+from phoenix.backup import exchange, logs, offsite, prove, restore, sender, watch
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
 
@@ -41,8 +41,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("offsite", help="copy what is good elsewhere, for phoenix-backup-offsite.service")
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
-    for name in ("plan", "restore", "verify"):
-        verbs.add_parser(name, help="for playbooks/restore.yml: the order comes as JSON over standard input")
+    for name in ("plan", "restore", "verify", "list-aside", "put-back", "drop-aside"):
+        verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
     return parser.parse_args(arguments)
 
 
@@ -66,9 +66,18 @@ def on_restore(store: Store, verb: str) -> int:
             told = restore.verify(store, order)
             print("\n".join(told) or "equal to the manifest")
             return int(bool(told))
-        print(restore.plan(store, order) if verb == "plan" else restore.run(store, order))
+        verbs = {"plan": restore.plan, "restore": restore.run, "list-aside": restore.list_aside,
+                 "put-back": restore.put_back, "drop-aside": restore.drop_aside}  # fmt: skip
+        print(verbs[verb](store, order))
     except restore.Refused as error:
         print(f"refused: {error}", file=sys.stderr)
+        return 1
+    except exchange.Mixed as error:
+        print(
+            f"some collections are the dump's and some the live ones: {error}. Nothing is lost: see list-aside, then "
+            "put back what was set aside, or restore again (docs/runbook.md)",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import archive, fingerprint, frames, member
+from phoenix.backup import archive, fingerprint, frames, member, scratch
 
 PIECE = 1024 * 1024
 PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
@@ -121,7 +121,7 @@ class Session:
 
 def _dump_command(config: Config) -> list[str]:
     return [
-        "/opt/mongodb-tools/current/bin/mongodump", f"--config={config.password}", f"--username={config.user}",
+        str(scratch.TOOLS / "mongodump"), f"--config={config.password}", f"--username={config.user}",
         "--authenticationDatabase=admin", "--host=127.0.0.1", f"--port={config.port}", "--oplog", "--gzip", "--archive",
     ]  # fmt: skip
 
@@ -205,7 +205,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             "SnapshotTooOld: raise the server's parameter minSnapshotHistoryWindowInSeconds)"
         ) from error
     return {
-        "format": 1,
+        "format": fingerprint.FORMAT,
         "fleet": config.fleet,
         "replica_set": config.replica_set,
         "member": config.host,
