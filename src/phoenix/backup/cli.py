@@ -30,6 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("logs", help="on every host: send what was rotated")
     store = verbs.add_parser("store", help="what sshd runs for a sender's key")
     store.add_argument("--host", required=True)
+    store.add_argument("--dumps", action="store_true", help="the host is a member of the replica set")
     verbs.add_parser("prove", help="prove what is unproven")
     hold = verbs.add_parser("hold", help="serve one dump from the scratch server")
     accept = verbs.add_parser("accept", help="take a shrunken dump for good")
@@ -98,13 +99,18 @@ def on_store(options: argparse.Namespace) -> int:
         become_owner(store.root)
         store.prepare()
     if options.verb == "tick":
-        with store.books(quiet=True):
+        # A full disk can't note the time that has passed, and must not keep the watch from saying that it is full.
+        try:
+            with store.books(quiet=True):
+                return 0
+        except OSError as error:
+            print(f"the store's running time can't be noted: {error}", file=sys.stderr)
             return 0
     if options.verb in ("status", "list"):
         print(watch.look(store).line if options.verb == "status" else watch.table(store))
         return 0
     verbs: dict[str, Callable[[], int]] = {
-        "store": lambda: serve(store, options.host, os.environ.get("SSH_ORIGINAL_COMMAND", "")),
+        "store": lambda: serve(store, options.host, os.environ.get("SSH_ORIGINAL_COMMAND", ""), options.dumps),
         "prove": lambda: prove.run(store),
         "hold": lambda: prove.hold(store, options.name),
         "accept": lambda: prove.accept(store, options.name),

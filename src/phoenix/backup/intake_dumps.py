@@ -96,8 +96,9 @@ def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None
     partial.mkdir(mode=0o750)
     checksum, size = hashlib.sha256(), 0
     with (partial / "dump.archive.gz").open("wb") as target:
-        for kind, content in frames.receive(0, store.config.silence):
+        for kind, content in frames.receive(0, store.config.silence, store.config.longest):
             if kind == frames.DATA:
+                store.keep_free()
                 target.write(content)
                 checksum.update(content)
                 size += len(content)

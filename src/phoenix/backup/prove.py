@@ -16,6 +16,7 @@ from phoenix.backup.store import RETURNED, UNPROVEN, Dump, Store
 from phoenix.common import systemd
 
 TRIES = 2
+PUT_OFF = 60.0
 
 
 def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[str]) -> list[str]:
@@ -76,12 +77,15 @@ def judge(
 def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, accepted: bool = False) -> None:
     """Write the result; from then on it counts."""
     assert dump.folder
+    with store.books(quiet=True) as elapsed:
+        pass
     proof = {
         "state": state,
         "reason": reason[:2000],
         "proven": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 3),
         "accepted": accepted,
+        "elapsed": elapsed,
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
     (dump.folder / UNPROVEN).unlink(missing_ok=True)
@@ -93,7 +97,7 @@ def _tries(dump: Dump) -> int:
     assert dump.folder
     marker = dump.folder / UNPROVEN
     tries = int(marker.read_text(encoding="ascii").strip() or 0) + 1
-    marker.write_text(str(tries), encoding="ascii")
+    files.write(marker, str(tries))  # in one step: on a full disk the number stays
     return tries
 
 
@@ -125,7 +129,13 @@ def run(store: Store) -> int:
     failed = False
     while waiting := [one for one in store.dumps() if one.folder and (one.folder / UNPROVEN).exists()]:
         dump = waiting[0]
-        prove(store, dump)
+        try:
+            prove(store, dump)
+        except OSError as error:
+            # Not even the result could be written. The unit is started again at once, as long as the dump waits.
+            print(f"{dump.name}: put off for {PUT_OFF:g} s: {error}", flush=True)
+            time.sleep(PUT_OFF)
+            return 1
         store.touch()
         state = (files.read_json((dump.folder or store.root) / "proof.json") or {}).get("state")
         failed = failed or (state != "good" and dump.kind != "safety")

@@ -24,6 +24,7 @@ PIECE = 1024 * 1024
 PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
 # Exit codes: the state of the dump is known and trying again would not change it; another try may help.
 SETTLED, RETRY = 3, 1
+WINDOW = "minSnapshotHistoryWindowInSeconds"
 
 
 class Failed(Exception):
@@ -199,10 +200,11 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         with contextlib.closing(client):
             found = fingerprint.take(client, moment=Timestamp(*end.moment))
             version = client.server_info()["version"]
+            window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
     except PyMongoError as error:
         raise Failed(
             f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (when it says "
-            "SnapshotTooOld: raise the server's parameter minSnapshotHistoryWindowInSeconds)"
+            f"SnapshotTooOld: raise the server's parameter {WINDOW})"
         ) from error
     return {
         "format": fingerprint.FORMAT,
@@ -215,6 +217,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         "moment": list(end.moment),
         "moment_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end.moment[0])),
         "dump_seconds": round(dumped, 3),
+        "window_seconds": window,
         "hash_seconds": round(time.monotonic() - begun - dumped, 3),
         "size": size,
         "sha256": checksum.hexdigest(),

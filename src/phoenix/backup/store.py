@@ -12,6 +12,7 @@ Layout below the store's root:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import re
@@ -48,6 +49,7 @@ class Config:
     offsite: str
     shrink_floor: int = 100
     shrink_ignore: Sequence[str] = ()
+    longest: float = 8 * 3600.0
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -57,7 +59,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump in the store, or an attempt that left none (state failed or full, no folder)."""
+    """A dump in the store, or an attempt that left none (state failed or full, no folder).
+
+    proof_seconds: how long after its receipt it was proven, in the store's running time.
+    """
 
     name: str
     number: int
@@ -71,6 +76,7 @@ class Dump:
     folder: Path | None
     manifest: dict[str, Any]
     accepted: bool = False
+    proof_seconds: float = 0.0
 
     @property
     def counts(self) -> bool:
@@ -133,6 +139,12 @@ class Store:
     def free(self) -> int:
         return shutil.disk_usage(self.root).free
 
+    def keep_free(self) -> None:
+        """Raises OSError (ENOSPC) when what is to stay free is not: other parts of the host share the disk."""
+        free = self.free()
+        if free < self.config.min_free:
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free")
+
     def dumps(self) -> list[Dump]:
         """Everything known, in the order of receipt; first what was brought back by hand, which has no such order."""
         found = []
@@ -149,7 +161,7 @@ class Store:
                 Dump(
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
-                    bool(proof.get("accepted")),
+                    bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):
