@@ -43,7 +43,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
     for name in ("plan", "restore", "verify", "list-aside", "put-back", "drop-aside"):
-        verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
+        one = verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
+        one.add_argument("--order", type=Path, help="or in this file, which is removed")
     return parser.parse_args(arguments)
 
 
@@ -60,8 +61,11 @@ def on_sender(options: argparse.Namespace) -> int:
         return sender.RETRY
 
 
-def on_restore(store: Store, verb: str) -> int:
-    order = restore.read_order(sys.stdin.read())
+def on_restore(store: Store, verb: str, path: Path | None) -> int:
+    if path:
+        text = path.read_text(encoding="utf-8")
+        path.unlink()
+    order = restore.read_order(text if path else sys.stdin.read())
     try:
         if verb == "verify":
             told = restore.verify(store, order)
@@ -118,7 +122,7 @@ def on_store(options: argparse.Namespace) -> int:
         "watch": lambda: watch.run(store),
         "offsite": lambda: offsite.run(store, Path(os.environ["CREDENTIALS_DIRECTORY"]) / "rclone"),
     }
-    return verbs[options.verb]() if options.verb in verbs else on_restore(store, options.verb)
+    return verbs[options.verb]() if options.verb in verbs else on_restore(store, options.verb, options.order)
 
 
 def main(arguments: list[str]) -> int:
