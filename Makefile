@@ -78,9 +78,10 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q tests/unit
 
-app-test: tools ## the application's own tests, on Node.js 8.11.1 and a real MongoDB
+app-test: tools ## what a real MongoDB and Node.js 8.11.1 test without a fleet: the application, and the backup of any data
 	$(LAB) archives
 	tests/app/run
+	$(BIN)/pytest -q tests/database
 
 test: lint unit app-test bootstrap ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
 	$(ENGINE) tests/molecule

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness import plays, programs
-from tests.harness.backup import DOCUMENTS, DUMPS, ROOT, Trial, command_lines, own_store
+from tests.harness.backup import DOCUMENTS, DUMPS, RECEIPTS, ROOT, Trial, command_lines, own_store
 from tests.harness.database import primaries
 from tests.harness.hosts import hosts_of, remote
 
@@ -225,6 +225,6 @@ def test_a_shrunken_backup_fails_a_unit(trial: Trial) -> None:
         time.sleep(2)
         assert trial.store.run("systemctl is-failed phoenix-backup-watch").rc != 0
     finally:
-        trial.store.run(f"rm -r {DUMPS}/{FOREIGN}")
+        trial.store.run(f"rm -r {DUMPS}/{FOREIGN} {RECEIPTS}/{FOREIGN}.json")
         for host in trial.members.values():
             host.run("systemctl reset-failed 'phoenix-backup@*'")

@@ -16,6 +16,7 @@ from tests.harness.hosts import PYTHON_WITH_DRIVER, control_of, hosts_of, remote
 
 ROOT = "/var/lib/phoenix-backup"
 DUMPS = f"{ROOT}/dumps"
+RECEIPTS = f"{ROOT}/receipts"
 DOCUMENTS = 200_000
 
 

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix.backup import logs, offsite, prove, restore, sender, watch
+from phoenix.backup import exchange, logs, offsite, prove, restore, sender, watch
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
 
 FOLDER = Path("/etc/phoenix/backup")
+# watch writes root's metrics, restore starts units: root's commands otherwise act as the store's user, who must be able
+# to read what they write.
+AS_ROOT = ("watch", "restore")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -28,6 +31,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("logs", help="on every host: send what was rotated")
     store = verbs.add_parser("store", help="what sshd runs for a sender's key")
     store.add_argument("--host", required=True)
+    store.add_argument("--dumps", action="store_true", help="the host is a member of the replica set")
     verbs.add_parser("prove", help="prove what is unproven")
     hold = verbs.add_parser("hold", help="serve one dump from the scratch server")
     accept = verbs.add_parser("accept", help="take a shrunken dump for good")
@@ -39,8 +43,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("offsite", help="copy what is good elsewhere, for phoenix-backup-offsite.service")
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
-    for name in ("plan", "restore", "verify"):
-        one = verbs.add_parser(name, help="for playbooks/restore.yml: the order comes as JSON over standard input")
+    for name in ("plan", "restore", "verify", "list-aside", "put-back", "drop-aside"):
+        one = verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
+        one.add_argument("--order", type=Path, help="or in this file, which is removed")
         if name == "plan":
             one.add_argument("--json", action="store_true", help='print {"dump": its name, "lines": [...]}')
     return parser.parse_args(arguments)
@@ -59,8 +64,12 @@ def on_sender(options: argparse.Namespace) -> int:
         return sender.RETRY
 
 
-def on_restore(store: Store, verb: str, as_json: bool = False) -> int:
-    order = restore.read_order(sys.stdin.read())
+def on_restore(store: Store, options: argparse.Namespace) -> int:
+    verb = options.verb
+    if options.order:
+        text = options.order.read_text(encoding="utf-8")
+        options.order.unlink()
+    order = restore.read_order(text if options.order else sys.stdin.read())
     try:
         if verb == "verify":
             told = restore.verify(store, order)
@@ -68,26 +77,56 @@ def on_restore(store: Store, verb: str, as_json: bool = False) -> int:
             return int(bool(told))
         if verb == "plan":
             name, lines = restore.plan(store, order)
-            print(json.dumps({"dump": name, "lines": lines}) if as_json else "\n".join(lines))
-        else:
-            print(restore.run(store, order))
+            print(json.dumps({"dump": name, "lines": lines}) if options.json else "\n".join(lines))
+            return 0
+        verbs = {
+            "restore": restore.run,
+            "list-aside": restore.list_aside,
+            "put-back": restore.put_back,
+            "drop-aside": restore.drop_aside,
+        }
+        print(verbs[verb](store, order))
     except restore.Refused as error:
         print(f"refused: {error}", file=sys.stderr)
+        return 1
+    except exchange.Mixed as error:
+        print(
+            f"some collections are the dump's and some the live ones: {error}. Nothing is lost: see list-aside, then "
+            "put back what was set aside, or restore again (docs/runbook.md)",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
+def become_owner(folder: Path) -> None:
+    """Root goes on as the user whose folder it is; others stay who they are."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
 def on_store(options: argparse.Namespace) -> int:
     store = Store(Config.read(options.config / "store.json"))
-    if options.verb == "tick":
+    if options.verb not in AS_ROOT:
+        become_owner(store.root)
         store.prepare()
-        with store.books(quiet=True):
+    if options.verb == "tick":
+        # A full disk can't note the time that has passed, and must not keep the watch from saying that it is full.
+        try:
+            with store.books(quiet=True):
+                return 0
+        except OSError as error:
+            print(f"the store's running time can't be noted: {error}", file=sys.stderr)
             return 0
     if options.verb in ("status", "list"):
         print(watch.look(store).line if options.verb == "status" else watch.table(store))
         return 0
     verbs: dict[str, Callable[[], int]] = {
-        "store": lambda: serve(store, options.host, os.environ.get("SSH_ORIGINAL_COMMAND", "")),
+        "store": lambda: serve(store, options.host, os.environ.get("SSH_ORIGINAL_COMMAND", ""), options.dumps),
         "prove": lambda: prove.run(store),
         "hold": lambda: prove.hold(store, options.name),
         "accept": lambda: prove.accept(store, options.name),
@@ -95,11 +134,7 @@ def on_store(options: argparse.Namespace) -> int:
         "watch": lambda: watch.run(store),
         "offsite": lambda: offsite.run(store, Path(os.environ["CREDENTIALS_DIRECTORY"]) / "rclone"),
     }
-    return (
-        verbs[options.verb]()
-        if options.verb in verbs
-        else on_restore(store, options.verb, getattr(options, "json", False))
-    )
+    return verbs[options.verb]() if options.verb in verbs else on_restore(store, options)
 
 
 def main(arguments: list[str]) -> int:

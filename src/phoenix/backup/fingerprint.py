@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SYSTEM_DATABASES = ("admin", "config", "local")
+# The manifest's format from which on stored functions (system.js) are among the collections.
+FORMAT = 2
+FUNCTIONS = "system.js"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Collection:
     bytes: int | None
     sha256: str | None
     indexes: list[str]
+
+    @property
+    def series(self) -> bool:
+        """Whether it is a time series: only of such no index is noted."""
+        return not self.indexes
 
 
 class Digest:
@@ -46,20 +54,30 @@ class Digest:
         return f"{self._sum:064x}"
 
 
-def take(client: Any, databases: Iterable[str] | None = None, moment: Any = None) -> dict[str, Collection]:
+def internal(title: str) -> bool:
+    """Whether a collection of this name is the server's own, and no data."""
+    return title.startswith("system.") and title != FUNCTIONS
+
+
+def take(client: Any, names: Iterable[str] | None = None, moment: Any = None) -> dict[str, Collection]:
     """Fingerprints by namespace. client: a pymongo client of one server; moment: a Timestamp, or None for now.
 
-    System databases, views and system collections are left out. Raises pymongo's errors, among them OperationFailure
-    246 and 239 when the server no longer has the moment, or a collection was made or indexed since.
+    names: the namespaces to read; None for all but those of system databases, views and system collections. Raises
+    pymongo's errors, among them OperationFailure 246 and 239 when the server no longer has the moment, or a collection
+    was made or indexed since.
     """
+    wanted = None if names is None else set(names)
+    databases = client.list_database_names() if wanted is None else sorted({name.split(".", 1)[0] for name in wanted})
     found: dict[str, Collection] = {}
-    for name in client.list_database_names() if databases is None else databases:
+    for name in databases:
         if name in SYSTEM_DATABASES:
             continue
         database = client[name]
         for shown in database.list_collections():
             title = shown["name"]
-            if shown.get("type", "collection") == "view" or title.startswith("system."):
+            if shown.get("type", "collection") == "view" or internal(title):
+                continue
+            if wanted is not None and f"{name}.{title}" not in wanted:
                 continue
             series = shown.get("type") == "timeseries"
             indexes = [] if series else sorted(database[title].index_information())
@@ -84,6 +102,13 @@ def to_json(found: Mapping[str, Collection]) -> dict[str, Any]:
 def from_json(value: Mapping[str, Any]) -> dict[str, Collection]:
     """Raises TypeError when the manifest has other fields."""
     return {name: Collection(**one) for name, one in value.items()}
+
+
+def comparable(manifest: Mapping[str, Any], seen: Mapping[str, Collection]) -> dict[str, Collection]:
+    """What was seen, without what the manifest's format does not know."""
+    if int(manifest.get("format", FORMAT)) >= FORMAT:
+        return dict(seen)
+    return {name: one for name, one in seen.items() if not name.endswith(f".{FUNCTIONS}")}
 
 
 def differences(wanted: Mapping[str, Collection], seen: Mapping[str, Collection]) -> list[str]:

@@ -7,10 +7,12 @@ that ends in the middle is never taken for a whole one, and a sender that falls 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -65,12 +67,18 @@ def say(**answer: Any) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def receive(handle: int, silence: float) -> Iterator[tuple[bytes, bytes]]:
-    """Frames from a file descriptor, signs of life left out. silence: seconds after which the sender is given up."""
+def receive(handle: int, silence: float, limit: float = math.inf) -> Iterator[tuple[bytes, bytes]]:
+    """Frames from a file descriptor, signs of life left out.
+
+    silence: seconds after which the sender is given up; limit: seconds for everything, signs of life or not.
+    """
     buffer = bytearray()
+    deadline = time.monotonic() + limit
 
     def fill(length: int) -> None:
         while len(buffer) < length:
+            if time.monotonic() > deadline:
+                raise Broken(f"the sender took longer than {limit:g} s")
             if not select.select([handle], [], [], silence)[0]:
                 raise Broken(f"the sender was silent for {silence:g} s")
             chunk = os.read(handle, 1024 * 1024)

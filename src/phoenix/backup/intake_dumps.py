@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.backup import files, fingerprint, frames
-from phoenix.backup.store import KINDS, UNPROVEN, Dump, Store
+from phoenix.backup.store import KINDS, RETURNED, UNPROVEN, Dump, Store
 
 
 def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, interval: float) -> tuple[str, str]:
@@ -23,7 +23,9 @@ def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, i
     now: running time of the store; interval: seconds within which a second nightly dump is not wanted.
     """
     for one in reversed(known):
-        settled = one.folder is not None and one.state in ("good", UNPROVEN, "shrunken", "empty")
+        settled = (
+            one.folder is not None and one.kind != RETURNED and one.state in ("good", UNPROVEN, "shrunken", "empty")
+        )
         if not settled:
             continue
         if request and one.request == request:
@@ -94,8 +96,9 @@ def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None
     partial.mkdir(mode=0o750)
     checksum, size = hashlib.sha256(), 0
     with (partial / "dump.archive.gz").open("wb") as target:
-        for kind, content in frames.receive(0, store.config.silence):
+        for kind, content in frames.receive(0, store.config.silence, store.config.longest):
             if kind == frames.DATA:
+                store.keep_free()
                 target.write(content)
                 checksum.update(content)
                 size += len(content)
@@ -115,7 +118,7 @@ def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None
     (partial / UNPROVEN).touch()
     with store.books() as elapsed:
         receipt = {"number": store.next_number(), "elapsed": elapsed, "received": time.time(), **note}
-        files.write(partial / "receipt.json", json.dumps(receipt))
+        files.write(store.receipt(name), json.dumps(receipt))
         files.sync(partial)
         partial.rename(store.root / "dumps" / name)
         files.sync(store.root / "dumps")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -31,7 +30,7 @@ def receive(store: Store, host: str) -> None:
             return
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
-        stream = frames.receive(0, store.config.silence)
+        stream = frames.receive(0, store.config.silence, store.config.longest)
         try:
             for kind, content in stream:
                 if kind == frames.END:
@@ -52,22 +51,14 @@ def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, 
     if (folder / name).exists():
         frames.say(answer="have")
         return
-    if store.free() < store.config.min_free:
-        raise OSError(errno.ENOSPC, f"the store is full: {store.free()} bytes are free")
+    store.keep_free()
     frames.say(answer="send")
-    partial, checksum = folder / f".{name}.part", hashlib.sha256()
-    with partial.open("wb") as target:
-        for kind, content in stream:
-            if kind == frames.END:
-                if json.loads(content).get("sha256") != checksum.hexdigest():
-                    raise ValueError("what arrived is not what was sent: the checksums differ")
-                break
-            if kind != frames.DATA:
-                raise frames.Broken("the file's content was expected")
-            target.write(content)
-            checksum.update(content)
-        target.flush()
-        os.fsync(target.fileno())
+    partial = folder / f".{name}.part"
+    try:
+        _content(store, partial, stream)
+    except BaseException:
+        partial.unlink()
+        raise
     with store.books() as elapsed:
         notes = files.read_json(folder / ".received.json") or {}
         number = max((int(note["number"]) for note in notes.values()), default=0) + 1
@@ -76,6 +67,24 @@ def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, 
         partial.rename(folder / name)
         files.sync(folder)
     frames.say(answer="stored")
+
+
+def _content(store: Store, partial: Path, stream: Iterator[tuple[bytes, bytes]]) -> None:
+    """Write a file as it arrives. Raises frames.Broken, OSError, ValueError."""
+    checksum = hashlib.sha256()
+    with partial.open("wb") as target:
+        for kind, content in stream:
+            if kind == frames.END:
+                if json.loads(content).get("sha256") != checksum.hexdigest():
+                    raise ValueError("what arrived is not what was sent: the checksums differ")
+                break
+            if kind != frames.DATA:
+                raise frames.Broken("the file's content was expected")
+            store.keep_free()
+            target.write(content)
+            checksum.update(content)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def stream_of(name: str) -> str:

@@ -12,14 +12,15 @@ import time
 from pathlib import Path
 
 from phoenix.backup import files
-from phoenix.backup.store import Dump, Store
+from phoenix.backup.store import RETURNED, Dump, Store
 
 MARK = "offsite.json"
 
 
 def due(known: list[Dump]) -> list[Dump]:
-    """Good dumps that were not copied yet."""
-    return [one for one in known if one.folder and one.state == "good" and not (one.folder / MARK).exists()]
+    """Good dumps that were not copied yet; what was brought back by hand came from there."""
+    good = [one for one in known if one.folder and one.state == "good" and one.kind != RETURNED]
+    return [one for one in good if one.folder and not (one.folder / MARK).exists()]
 
 
 def _rclone(config: Path, *words: str) -> None:

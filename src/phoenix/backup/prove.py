@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import json
 import shutil
 import time
@@ -11,39 +12,80 @@ from collections.abc import Sequence
 from typing import Any
 
 from phoenix.backup import files, fingerprint, scratch
-from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.backup.store import RETURNED, UNPROVEN, Dump, Store
 from phoenix.common import systemd
 
 TRIES = 2
+PUT_OFF = 60.0
 
 
-def judge(dump: Dump, differences: Sequence[str], known: Sequence[Dump]) -> tuple[str, str]:
+def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[str]) -> list[str]:
+    """Pure: which collections of a dump are missing, or less than half of the most that a good dump here held.
+
+    Measured against all good dumps that are kept, so that a slow loss adds up; an operator who accepts a dump makes it
+    the first to measure against. floor: documents below which a collection may shrink; ignored: patterns of namespaces.
+    """
+    before = [one for one in known if one.state == "good" and one.counts and one.number < dump.number]
+    start = max((index for index, one in enumerate(before) if one.accepted), default=0)
+    now = _sizes(dump, ignored)
+    found: dict[str, tuple[int, str]] = {}
+    for earlier in before[start:]:
+        for name, (old_documents, old_size) in _sizes(earlier, ignored).items():
+            if old_documents < floor or old_documents < found.get(name, (0, ""))[0]:
+                continue
+            if name not in now:
+                found[name] = (old_documents, f"{name} is missing ({old_documents} documents in {earlier.name})")
+                continue
+            documents, size = now[name]
+            if documents * 2 < old_documents or size * 2 < old_size:
+                found[name] = (
+                    old_documents,
+                    f"{name} holds {documents} documents in {size} bytes, less than half of the {old_documents} in "
+                    f"{old_size} of {earlier.name}",
+                )
+    return [sentence for _, sentence in found.values()]
+
+
+def _sizes(dump: Dump, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Documents and bytes of a dump's collections, and of all together; those that can't be counted are left out."""
+    patterns = (*ignored, "*.phoenix_*")  # a restore's own
+    spaces = {
+        name: one
+        for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    sizes = {name: (one.documents, one.bytes or 0) for name, one in spaces.items() if one.documents is not None}
+    return {**sizes, "everything": fingerprint.totals(spaces)}
+
+
+def judge(
+    dump: Dump, differences: Sequence[str], known: Sequence[Dump], floor: int = 100, ignored: Sequence[str] = ()
+) -> tuple[str, str]:
     """Pure: state and reason of a dump that was restored. known: everything in the store."""
     if differences:
         return "bad", "; ".join(differences[:10])
-    documents, size = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))
-    if not documents:
+    if not fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0]:
         return "empty", "it holds no document"
-    before = [one for one in known if one.state == "good" and one.kind != "safety" and one.number < dump.number]
-    if before:
-        last = before[-1]
-        old_documents, old_size = fingerprint.totals(fingerprint.from_json(last.manifest["namespaces"]))
-        if documents * 2 < old_documents or size * 2 < old_size:
-            return "shrunken", (
-                f"it holds {documents} documents in {size} bytes, {last.name} held {old_documents} in {old_size}: less "
-                "than half. If that is as it should be: phoenix-backup accept " + dump.name
-            )
+    if dump.kind != RETURNED and (less := shrunken(dump, known, floor, ignored)):
+        more = f"; and {len(less) - 10} more" if len(less) > 10 else ""
+        return "shrunken", (
+            f"{'; '.join(less[:10])}{more}. If that is as it should be: phoenixctl backup accept {dump.name}"
+        )
     return "good", ""
 
 
-def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float) -> None:
+def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, accepted: bool = False) -> None:
     """Write the result; from then on it counts."""
     assert dump.folder
+    with store.books(quiet=True) as elapsed:
+        pass
     proof = {
         "state": state,
         "reason": reason[:2000],
         "proven": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 3),
+        "accepted": accepted,
+        "elapsed": elapsed,
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
     (dump.folder / UNPROVEN).unlink(missing_ok=True)
@@ -55,7 +97,7 @@ def _tries(dump: Dump) -> int:
     assert dump.folder
     marker = dump.folder / UNPROVEN
     tries = int(marker.read_text(encoding="ascii").strip() or 0) + 1
-    marker.write_text(str(tries), encoding="ascii")
+    files.write(marker, str(tries))  # in one step: on a full disk the number stays
     return tries
 
 
@@ -69,7 +111,8 @@ def prove(store: Store, dump: Dump) -> None:
     try:
         scratch.check(store, dump)
         with scratch.serving(store, dump) as differences:
-            state, reason = judge(dump, differences, store.dumps())
+            config = store.config
+            state, reason = judge(dump, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
         if shutil.disk_usage(store.root).free < store.config.min_free:
@@ -86,11 +129,17 @@ def run(store: Store) -> int:
     failed = False
     while waiting := [one for one in store.dumps() if one.folder and (one.folder / UNPROVEN).exists()]:
         dump = waiting[0]
-        prove(store, dump)
+        try:
+            prove(store, dump)
+        except OSError as error:
+            # Not even the result could be written. The unit is started again at once, as long as the dump waits.
+            print(f"{dump.name}: put off for {PUT_OFF:g} s: {error}", flush=True)
+            time.sleep(PUT_OFF)
+            return 1
         store.touch()
         state = (files.read_json((dump.folder or store.root) / "proof.json") or {}).get("state")
         failed = failed or (state != "good" and dump.kind != "safety")
-        if state == "good" and dump.kind != "safety":
+        if state == "good" and dump.counts:
             for verdict in store.prune():
                 print(f"{verdict.name}: deleted, {verdict.reason}", flush=True)
     return int(failed)
@@ -129,6 +178,6 @@ def accept(store: Store, name: str) -> int:
     if found is None or found.state != "shrunken":
         print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")
         return 1
-    settle(store, found, "good", "accepted by an operator: " + found.reason, 0.0)
+    settle(store, found, "good", "accepted by an operator: " + found.reason, 0.0, accepted=True)
     store.touch()
     return 0

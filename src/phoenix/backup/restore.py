@@ -1,8 +1,10 @@
-"""Brings a dump back into the running replica set, without a moment in which half of it is there.
+"""Brings a dump back into the running replica set, all of it or nothing, and keeps what it takes the place of.
 
-1. The archive is checked and proven once more in the scratch server: what is damaged or foreign ends here.
-2. Its collections are copied beside the live ones, and compared with the manifest there.
-3. Only when all are equal, each takes the live one's place in one step (renameCollection).
+1. The plan names what hinders it, before anything is touched: kinds that can't be moved, no room on a member.
+2. The archive is checked and proven once more in the scratch server: what is damaged or foreign ends here.
+3. Its collections are copied beside the live ones, and compared with the manifest there.
+4. Only when all are equal, they change places with the live ones, which are set aside: what was written since the dump
+   is in there, until somebody drops it.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix.backup import fingerprint, scratch
+from phoenix.backup import copying, exchange, files, fingerprint, members, scratch
 from phoenix.backup.store import NAME, Dump, Store
 
-BESIDE = "phoenix_restoring."
 RESTORABLE = ("good", "shrunken")
+STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 
 
 class Refused(Exception):
@@ -29,27 +32,43 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """dump: a name, or "newest"; collection: "database.collection", or empty for all."""
+    """dump: a name, or "newest"; collection: "database.collection", or empty for all; aside: what put_back is about."""
 
-    dump: str
-    collection: str
     user: str
     password: str
     members: list[str]
+    dump: str = ""
+    collection: str = ""
+    check_room: bool = True
+    aside: str = ""
+
+    @property
+    def login(self) -> dict[str, str]:
+        return {"username": self.user, "password": self.password} if self.user else {}
+
+
+@dataclass(frozen=True)
+class Live:
+    """A live collection, view or time series. documents: as the server estimates them."""
+
+    kind: str
+    documents: int = 0
 
 
 def choose(known: list[Dump], name: str) -> Dump:
     """Pure: the dump that is meant. Raises Refused."""
     if name == "newest":
-        good = [one for one in known if one.folder and one.state == "good" and one.kind != "safety"]
-        if not good:
-            raise Refused("the store holds no good dump")
-        return good[-1]
+        good = [one for one in known if one.folder and one.state == "good"]
+        own = [one for one in good if one.counts]
+        if own:
+            return own[-1]
+        others = f" of its own; name one of: {', '.join(one.name for one in good)}" if good else ""
+        raise Refused(f"the store holds no good dump{others}")
     if not NAME.fullmatch(name):
         raise Refused(f"{name!r} is no name of a dump")
     found = next((one for one in known if one.folder and one.name == name), None)
     if found is None:
-        raise Refused(f"the store holds no dump {name}: see phoenix-backup list")
+        raise Refused(f"the store holds no dump {name}: see phoenixctl backup list")
     if found.state not in RESTORABLE:
         raise Refused(f"{name} is {found.state}, not proven: {found.reason}")
     return found
@@ -57,7 +76,12 @@ def choose(known: list[Dump], name: str) -> Dump:
 
 def wanted(dump: Dump, collection: str) -> dict[str, fingerprint.Collection]:
     """Pure: what shall be restored. Raises Refused."""
-    found = fingerprint.from_json(dump.manifest["namespaces"])
+    # What an earlier restore had set aside is in the dump, and stays there.
+    found = {
+        name: one
+        for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
+        if not exchange.own(name.split(".", 1)[1])
+    }
     if not collection:
         return found
     if collection not in found:
@@ -73,14 +97,58 @@ def surplus(live: Mapping[str, Any], restored: Mapping[str, Any], collection: st
     return sorted(name for name in live if name.split(".", 1)[0] in databases and name not in restored)
 
 
-def _live(store: Store, order: Order) -> Any:
+def obstacles(
+    names: Mapping[str, fingerprint.Collection], gone: Sequence[str], live: Mapping[str, Live], stamp: str
+) -> list[str]:
+    """Pure: what of it can't change places, by name, and what to do about it."""
+    found = []
+    for name in (*names, *gone):
+        database, title = name.split(".", 1)
+        kind = live[name].kind if name in live else ""
+        if kind == "view":
+            found.append(f"{name} is a view now, and a collection in the dump: drop the view")
+        elif kind == "timeseries":
+            found.append(
+                f"{name} is a time series, which can't be renamed: make a dump and drop it, or restore other "
+                "collections one by one"
+            )
+        elif kind and name in names and names[name].series:
+            found.append(f"{name} is a time series in the dump, and something else now: rename that")
+        if len(f"{database}.{exchange.aside(stamp, title)}".encode()) > exchange.LONGEST:
+            found.append(f"{name} has too long a name to be set aside: rename it")
+    return found
+
+
+def connect(store: Store, order: Order) -> Any:
     import pymongo  # noqa: PLC0415 - the session that receives does without
 
     return pymongo.MongoClient(
         [f"{address}:{store.config.port}" for address in order.members], replicaSet=store.config.replica_set,
-        username=order.user, password=order.password, serverSelectionTimeoutMS=15000, w="majority",
-        readConcernLevel="majority",
+        serverSelectionTimeoutMS=15000, w="majority", readConcernLevel="majority", **order.login,
     )  # fmt: skip
+
+
+def _look(client: Any) -> dict[str, Live]:
+    """Everything that is neither the system's nor of a restore."""
+    found = {}
+    for name in client.list_database_names():
+        if name in fingerprint.SYSTEM_DATABASES:
+            continue
+        for shown in client[name].list_collections():
+            title, kind = shown["name"], shown.get("type", "collection")
+            if fingerprint.internal(title) or exchange.own(title):
+                continue
+            count = client[name][title].estimated_document_count() if kind == "collection" else 0
+            found[f"{name}.{title}"] = Live(kind, count)
+    return found
+
+
+def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collection], found: Sequence[str]) -> None:
+    """Raises Refused with all that hinders a restore."""
+    size = fingerprint.totals(names)[1]
+    room = members.look(order.members, store.config.port, order.login) if order.check_room else []
+    if told := [*found, *members.obstacles(room, size, store.config.min_free)]:
+        raise Refused("nothing was touched: " + "; ".join(told))
 
 
 def plan(store: Store, order: Order) -> tuple[str, list[str]]:
@@ -91,150 +159,192 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         scratch.check(store, dump)
     except scratch.Unproven as error:
         raise Refused(f"{dump.name}: {error}") from error
-    with contextlib.closing(_live(store, order)) as client:
-        live = _counts(client)
+    with contextlib.closing(connect(store, order)) as client:
+        live = _look(client)
+    gone = surplus({name: one for name, one in live.items() if one.kind != "view"}, names, order.collection)
+    _hindered(store, order, names, obstacles(names, gone, live, _stamp()))
+    files.write(store.root / "plan.json", json.dumps({"dump": dump.name, "collection": order.collection, "gone": gone}))
     lines = [
         f"dump {dump.name}, {dump.state}: the data of {dump.manifest['moment_utc']}, from {dump.manifest['member']}, "
         f"MongoDB {dump.manifest['server_version']}"
     ]
     lines += [
-        f"{name}: {live.get(name, 'no')} documents now, {'?' if one.documents is None else one.documents} from the dump"
+        f"{name}: {live[name].documents if name in live else 'no'} documents now, "
+        f"{'?' if one.documents is None else one.documents} from the dump"
         for name, one in sorted(names.items())
     ]
-    lines += [f"{name}: {live[name]} documents now, dropped" for name in surplus(live, names, order.collection)]
+    lines += [f"{name}: {live[name].documents} documents now, set aside" for name in gone]
+    room = members.look(order.members, store.config.port, order.login)
+    lines += members.warnings(room, fingerprint.totals(names)[1])
     return dump.name, lines
 
 
-def _counts(client: Any) -> dict[str, int]:
-    """Documents, as the server estimates them, of all collections that are neither the system's nor of a restore."""
-    return {
-        f"{name}.{shown['name']}": client[name][shown["name"]].estimated_document_count()
-        for name in client.list_database_names()
-        if name not in fingerprint.SYSTEM_DATABASES
-        for shown in client[name].list_collections()
-        if shown.get("type", "collection") != "view" and not shown["name"].startswith(("system.", BESIDE))
-    }
+def _stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
-def run(store: Store, order: Order) -> str:
-    """Restore; returns what was done, in lines. Raises Refused, and pymongo's errors."""
-    dump = choose(store.dumps(), order.dump)
-    names = wanted(dump, order.collection)
-    unit = f"phoenix-backup-scratch@{dump.name}.service"
-    # No dump meanwhile: it would hold what lies beside the live collections.
+def _planned(store: Store, dump: Dump, order: Order) -> list[str]:
+    """The surplus collections of the plan that somebody agreed to. Raises Refused."""
+    noted = files.read_json(store.root / "plan.json") or {}
+    if (noted.get("dump"), noted.get("collection")) != (dump.name, order.collection):
+        raise Refused(f"there is no plan for {dump.name} {order.collection}: phoenixctl backup plan comes first")
+    return list(noted["gone"])
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Without a dump meanwhile: it would hold what lies beside the live collections, and fails at renames."""
     held = store.claim()
     if held is None:
         raise Refused("a dump is being received: try again when it is there")
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def _scratch(dump: Dump) -> Iterator[None]:
+    """The scratch server with the dump in it, as a unit of its own. Raises Refused."""
+    unit = f"phoenix-backup-scratch@{dump.name}.service"
     try:
         if subprocess.run(["systemctl", "start", unit], check=False).returncode:
             raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
-        with contextlib.closing(_live(store, order)) as client:
-            _clean(client)
-            try:
-                _copy(store, order)
-                _compare(client, dump, names)
-                gone = surplus(_counts(client), names, order.collection)
-                _switch(client, names, gone)
-                if not order.collection:
-                    _restore_views(store, client)
-            finally:
-                _clean(client)
+        yield
     finally:
-        held.close()
         subprocess.run(["systemctl", "stop", unit], check=False)
         subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
+
+
+def run(store: Store, order: Order) -> str:
+    """Restore; returns what was done, in lines. Raises Refused, exchange.Mixed, and pymongo's errors."""
+    dump = choose(store.dumps(), order.dump)
+    names = wanted(dump, order.collection)
+    gone = _planned(store, dump, order)
+    with _alone(store), _scratch(dump), contextlib.closing(connect(store, order)) as client:
+        return "\n".join(replace(store, order, dump, client, names, gone))
+
+
+def replace(
+    store: Store, order: Order, dump: Dump, client: Any, names: Mapping[str, fingerprint.Collection], gone: list[str]
+) -> list[str]:
+    """From the scratch server into the places of the live collections. Returns what was done. Raises as run does."""
+    stamp, live = _stamp(), _look(client)
+    gone = [name for name in gone if name in live]
+    _hindered(store, order, names, obstacles(names, gone, live, stamp))
+    moved = [name for name, one in names.items() if not one.series]
+    series = [name for name, one in names.items() if one.series]
+    hosts = f"{store.config.replica_set}/{','.join(f'{address}:{store.config.port}' for address in order.members)}"
+    begun: list[str] = []
+    _clean(client)
+    try:
+        with contextlib.closing(scratch.client(store)) as source:
+            copying.prepare(source, client, moved)
+            if moved:
+                copying.pipe(store, *_selection(order, dump), order.login, hosts)
+            copying.compare(client, {name: names[name] for name in moved}, source)
+            copying.index(source, client, moved)
+            before, after = copying.places(client, moved, gone)
+            begun = series
+            copying.series(store, source, client, series, order.login, hosts)
+            exchange.exchange(client, before, after, stamp)
+            begun = []
+            failed = [] if order.collection else copying.views(source, client)
+    except (copying.Failed, exchange.Undone) as error:
+        raise Refused(f"{error}; the live data is as it was") from error
+    finally:
+        for name in begun:
+            database, title = name.split(".", 1)
+            client[database].drop_collection(title)
+        _clean(client)
     documents, _ = fingerprint.totals(names)
-    lines = [
+    return [
         f"restored {len(names)} collections with {documents} documents, equal to the manifest of {dump.name} "
-        f"({dump.manifest['moment_utc']})"
+        f"({dump.manifest['moment_utc']})",
+        *(f"set aside {name}, which did not exist then" for name in gone),
+        *_told(client),
+        *failed,
     ]
-    lines += [f"dropped {name}, which did not exist then" for name in gone]
-    return "\n".join(lines)
 
 
-def _copy(store: Store, order: Order) -> None:
-    """From the scratch server to collections beside the live ones. Raises Refused."""
-    hosts = ",".join(f"{address}:{store.config.port}" for address in order.members)
-    selection = (
-        [f"--nsInclude={order.collection}"] if order.collection else ["--nsExclude=admin.*", "--nsExclude=config.*"]
-    )
-    with tempfile.NamedTemporaryFile("w", prefix="phoenix-restore-") as secret:  # 0600
-        json.dump({"password": order.password}, secret)
-        secret.flush()
-        source = subprocess.Popen(
-            [str(scratch.TOOLS / "mongodump"), f"--uri={scratch.uri(store)}", "--archive", "--quiet"],
-            stdout=subprocess.PIPE,
-        )
-        target = subprocess.run(
-            [str(scratch.TOOLS / "mongorestore"), f"--config={secret.name}",
-             f"--host={store.config.replica_set}/{hosts}", f"--username={order.user}",
-             "--authenticationDatabase=admin", "--archive", *selection, "--nsFrom=$db$.$name$",
-             f"--nsTo=$db$.{BESIDE}$name$", "--writeConcern={w: 'majority'}", "--stopOnError"],
-            stdin=source.stdout, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert source.stdout
-        source.stdout.close()
-        if source.wait() or target.returncode:
-            raise Refused(f"copying failed, the live data is untouched: {' | '.join(target.stderr.splitlines()[-3:])}")
+def _selection(order: Order, dump: Dump) -> tuple[list[str], list[str]]:
+    """Pure: what mongodump reads from the scratch server, and where mongorestore writes it."""
+    beside = ["--noIndexRestore"]
+    for title in ("$name$", fingerprint.FUNCTIONS):  # the last that matches counts
+        beside += [f"--nsFrom=$db$.{title}", f"--nsTo=$db$.{exchange.beside(title)}"]
+    if order.collection:
+        database, title = order.collection.split(".", 1)
+        return [f"--db={database}", f"--collection={title}"], beside
+    present = fingerprint.from_json(dump.manifest["namespaces"])
+    left_out = ["admin.*", "config.*", f"*.{exchange.ASIDE}*", f"*.{exchange.BESIDE}*"]
+    left_out += [_literal(name) for name, one in present.items() if one.series]
+    if int(dump.manifest.get("format", fingerprint.FORMAT)) < fingerprint.FORMAT:
+        left_out.append(f"*.{fingerprint.FUNCTIONS}")
+    return [], [*beside, *(f"--nsExclude={pattern}" for pattern in left_out)]
 
 
-def _compare(client: Any, dump: Dump, names: Mapping[str, fingerprint.Collection]) -> None:
-    """Raises Refused when what was copied is not what the manifest says."""
-    databases = {name.split(".", 1)[0] for name in names}
-    copied = {
-        name.replace(f".{BESIDE}", ".", 1): one
-        for name, one in fingerprint.take(client, databases).items()
-        if name.split(".", 1)[1].startswith(BESIDE)
-    }
-    if told := fingerprint.differences(names, copied):
-        raise Refused(
-            f"the copy differs from {dump.name}'s manifest, the live data is untouched: {'; '.join(told[:5])}"
-        )
+def _literal(name: str) -> str:
+    """Pure: a pattern of mongorestore that this name alone matches."""
+    return re.sub(r"([\\*$])", r"\\\1", name)
 
 
-def _switch(client: Any, names: Mapping[str, Any], gone: list[str]) -> None:
-    for name in names:
-        database, title = name.split(".", 1)
-        client.admin.command(
-            "renameCollection", f"{database}.{BESIDE}{title}", to=name, dropTarget=True, writeConcern={"w": "majority"}
-        )
-    for name in gone:
-        database, title = name.split(".", 1)
-        client[database].drop_collection(title)
-    # mongodump refuses to begin at a rename, which would be the oplog's newest entry until something else is written.
-    client.admin.command("appendOplogNote", data={"phoenix": "restored"})
-
-
-def _restore_views(store: Store, client: Any) -> None:
-    """Views are definitions, not data: made anew as the dump has them."""
-    with contextlib.closing(scratch.client(store)) as source:
-        for name in source.list_database_names():
-            if name in fingerprint.SYSTEM_DATABASES:
-                continue
-            for shown in source[name].list_collections(filter={"type": "view"}):
-                client[name].drop_collection(shown["name"])
-                client[name].command({"create": shown["name"], **shown["options"]})
+def _told(client: Any) -> list[str]:
+    """What is set aside, in lines."""
+    return [
+        f"set aside as {stamp}: {', '.join(f'{database}.{title}' for database, title in held)}"
+        for stamp, held in exchange.kept(client, fingerprint.SYSTEM_DATABASES).items()
+    ]
 
 
 def _clean(client: Any) -> None:
     """Drop what this or a broken restore left beside the live collections."""
-    for name in client.list_database_names():
-        if name in fingerprint.SYSTEM_DATABASES:
-            continue
-        for title in client[name].list_collection_names():
-            if title.startswith(BESIDE):
-                client[name].drop_collection(title)
+    exchange.drop(client, lambda title: title.startswith(exchange.BESIDE), fingerprint.SYSTEM_DATABASES)
+
+
+def list_aside(store: Store, order: Order) -> str:
+    """What restores have set aside, in lines."""
+    with contextlib.closing(connect(store, order)) as client:
+        return "\n".join(_told(client)) or "nothing is set aside"
+
+
+def put_back(store: Store, order: Order) -> str:
+    """Have what was set aside in its place again; what is there now is set aside in turn. Raises Refused, Mixed."""
+    with _alone(store), contextlib.closing(connect(store, order)) as client:
+        held = _held(client, order.aside)
+        stamp = _stamp()
+        try:
+            exchange.put_back(client, order.aside, held, stamp)
+        except exchange.Undone as error:
+            raise Refused(f"{error}; the live data is as it was") from error
+        return "\n".join([f"put back {database}.{title}" for database, title in held] + _told(client))
+
+
+def drop_aside(store: Store, order: Order) -> str:
+    """Drop what was set aside under one stamp. Raises Refused."""
+    with contextlib.closing(connect(store, order)) as client:
+        _held(client, order.aside)
+        prefix = exchange.aside(order.aside, "")
+        gone = exchange.drop(client, lambda title: title.startswith(prefix), fingerprint.SYSTEM_DATABASES)
+    return "\n".join(f"dropped {name}" for name in gone)
+
+
+def _held(client: Any, stamp: str) -> list[tuple[str, str]]:
+    """What is set aside under a stamp. Raises Refused."""
+    if not STAMP.fullmatch(stamp):
+        raise Refused(f"{stamp!r} is no stamp of what was set aside, such as 20261124T013112Z")
+    held = exchange.kept(client, fingerprint.SYSTEM_DATABASES)
+    if stamp not in held:
+        raise Refused(f"nothing is set aside as {stamp}; there is: {', '.join(held) or 'nothing'}")
+    return held[stamp]
 
 
 def verify(store: Store, order: Order) -> list[str]:
     """What the live data has otherwise than the dump; for a fleet that nobody writes to. Raises Refused."""
     dump = choose(store.dumps(), order.dump)
     names = wanted(dump, order.collection)
-    with contextlib.closing(_live(store, order)) as client:
-        seen = fingerprint.take(client, {name.split(".", 1)[0] for name in names})
-    return fingerprint.differences(
-        names, {name: one for name, one in seen.items() if name in names or not order.collection}
-    )
+    with contextlib.closing(connect(store, order)) as client:
+        databases = {name.split(".", 1)[0] for name in names}
+        live = [name for name in _look(client) if name.split(".", 1)[0] in databases]
+        seen = fingerprint.take(client, names if order.collection else live)
+    return fingerprint.differences(names, fingerprint.comparable(dump.manifest, seen))
 
 
 def read_order(text: str) -> Order:

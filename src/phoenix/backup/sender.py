@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import archive, fingerprint, frames, member
+from phoenix.backup import archive, fingerprint, frames, member, scratch
 
 PIECE = 1024 * 1024
 PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
 # Exit codes: the state of the dump is known and trying again would not change it; another try may help.
 SETTLED, RETRY = 3, 1
+WINDOW = "minSnapshotHistoryWindowInSeconds"
 
 
 class Failed(Exception):
@@ -121,7 +122,7 @@ class Session:
 
 def _dump_command(config: Config) -> list[str]:
     return [
-        "/opt/mongodb-tools/current/bin/mongodump", f"--config={config.password}", f"--username={config.user}",
+        str(scratch.TOOLS / "mongodump"), f"--config={config.password}", f"--username={config.user}",
         "--authenticationDatabase=admin", "--host=127.0.0.1", f"--port={config.port}", "--oplog", "--gzip", "--archive",
     ]  # fmt: skip
 
@@ -199,13 +200,14 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         with contextlib.closing(client):
             found = fingerprint.take(client, moment=Timestamp(*end.moment))
             version = client.server_info()["version"]
+            window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
     except PyMongoError as error:
         raise Failed(
             f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (when it says "
-            "SnapshotTooOld: raise the server's parameter minSnapshotHistoryWindowInSeconds)"
+            f"SnapshotTooOld: raise the server's parameter {WINDOW})"
         ) from error
     return {
-        "format": 1,
+        "format": fingerprint.FORMAT,
         "fleet": config.fleet,
         "replica_set": config.replica_set,
         "member": config.host,
@@ -215,6 +217,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         "moment": list(end.moment),
         "moment_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end.moment[0])),
         "dump_seconds": round(dumped, 3),
+        "window_seconds": window,
         "hash_seconds": round(time.monotonic() - begun - dumped, 3),
         "size": size,
         "sha256": checksum.hexdigest(),

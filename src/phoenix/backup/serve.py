@@ -10,18 +10,21 @@ from phoenix.backup import frames, intake_dumps, intake_logs
 from phoenix.backup.store import NAME, Store
 
 
-def serve(store: Store, host: str, command: str) -> int:
-    """What sshd runs for a sender's key. host: whose key it is; command: what the sender asked for."""
+def serve(store: Store, host: str, command: str, dumps: bool = False) -> int:
+    """What sshd runs for a sender's key.
+
+    host: whose key it is; command: what the sender asked for; dumps: whether the host is a member of the replica set.
+    """
     os.umask(0o027)
     store.prepare()
     words = shlex.split(command)
-    if words[:1] == ["dump"] and len(words) == 2:
+    if words[:1] == ["dump"] and len(words) == 2 and dumps:
         intake_dumps.receive(store, host, json.loads(words[1]))
     elif words == ["logs"]:
         intake_logs.receive(store, host)
-    elif words[:1] == ["await"] and len(words) == 2 and NAME.fullmatch(words[1]):
+    elif words[:1] == ["await"] and len(words) == 2 and NAME.fullmatch(words[1]) and dumps:
         intake_dumps.await_proof(store, words[1])
     else:
-        frames.say(answer="refused", reason="this key may only add dumps and logs")
+        frames.say(answer="refused", reason="this key may only add logs" + (" and dumps" if dumps else ""))
         return 1
     return 0

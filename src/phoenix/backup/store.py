@@ -1,7 +1,8 @@
 """The store: what is in it, and its books.
 
 Layout below the store's root:
-  dumps/NAME/      dump.archive.gz, manifest.json, receipt.json, `unproven` until proof.json is there
+  dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there
+  receipts/        NAME.json for each dump that this store received; a dump without one was brought back by hand
   incoming/        what is being received; emptied by the next session
   failures/        attempts that left no dump
   logs/HOST/       log files, and .received.json
@@ -11,12 +12,13 @@ Layout below the store's root:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +27,7 @@ from phoenix.backup import clock, files, retention
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
 KINDS = ("nightly", "manual", "safety")
+RETURNED = "returned"  # the kind of a dump that was copied into the store by hand
 UNPROVEN = "unproven"
 
 
@@ -44,6 +47,9 @@ class Config:
     metrics: str
     port: int
     offsite: str
+    shrink_floor: int = 100
+    shrink_ignore: Sequence[str] = ()
+    longest: float = 8 * 3600.0
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -53,7 +59,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump in the store, or an attempt that left none (state failed or full, no folder)."""
+    """A dump in the store, or an attempt that left none (state failed or full, no folder).
+
+    proof_seconds: how long after its receipt it was proven, in the store's running time.
+    """
 
     name: str
     number: int
@@ -66,6 +75,13 @@ class Dump:
     reason: str
     folder: Path | None
     manifest: dict[str, Any]
+    accepted: bool = False
+    proof_seconds: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the store's own backups: neither a safety dump nor brought back by hand."""
+        return self.kind not in ("safety", RETURNED)
 
 
 class Store:
@@ -77,9 +93,24 @@ class Store:
         """Make what is missing of the layout."""
         for name in ("dumps", "incoming", "failures", "logs", "scratch"):
             (self.root / name).mkdir(mode=0o750, exist_ok=True)
+        self._prepare_receipts()
         # Made by the store's own user, so that root, who restores, does not.
         for name in ("lock", "scratch.lock"):
             (self.root / name).touch(0o640)
+
+    def _prepare_receipts(self) -> None:
+        """Make the folder of the receipts; those of an earlier version, which lie beside the dumps, are taken over."""
+        receipts, partial = self.root / "receipts", self.root / "receipts.new"
+        if receipts.is_dir():
+            return
+        partial.mkdir(mode=0o750, exist_ok=True)
+        for path in (self.root / "dumps").glob("*/receipt.json"):
+            files.write(partial / f"{path.parent.name}.json", path.read_text(encoding="utf-8"))
+        partial.rename(receipts)
+
+    def receipt(self, name: str) -> Path:
+        """Where it is noted that this store received a dump. It does not travel with copies of the dump's folder."""
+        return self.root / "receipts" / f"{name}.json"
 
     @contextlib.contextmanager
     def books(self, quiet: bool = False) -> Iterator[float]:
@@ -108,25 +139,35 @@ class Store:
     def free(self) -> int:
         return shutil.disk_usage(self.root).free
 
+    def keep_free(self) -> None:
+        """Raises OSError (ENOSPC) when what is to stay free is not: other parts of the host share the disk."""
+        free = self.free()
+        if free < self.config.min_free:
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free")
+
     def dumps(self) -> list[Dump]:
-        """Everything known, in the order of receipt."""
+        """Everything known, in the order of receipt; first what was brought back by hand, which has no such order."""
         found = []
         for folder in (self.root / "dumps").iterdir():
-            receipt = files.read_json(folder / "receipt.json")
             manifest = files.read_json(folder / "manifest.json")
-            if receipt is None or manifest is None:
+            if manifest is None:
                 continue
+            receipt = files.read_json(self.receipt(folder.name)) or {
+                "number": 0, "elapsed": 0.0, "received": 0.0, "kind": RETURNED,
+                "host": str(manifest.get("member", "?")), "request": "",
+            }  # fmt: skip
             proof = files.read_json(folder / "proof.json") or {"state": UNPROVEN, "reason": ""}
             found.append(
                 Dump(
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
+                    bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):
             if failure := files.read_json(path):
                 found.append(Dump(**failure, folder=None, manifest={}))
-        return sorted(found, key=lambda one: one.number)
+        return sorted(found, key=lambda one: (one.number, one.name))
 
     def next_number(self) -> int:
         return max((one.number for one in self.dumps()), default=0) + 1
@@ -145,13 +186,20 @@ class Store:
         """Delete the dumps that retention lets go. To be called after a dump was proven good."""
         with self.books() as elapsed:
             known = self.dumps()
-            kept = [retention.Kept(one.name, one.number, one.elapsed, one.state, one.kind == "safety") for one in known]
+            # What was brought back by hand goes by hand.
+            kept = [
+                retention.Kept(one.name, one.number, one.elapsed, one.state, one.kind == "safety")
+                for one in known
+                if one.kind != RETURNED
+            ]
             verdicts = retention.decide(kept, elapsed, self.config.keep_days)
             gone = {one.name for one in verdicts if not one.keep}
             for one in known:
                 if one.folder and one.name in gone:
                     # Out of sight in one step: what remains of a broken deletion is never taken for a dump.
                     away = self.root / "incoming" / f"{one.name}.deleted"
+                    # The receipt first: the same dump, brought back later, is not taken for one received long ago.
+                    self.receipt(one.name).unlink(missing_ok=True)
                     one.folder.rename(away)
                     shutil.rmtree(away)
         return [one for one in verdicts if not one.keep]

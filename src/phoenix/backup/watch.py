@@ -12,7 +12,11 @@ from phoenix.backup.store import UNPROVEN, Dump, Store
 from phoenix.common import files as atomic
 from phoenix.common import prometheus
 
-RESULTS = {"good": 0, "failed": 1, "bad": 2, UNPROVEN: 2, "shrunken": 3, "full": 4, "empty": 1}
+RESULTS = {"good": 0, "failed": 1, "bad": 2, "shrunken": 3, "full": 4, "empty": 1}
+# As long as the unit that proves may take.
+PROOF_SECONDS = 8 * 3600.0
+# Of the time for which a server keeps the moment of a dump: hashing has to be done by then.
+WINDOW_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,35 @@ class Report:
 
 def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int) -> Report:
     """Pure. now: clock in seconds since 1970; elapsed: running time of the store; late: seconds; sizes in bytes."""
-    counted = [one for one in known if one.kind != "safety"]
+    counted = [one for one in known if one.counts]
     good = [one for one in counted if one.state == "good" and one.folder]
     last = counted[-1] if counted else None
+    settled = [one for one in counted if one.state != UNPROVEN]
     problems = []
-    # A store without any good dump is late once it has run for so long.
-    age = max(now - good[-1].received, elapsed - good[-1].elapsed) if good else elapsed
+    # A store without any good dump is late once it has run for so long. A dump counts from when it was proven: were it
+    # from its receipt, each night would be late for as long as its proof takes longer than usual.
+    delay = min(good[-1].proof_seconds, PROOF_SECONDS) if good else 0.0
+    age = max(now - good[-1].received, elapsed - good[-1].elapsed) - delay if good else elapsed
+    pending = last is not None and last.state == UNPROVEN and elapsed - last.elapsed <= PROOF_SECONDS
     if age > late:
         what = good[-1].name if good else "none at all"
         problems.append(f"the newest good dump is {what}, {age / 3600:.1f} h old")
     if last and last.state not in ("good", UNPROVEN):
         problems.append(f"the last run is {last.state}: {last.reason}")
-    # A proof is due at once; one that does not come is a fault.
-    if last and last.state == UNPROVEN and elapsed - last.elapsed > late:
+    if last and last.state == UNPROVEN and not pending:
         problems.append(f"{last.name} was never proven")
+    hashing, window = _hashing(settled)
+    if hashing > WINDOW_SHARE * window:
+        problems.append(
+            f"reading the moment of a dump takes {hashing:.0f} s of the {window:.0f} s for which the server keeps it: "
+            "raise minSnapshotHistoryWindowInSeconds"
+        )
     if free < min_free:
         problems.append(f"the store is full: {free} bytes are free")
-    result = RESULTS.get(last.state, 1) if last else 0  # none yet is no failure; that it is late is told by its age
+    # While a proof is pending, the last result stands; none yet is no failure: that it is late is told by its age.
+    result = RESULTS.get(settled[-1].state, 1) if settled else 0
+    if last and last.state == UNPROVEN and not pending:
+        result = RESULTS["bad"]
     metrics = {
         "phoenix_backup_last_result": float(4 if free < min_free else result),
         "phoenix_backup_last_run_timestamp_seconds": last.received if last else 0.0,
@@ -52,12 +68,14 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
         "phoenix_backup_newest_good_bytes": 0.0,
         "phoenix_backup_newest_good_documents": 0.0,
         "phoenix_backup_duration_seconds": 0.0,
+        "phoenix_backup_hash_seconds": hashing,
+        "phoenix_backup_hash_window_seconds": window,
     }
     line = "no good dump"
     if good:
         one = good[-1]
         documents, _ = fingerprint.totals(fingerprint.from_json(one.manifest["namespaces"]))
-        metrics["phoenix_backup_newest_good_timestamp_seconds"] = one.received
+        metrics["phoenix_backup_newest_good_timestamp_seconds"] = one.received + delay
         metrics["phoenix_backup_newest_good_bytes"] = float(one.manifest["size"])
         metrics["phoenix_backup_newest_good_documents"] = float(documents)
         metrics["phoenix_backup_duration_seconds"] = float(one.manifest["dump_seconds"])
@@ -65,6 +83,16 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
     if problems:
         line += "; " + "; ".join(problems)
     return Report(line, problems, metrics)
+
+
+def _hashing(settled: Sequence[Dump]) -> tuple[float, float]:
+    """How long the newest dump's collections were read, and how long the server keeps the moment; or zeros."""
+    for one in reversed(settled):
+        if one.folder:
+            hashing, window = one.manifest.get("hash_seconds"), one.manifest.get("window_seconds")
+            if isinstance(hashing, (int, float)) and isinstance(window, (int, float)) and window > 0:
+                return float(hashing), float(window)
+    return 0.0, 0.0
 
 
 def look(store: Store) -> Report:
@@ -80,8 +108,8 @@ def run(store: Store) -> int:
     """Write the metrics, print the line; 1 when something is wrong, so that the unit fails."""
     found = look(store)
     metrics = Path(store.config.metrics)
+    print(found.line, flush=True)
     atomic.replace(metrics, prometheus.exposition(found.metrics))
-    print(found.line)
     return int(bool(found.problems))
 
 

@@ -19,10 +19,12 @@ def main() -> None:
     for namespace in manifest["namespaces"].values():
         namespace.update({name: 3 * (namespace[name] or 0) for name in ("documents", "bytes")})
     (larger / "manifest.json").write_text(json.dumps(manifest))
-    receipt = json.loads((larger / "receipt.json").read_text())
-    (larger / "receipt.json").write_text(json.dumps({**receipt, "number": receipt["number"] + 1000}))
+    receipts = dumps.parent / "receipts"
+    receipt = json.loads((receipts / f"{sys.argv[2]}.json").read_text())
+    copied = receipts / f"{sys.argv[3]}.json"
+    copied.write_text(json.dumps({**receipt, "number": receipt["number"] + 1000}))
     owner = dumps.stat()
-    for path in (larger, *larger.iterdir()):
+    for path in (copied, larger, *larger.iterdir()):
         shutil.chown(path, owner.st_uid, owner.st_gid)
 
 

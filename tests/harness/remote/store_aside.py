@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-FOLDERS = ("dumps", "failures")
+FOLDERS = ("dumps", "failures", "receipts")
 
 
 def move(source: Path, target: Path) -> None:

@@ -48,7 +48,7 @@ def arrive(root: Path, content: bytes, told: dict[str, Any], monkeypatch: pytest
         os.write(write, frames.HEAD.pack(b"E", len(text)) + text)
     os.close(write)
     real = frames.receive
-    monkeypatch.setattr(frames, "receive", lambda handle, silence: real(read, silence))
+    monkeypatch.setattr(frames, "receive", lambda handle, *limits: real(read, *limits))
     held = store.Store(config(root))
     held.prepare()
     capsys.readouterr()

@@ -46,7 +46,7 @@ def ten_nights(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                 receipt = {"number": held.next_number(), "elapsed": elapsed, "received": wall, "kind": "nightly",
                            "host": "db2", "request": ""}  # fmt: skip
             (folder / "manifest.json").write_text(json.dumps(manifest(100)))
-            (folder / "receipt.json").write_text(json.dumps(receipt))
+            held.receipt(name).write_text(json.dumps(receipt))
             (folder / "proof.json").write_text(json.dumps({"state": state, "reason": what}))
         if state == "good":
             held.prune()

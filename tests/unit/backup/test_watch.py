@@ -18,11 +18,12 @@ def test_the_watch_says_what_is_wrong() -> None:
     assert "none at all" in watched(now=27 * HOUR).problems[0]
     # A clock that was set back hides nothing.
     assert watched(dump(1), now=-5 * HOUR, elapsed=27 * HOUR).problems
-    for state, result in (("failed", 1), ("empty", 1), ("bad", 2), ("unproven", 2), ("shrunken", 3), ("full", 4)):
+    for state, result in (("failed", 1), ("empty", 1), ("bad", 2), ("unproven", 0), ("shrunken", 3), ("full", 4)):
         found = watched(dump(1), dump(2, state))
         assert found.metrics["phoenix_backup_last_result"] == result
         assert bool(found.problems) is (state != "unproven")
-    assert "never proven" in watched(dump(1, elapsed=26 * HOUR), dump(2, "unproven"), now=27 * HOUR).problems[0]
+    never = watched(dump(1, elapsed=26 * HOUR), dump(2, "unproven"), now=27 * HOUR)
+    assert "never proven" in never.problems[0] and never.metrics["phoenix_backup_last_result"] == 2
     assert watched(dump(1), free=5).metrics["phoenix_backup_last_result"] == 4
     assert watched(dump(1), dump(2, "shrunken", kind="safety")).problems == []
 

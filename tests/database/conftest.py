@@ -1,0 +1,165 @@
+"""A replica set of one with a login, a store beside it, and MongoDB's own tools: all real, in a folder of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from phoenix.backup import fingerprint, prove, restore, scratch, sender, store
+from tests.unit.shared import TOP
+
+ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
+NAME = "20261124T010000Z-db1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Pipe:
+    """What the sender needs of a session with the store: the archive arrives in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.frames = self
+        self._file = path.open("wb")
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        self._file.write(content)
+        self._file.flush()
+
+
+class Fleet:
+    """One member, and a store."""
+
+    def __init__(self, root: Path, password: str, port: int) -> None:
+        self.root, self.password, self.port = root, password, port
+        self.client: Any = pymongo.MongoClient("127.0.0.1", port, username="admin", password=password)
+        (root / "store").mkdir()
+        self.store = store.Store(
+            store.Config(str(root / "store"), "fleet.example", "phoenix", 7, 93600, 0, 43200, 30, 0.25,
+                         str(root / "metrics"), port, "")
+        )  # fmt: skip
+        self.store.prepare()
+        (root / "password").write_text(json.dumps({"password": password}))
+        self.sender = sender.Config(
+            "db1", "store", "fleet.example", "phoenix", "127.0.0.1", ["127.0.0.1"], port, "backup", 30, 60, [], [],
+            password=str(root / "password"),
+        )  # fmt: skip
+
+    def dump(self, name: str = NAME) -> store.Dump:
+        """Make a dump as a member does, have it proven, and return it."""
+        folder = self.store.root / "dumps" / name
+        folder.mkdir()
+        manifest = sender._transfer(self.sender, Pipe(folder / "dump.archive.gz"), "of a test")  # type: ignore[arg-type]
+        assert hashlib.sha256((folder / "dump.archive.gz").read_bytes()).hexdigest() == manifest["sha256"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / store.UNPROVEN).touch()
+        receipt = {"number": self.store.next_number(), "elapsed": 0.0, "received": 0.0, "kind": "nightly",
+                   "host": "db1", "request": ""}  # fmt: skip
+        self.store.receipt(name).write_text(json.dumps(receipt))
+        prove.run(self.store)
+        return next(one for one in self.store.dumps() if one.name == name)
+
+    def order(self, **more: Any) -> restore.Order:
+        return restore.Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
+
+    def restore(self, **more: Any) -> list[str]:
+        """Plan and restore as the playbook does; the scratch server is no unit here."""
+        order = self.order(**more)
+        restore.plan(self.store, order)
+        dump = restore.choose(self.store.dumps(), order.dump)
+        with scratch.serving(self.store, dump) as differences:
+            assert differences == []
+            names, gone = restore.wanted(dump, order.collection), restore._planned(self.store, dump, order)
+            with restore.connect(self.store, order) as client:
+                return restore.replace(self.store, order, dump, client, names, gone)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a restore has to bring back: content, indexes, options, views."""
+        found: dict[str, Any] = dict(fingerprint.take(self.client))
+        for name in self.client.list_database_names():
+            for shown in self.client[name].list_collections():
+                if name not in fingerprint.SYSTEM_DATABASES and not fingerprint.internal(shown["name"]):
+                    found[f"{name}.{shown['name']} as"] = (shown.get("type"), shown["options"])
+                    if shown.get("type") == "collection":
+                        indexes = self.client[name][shown["name"]].list_indexes()
+                        found[f"{name}.{shown['name']} by"] = sorted((dict(one) for one in indexes), key=str)
+        return found
+
+    def empty(self) -> None:
+        for name in self.client.list_database_names():
+            if name not in fingerprint.SYSTEM_DATABASES:
+                self.client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    """The unpacked archives of the server and the tools."""
+    folder = Path(tempfile.mkdtemp(prefix="phx-"))
+    for archive in ("mongodb-6.0.5", "mongodb-tools-100.7.0"):
+        with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
+            packed.extractall(folder, filter="tar")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def found(folder: Path, name: str) -> Path:
+    return next(folder.rglob(f"bin/{name}"))
+
+
+@pytest.fixture(scope="session")
+def running(programs: Path) -> Iterator[Fleet]:
+    root = Path(tempfile.mkdtemp(prefix="phx-"))  # short: a socket's path is
+    password, port = secrets.token_hex(8), free_port()
+    (root / "key").write_text(secrets.token_hex(32))
+    (root / "key").chmod(0o400)
+    (root / "db").mkdir()
+    server = subprocess.Popen(
+        [found(programs, "mongod"), f"--dbpath={root / 'db'}", f"--port={port}", "--bind_ip=127.0.0.1",
+         "--replSet=phoenix", f"--keyFile={root / 'key'}", "--oplogSize=200", "--wiredTigerCacheSizeGB=1",
+         f"--logpath={root / 'log'}", "--setParameter=ttlMonitorSleepSecs=1", "--setParameter=enableTestCommands=1"],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        alone: Any = pymongo.MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=30000)
+        alone.admin.command("replSetInitiate", {"_id": "phoenix", "members": [{"_id": 0, "host": f"127.0.0.1:{port}"}]})
+        while not alone.admin.command("hello").get("isWritablePrimary"):
+            time.sleep(0.1)
+        alone.admin.command("createUser", "admin", pwd=password, roles=["root"])
+        alone.close()
+        fleet = Fleet(root, password, port)
+        fleet.client.admin.command("createUser", "backup", pwd=password, roles=["backup"])
+        yield fleet
+    finally:
+        server.terminate()
+        server.wait(60)
+        shutil.rmtree(root)
+
+
+@pytest.fixture
+def fleet(running: Fleet, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """The running set, empty, with an empty store."""
+    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
+    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
+    monkeypatch.setattr(scratch, "PORT", free_port())
+    running.empty()
+    for folder in ("dumps", "receipts"):
+        shutil.rmtree(running.store.root / folder)
+        (running.store.root / folder).mkdir()
+    yield running

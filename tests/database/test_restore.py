@@ -1,0 +1,277 @@
+"""Whatever the database holds is dumped, proven and restored to equality, by the real server and tools."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+from bson import Code, Decimal128, Int64
+
+from phoenix.backup import exchange, restore
+from tests.database.conftest import NAME, Fleet
+
+EXPIRED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+
+
+def fill(client: Any) -> None:
+    """Each kind of collection, index and option that is dumped and restored to equality."""
+    # Not last: mongorestore does not read an oplog that begins with so large an entry.
+    client.large.documents.insert_one({"_id": 1, "text": "x" * (16 * 1024 * 1024 - 100)})
+    app = client.app
+    app.items.insert_many(
+        [{"_id": number, "n": number % 7, "at": [number % 180, -number % 90]} for number in range(3000)]
+    )
+    app.items.create_index([("n", 1), ("_id", -1)])
+    app.items.create_index("optional", unique=True, sparse=True)
+    app.items.create_index("n", name="few", partialFilterExpression={"n": {"$gt": 5}})
+    app.items.create_index([("place", "2dsphere")])
+    app.items.create_index([("at", "2d")])
+    app.items.create_index([("$**", "text")], default_language="german", weights={"title": 3})
+    app.items.create_index([("attributes.$**", 1)], hidden=True)
+    app.items.create_index([("hashed", "hashed")])
+    app.create_collection("names", collation={"locale": "de", "strength": 2})
+    app.names.insert_many([{"name": "Ä"}, {"name": "b"}])
+    app.names.create_index("name", unique=True)
+    app.names.create_index("name", name="bytewise", collation={"locale": "simple"})
+    app.create_collection("ring", capped=True, size=4096, max=50)
+    app.ring.insert_many([{"x": number} for number in range(80)])
+    app.old.insert_many([{"_id": number} for number in range(3)])
+    app.command({"collMod": "old", "validator": {"email": {"$exists": True}}})
+    app.system.js.insert_one({"_id": "f", "value": Code("function () { return 1 }")})
+    app.create_collection("keyed", clusteredIndex={"key": {"_id": 1}, "unique": True})
+    app.keyed.insert_one({"_id": 1})
+    app.command({"create": "shown", "viewOn": "items", "pipeline": [{"$match": {"n": 3}}]})
+    app["odd.name with *, \\ and space"].insert_one({"x": 1})
+    app["ünïcode"].insert_one({"ä": "ö"})
+    app.empty.create_index("nothing")
+    app.numbers.insert_many(
+        [{"_id": Int64(2**62)}, {"_id": Decimal128("1.10")}, {"_id": Decimal128("NaN")}, {"_id": 1.5}, {"_id": None}]
+    )
+    client.files["fs.chunks"].insert_one({"files_id": 1, "n": 0, "data": b"x" * 255 * 1024})
+    client.files["fs.files"].insert_one({"_id": 1, "length": 255 * 1024})
+    client.files["fs.chunks"].create_index([("files_id", 1), ("n", 1)], unique=True)
+
+
+def test_everything_is_restored_to_equality(fleet: Fleet) -> None:
+    fill(fleet.client)
+    before = fleet.state()
+    dump = fleet.dump()
+    assert dump.state == "good", dump.reason
+    fleet.client.app.items.delete_many({"n": 3})
+    fleet.client.app.old.drop()
+    fleet.client.app.names.drop_index("bytewise")
+    fleet.client.app.system.js.delete_one({})
+    fleet.client.app.command({"collMod": "shown", "viewOn": "items", "pipeline": []})
+    fleet.client.app.later.insert_one({"_id": 1})
+    done = fleet.restore()
+    assert any("set aside app.later" in line for line in done)
+    restored = {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name}
+    assert restored == before
+
+
+def test_indexes_of_former_versions(fleet: Fleet) -> None:
+    """Options that a server accepted once, and refuses now."""
+    allow = "skipIndexCreateFieldNameValidation"
+    fleet.client.admin.command("configureFailPoint", allow, mode="alwaysOn")
+    try:
+        index = {"key": {"n": 1}, "name": "n_1", "safe": True, "dropDups": True}
+        fleet.client.app.command({"createIndexes": "items", "indexes": [index]})
+    finally:
+        fleet.client.admin.command("configureFailPoint", allow, mode="off")
+    fleet.client.app.items.insert_one({"n": 1})
+    dump = fleet.dump()
+    assert dump.state == "good", dump.reason
+    fleet.client.app.items.drop()
+    fleet.restore()
+    assert list(fleet.client.app.items.index_information()) == ["_id_", "n_1"]
+
+
+def test_what_expires_is_proven_and_restored(fleet: Fleet) -> None:
+    """The member holds what expired long ago; between dump and comparison nothing may be deleted."""
+    fleet.client.admin.command("setParameter", 1, ttlMonitorEnabled=False)
+    try:
+        sessions = fleet.client.app.sessions
+        sessions.insert_many([{"_id": number, "at": EXPIRED} for number in range(1000)])
+        sessions.create_index("at", expireAfterSeconds=60)
+        fleet.client.app.create_collection(
+            "tokens", clusteredIndex={"key": {"_id": 1}, "unique": True}, expireAfterSeconds=60
+        )
+        fleet.client.app.tokens.insert_many([{"_id": EXPIRED + datetime.timedelta(n)} for n in range(-5, 0)])
+        dump = fleet.dump()
+    finally:
+        fleet.client.admin.command("setParameter", 1, ttlMonitorEnabled=True)
+    assert dump.state == "good", dump.reason
+    fleet.restore()
+    assert sessions.index_information()["at_1"]["expireAfterSeconds"] == 60
+    (tokens,) = fleet.client.app.list_collections(filter={"name": "tokens"})
+    assert tokens["options"]["expireAfterSeconds"] == 60
+
+
+def test_what_was_written_since_the_dump_is_kept_and_comes_back(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_one({"_id": 1})
+    fleet.dump()
+    fleet.client.app.items.insert_one({"_id": 2})
+    before = fleet.state()
+    fleet.restore()
+    assert fleet.client.app.items.distinct("_id") == [1]
+    stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
+    told = restore.put_back(fleet.store, fleet.order(aside=stamp))
+    assert "put back app.items" in told
+    assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
+    # And what the restore had brought is set aside in turn.
+    stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
+    assert f"dropped app.phoenix_aside.{stamp}.items" in restore.drop_aside(fleet.store, fleet.order(aside=stamp))
+    assert fleet.state() == before
+    with pytest.raises(restore.Refused, match="nothing is set aside"):
+        restore.put_back(fleet.store, fleet.order(aside=stamp))
+
+
+def test_what_was_set_aside_is_in_no_restore(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_many([{"_id": number} for number in range(10)])
+    fleet.dump()
+    fleet.restore()
+    dump = fleet.dump("20261125T010000Z-db1")
+    assert dump.state == "good", dump.reason
+    assert len(dump.manifest["namespaces"]) == 2
+    before = fleet.client.app.list_collection_names()
+    fleet.restore(dump=dump.name)
+    assert len(fleet.client.app.list_collection_names()) == len(before) + 1
+
+
+def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_many([{"_id": number} for number in range(5)])
+    fleet.client.app.large.insert_many([{"_id": number} for number in range(20000)])
+    fleet.dump()
+    fleet.client.app.items.drop()
+    fleet.client.app.large.insert_one({"_id": "later"})
+
+    def read() -> int:
+        return int(fleet.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
+
+    begun = read()
+    fleet.restore(collection="app.items")
+    assert restore.verify(fleet.store, fleet.order(collection="app.items")) == []
+    assert read() - begun < 10000
+    assert fleet.client.app.large.count_documents({}) == 20001
+    assert fleet.client.app.items.count_documents({}) == 5
+
+
+def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_not(fleet: Fleet) -> None:
+    fleet.client.app.create_collection("zmetrics", timeseries={"timeField": "t", "metaField": "m"})
+    now = datetime.datetime.now(datetime.UTC)
+    fleet.client.app.zmetrics.insert_many([{"t": now + datetime.timedelta(seconds=n), "m": n % 2} for n in range(10)])
+    fleet.client.app.zmetrics.create_index([("m", 1), ("t", 1)])
+    fleet.client.app.requests.insert_one({"_id": 1})
+    dump = fleet.dump()
+    assert dump.state == "good", dump.reason
+    before = fleet.state()
+    fleet.client.app.requests.insert_one({"_id": "marker"})
+    with pytest.raises(restore.Refused, match=r"app\.zmetrics is a time series, which can't be renamed"):
+        fleet.restore()
+    assert fleet.client.app.requests.count_documents({"_id": "marker"}) == 1
+    fleet.client.app.zmetrics.drop()
+    fleet.restore()
+    assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
+    assert "m_1_t_1" in fleet.client.app.zmetrics.index_information()
+
+
+def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:
+    fleet.client.app.requests.insert_one({"_id": 1})
+    fleet.client.app.zv.insert_one({"_id": 1})
+    fleet.dump()
+    fleet.client.app.zv.drop()
+    fleet.client.app.command({"create": "zv", "viewOn": "requests", "pipeline": []})
+    fleet.client.app.requests.insert_one({"_id": "marker"})
+    with pytest.raises(restore.Refused, match=r"app\.zv is a view now"):
+        fleet.restore()
+    assert fleet.client.app.requests.count_documents({"_id": "marker"}) == 1
+
+
+def test_a_collection_of_after_the_plan_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.client.app.items.insert_one({"_id": 1})
+    fleet.dump()
+    planned = restore._planned
+
+    def later(*arguments: Any) -> list[str]:
+        fleet.client.app.later.insert_one({"_id": 1})
+        return planned(*arguments)
+
+    monkeypatch.setattr(restore, "_planned", later)
+    fleet.restore()
+    assert fleet.client.app.later.count_documents({}) == 1
+
+
+def collections(fleet: Fleet) -> None:
+    for number in range(5):
+        fleet.client.app[f"c{number}"].insert_one({"_id": "old"})
+    fleet.dump()
+    for number in range(5):
+        fleet.client.app[f"c{number}"].insert_one({"_id": "new"})
+
+
+def fail_renames(fleet: Fleet, mode: Any, code: int) -> None:
+    data = {"failCommands": ["renameCollection"], "errorCode": code}
+    fleet.client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+
+
+def test_the_switch_survives_an_election(fleet: Fleet) -> None:
+    collections(fleet)
+    fail_renames(fleet, {"times": 4}, 189)  # PrimarySteppedDown
+    fleet.restore()
+    assert [fleet.client.app[f"c{number}"].distinct("_id") for number in range(5)] == [["old"]] * 5
+
+
+def test_a_switch_that_cannot_be_finished_is_undone(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    collections(fleet)
+    before = fleet.state()
+    fail_renames(fleet, {"skip": 5}, 13)  # Unauthorized, from the third collection on
+    places = exchange._reach
+    calls: list[Any] = []
+
+    def reach(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            fail_renames(fleet, "off", 13)
+        places(*arguments)
+
+    monkeypatch.setattr(exchange, "_reach", reach)
+    try:
+        with pytest.raises(restore.Refused, match="the live data is as it was"):
+            fleet.restore()
+    finally:
+        fail_renames(fleet, "off", 13)
+    assert len(calls) == 2
+    assert fleet.state() == before
+
+
+def test_writes_into_the_gap_are_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two renames a write makes the collection again: it is set aside like everything else."""
+    fleet.client.app.items.insert_one({"_id": 1})
+    fleet.dump()
+    titles = exchange.titles
+    found: list[dict[str, Any]] = []
+
+    def late(client: Any, database: str) -> dict[str, Any]:
+        seen = titles(client, database)
+        if "phoenix_restoring.items" in seen and len(found) == 2:
+            client.app.items.rename("phoenix_aside.20260101T000000Z.items")
+            client.app.items.insert_one({"_id": "gap"})
+        found.append(seen)
+        return seen
+
+    monkeypatch.setattr(exchange, "titles", late)
+    fleet.restore()
+    monkeypatch.undo()
+    names = [name for name in fleet.client.app.list_collection_names() if name.startswith("phoenix_aside.")]
+    kept = {document["_id"] for name in names for document in fleet.client.app[name].find()}
+    assert kept == {1, "gap"}
+    assert fleet.client.app.items.distinct("_id") == [1]
+
+
+def test_the_name_of_the_dump_is_planned_first(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_one({"_id": 1})
+    dump = fleet.dump()
+    with pytest.raises(restore.Refused, match="there is no plan"):
+        restore._planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"))
+    assert restore.plan(fleet.store, fleet.order()).startswith(f"dump {NAME}, good: ")
