@@ -274,4 +274,5 @@ def test_the_name_of_the_dump_is_planned_first(fleet: Fleet) -> None:
     dump = fleet.dump()
     with pytest.raises(restore.Refused, match="there is no plan"):
         restore._planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"))
-    assert restore.plan(fleet.store, fleet.order()).startswith(f"dump {NAME}, good: ")
+    name, lines = restore.plan(fleet.store, fleet.order())
+    assert name == NAME and lines[0].startswith(f"dump {NAME}, good: ")
