@@ -15,6 +15,7 @@ from phoenix.alerting.netdata import ask
 from phoenix.common import prometheus
 
 HEALTHY_AGE_S = 60.0
+WAITING_S = 600.0
 
 
 def unwell(now: float) -> str:
@@ -29,8 +30,13 @@ def unwell(now: float) -> str:
         return f"phoenix-notify has not written its metrics: {error}"
     if age > HEALTHY_AGE_S:
         return f"phoenix-notify has been still for {lasted(age)}"
-    waiting = prometheus.read(text).get("phoenix_notify_waiting_age_seconds", 0.0)
-    return f"a message has been waiting for {lasted(waiting)}" if waiting > 600 else ""
+    metrics = prometheus.read(text)
+    waiting = metrics.get("phoenix_notify_waiting_age_seconds", 0.0)
+    if waiting > WAITING_S:
+        return f"a message has been waiting for {lasted(waiting)}"
+    if 0 < metrics.get("phoenix_notify_channels", 0) <= metrics.get("phoenix_notify_refusing_channels", 0):
+        return "every channel refuses its messages"
+    return ""
 
 
 def ping(config: Mapping[str, Any]) -> int:

@@ -74,4 +74,16 @@ def compose(role: str, parts: list[tuple[Incident, str]], now: float, settings: 
         f"  runbook    {a['runbook']}\n"
         for head, a in zip(heads, alarms, strict=True)
     ]
-    return Message(f"{int(now * 1000)}-{role}", role, now, f"[Phoenix] {first}{more}", "\n".join(blocks), alarms)
+    subject = " ".join(f"[Phoenix] {first}{more}".split())  # a mail's header is one line
+    return Message(f"{int(now * 1000)}-{role}", role, now, subject, "\n".join(blocks), alarms)
+
+
+def undelivered(channel: str, message: Message, reason: str, now: float, settings: Settings) -> Message:
+    """For the other channels: what one of them gave up, and why. It has no alarms of its own."""
+    subject = f"[Phoenix] {channel} did not deliver: {message.subject.removeprefix('[Phoenix] ')}"
+    text = (
+        f"The channel {channel} gave up this message:\n"
+        f"  reason     {reason}\n"
+        f"  runbook    {settings.runbook}#alarm-phoenix_notify_refused\n\n{message.text}"
+    )
+    return Message(f"{int(now * 1000)}-{channel}-{message.id}", message.role, now, subject, text, [])

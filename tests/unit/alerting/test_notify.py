@@ -168,15 +168,17 @@ def test_an_undelivered_message_waits_in_its_file_and_the_failure_shows(
         return str(answer)
 
     monkeypatch.setitem(channels.SENDERS, "webhook", send)
-    channel = channels.Channel("hook", {"type": "webhook"}, Settings(give_up_seconds=1e12))
+    channel = channels.Channel("hook", {"type": "webhook"}, Settings(give_up_seconds=1e12), lambda *_: None)
     _, (message,) = decide(*_ripe())
     channel.put(message)
     (path,) = channel.waiting()
     assert not channel.attempt(path)
-    assert (channel.attempts, len(channel.waiting())) == (1, 1)
-    assert channels.Channel("hook", {"type": "webhook"}, SETTINGS).waiting() == [path], "a restart finds it"
+    assert (channel.failed, len(channel.waiting())) == (1, 1)
+    assert channels.Channel("hook", {"type": "webhook"}, SETTINGS, lambda *_: None).waiting() == [path], (
+        "a restart finds it"
+    )
     assert channel.attempt(path)
-    assert (channel.attempts, channel.waiting()) == (0, [])
+    assert (channel.delivered, channel.waiting()) == (1, [])
 
 
 def _ripe() -> tuple[Any, list[dict[str, str]], float, Any]:
