@@ -1,5 +1,6 @@
 """What Netdata is told: the pure parts of the plugin, on captured output."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +9,13 @@ from typing import Any
 import pytest
 
 from phoenix.common import prometheus
-from phoenix.monitoring import gauges, services
-from phoenix.monitoring.charts import Chart, Output
+from phoenix.monitoring import gauges, plugin, services
+from phoenix.monitoring.charts import Chart, Collector, Output
 from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics, metric_chart
 from phoenix.monitoring.mongodb import member_values, oplog_hours
 from phoenix.monitoring.nginx import AccessLog, count_statuses, error_share
-from phoenix.monitoring.plugin import collectors
+from phoenix.monitoring.plugin import Standstill, collectors, run
 from phoenix.monitoring.services import ServiceCpu, unit_states
 
 
@@ -119,6 +120,39 @@ def test_charts_are_defined_once_and_taken_down() -> None:
 def test_only_configured_sections_are_collected() -> None:
     kinds = [type(c).__name__ for c in collectors({"services": {"patterns": [], "ordinary": []}})]
     assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts"]
+
+
+def test_a_collector_that_fails_or_hangs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails(Collector):
+        def collect(self, now: float) -> Iterator[Chart]:
+            raise OSError("refused")
+
+    class Works(Collector):
+        def collect(self, now: float) -> Iterator[Chart]:
+            yield Chart("t.a", "A", "units", "phoenix.a", {"x": 1})
+
+    steps = iter(range(3))
+
+    def sleep(_seconds: float) -> None:
+        if next(steps, None) is None:
+            raise SystemExit  # the test's end
+
+    clock = SimpleNamespace(time=lambda: 0.0, sleep=sleep, monotonic=lambda: 500.0)
+    monkeypatch.setattr(plugin, "time", clock)
+    one, two = Fails(), Works()
+    succeeded: dict[Collector, float] = {one: 100.0, two: 100.0}
+    for collector in (one, two):
+        steps = iter(range(3))
+        with pytest.raises(SystemExit):
+            run(collector, Output(lambda _text: None), succeeded)
+    charts = {chart.id: chart.values["age"] for chart in Standstill(succeeded).collect(501.0)}
+    assert charts == {"phoenix_collector.Fails": 401.0, "phoenix_collector.Works": 1.0}
+
+
+def test_of_one_kind_the_collector_that_stands_still_the_longest_counts() -> None:
+    succeeded: dict[Collector, float] = {Collector(): 90.0, Collector(): 40.0, Collector(): 80.0}
+    (chart,) = Standstill(succeeded).collect(100.0)
+    assert chart.values == {"age": 60.0}
 
 
 def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
