@@ -110,6 +110,7 @@ class FilterModule:
             "phoenix_rollout_judge": rollout.judge,
             "phoenix_addresses": wiring.addresses,
             "phoenix_private_services": wiring.private_services,
+            "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
             "phoenix_upstreams": wiring.upstreams,

@@ -16,8 +16,8 @@ from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics
 from phoenix.monitoring.machine import Beat, Disks
 from phoenix.monitoring.mongodb import MongoDb
-from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus
-from phoenix.monitoring.services import ServiceCpu, ServiceRestarts
+from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus, Site
+from phoenix.monitoring.services import FailedUnits, ServiceCpu, ServiceRestarts
 
 CONFIGURATION = Path("/etc/netdata/phoenix.json")
 # A chart that was not seen for this long is taken down: its service or metric is gone for good.
@@ -33,11 +33,14 @@ def collectors(config: Config) -> Iterator[Collector]:
     if services := config.get("services"):
         yield ServiceCpu(services["patterns"])
         yield ServiceRestarts(services["patterns"], services["ordinary"])
+        yield FailedUnits(services["may_fail"])
     if nginx := config.get("nginx"):
         yield AccessLog(nginx["access_log"], nginx["least_answers"])
         yield NginxStatus(nginx["status_url"])
     for certificate in config.get("certificates", []):
         yield Certificate(**certificate)
+    for site in config.get("sites", []):
+        yield Site(**site)
     if mongodb := config.get("mongodb"):
         yield MongoDb(**mongodb)
     if metrics := config.get("metrics"):

@@ -275,7 +275,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 def web() -> Iterator[str]:
     Web.bodies.clear()
     with http.server.HTTPServer(("127.0.0.1", 0), Web) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
