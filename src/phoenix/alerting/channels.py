@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.alerting import files
-from phoenix.alerting.files import say
+from phoenix.alerting.files import log
 from phoenix.alerting.incidents import Settings
 from phoenix.alerting.messages import Message
 from phoenix.common.files import replace
@@ -201,7 +201,7 @@ class Channel:
                 good = self.round()
             except Exception as error:  # noqa: BLE001 - a full disk, for one: the thread has to outlive it
                 good = False
-                say(event="error", channel=self.name, reason=f"{type(error).__name__}: {error}")
+                log(event="error", channel=self.name, reason=f"{type(error).__name__}: {error}")
             self.attempts = 0 if good else self.attempts + 1
 
     def round(self) -> bool:
@@ -219,7 +219,7 @@ class Channel:
             aside = path.with_suffix(".unreadable")
             path.replace(aside)
             self.losses.append(time.time())
-            say(event="unreadable", channel=self.name, file=str(aside), reason=str(error))
+            log(event="unreadable", channel=self.name, file=str(aside), reason=str(error))
             return True
         try:
             answer = SENDERS[self.config["type"]](config, message)
@@ -228,7 +228,7 @@ class Channel:
         path.unlink()
         self.delivered += 1
         self.refusing = False
-        self.say(
+        self.log(
             "delivered",
             message,
             tries=self.attempts + 1,
@@ -242,7 +242,7 @@ class Channel:
         """Keep the message for a retry, or give it up; whether those behind it may be tried."""
         self.failed += 1
         reason = f"{type(error).__name__}: {error}"
-        self.say("failed", message, attempts=self.attempts + 1, reason=reason)
+        self.log("failed", message, attempts=self.attempts + 1, reason=reason)
         later: list[str] | None = None
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             later = passing(error)
@@ -262,8 +262,8 @@ class Channel:
         self.dropped += 1
         self.losses.append(time.time())
         self.refusing = True
-        self.say("dropped", message, reason=reason)
+        self.log("dropped", message, reason=reason)
         self.report(self.name, message, reason)
 
-    def say(self, event: str, message: Message, **more: Any) -> None:
-        say(event=event, channel=self.name, message=message.id, subject=message.subject, **more)
+    def log(self, event: str, message: Message, **more: Any) -> None:
+        log(event=event, channel=self.name, message=message.id, subject=message.subject, **more)

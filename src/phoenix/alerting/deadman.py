@@ -70,6 +70,6 @@ def ping(config: Mapping[str, Any]) -> int:
     try:
         post(config["url"], {"host": socket.gethostname(), "time": when(time.time())})
     except OSError as error:
-        print(f"the watcher does not take the ping: {error}", file=sys.stderr)
+        print(f"the watcher does not accept the ping: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,7 +11,7 @@ from phoenix.alerting.incidents import SEVERITY, Incident, Settings
 
 @dataclass(frozen=True)
 class Message:
-    """What one role is told; `alarms` are the parts, as the webhook gets them."""
+    """One notification of a role; `alarms` are its parts, as the webhook receives them."""
 
     id: str
     role: str
@@ -59,7 +59,7 @@ HEADS = {
 
 
 def compose(role: str, parts: list[tuple[Incident, str]], now: float, settings: Settings) -> Message:
-    """One message about all parts, the gravest first."""
+    """One message about all parts, the most severe first."""
     ordered = sorted(parts, key=lambda p: (bool(p[0].cleared), -SEVERITY[p[0].status], p[0].host, p[0].alarm))
     alarms = [part(incident, kind, now, settings) for incident, kind in ordered]
     heads = [HEADS[a["event"]].format(**a) for a in alarms]

@@ -1,4 +1,4 @@
-"""The service: takes events out of the spool, keeps the state, hands messages to the channels."""
+"""The service: reads events from the spool, keeps the state, passes messages to the channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from phoenix.alerting.channels import Channel
 from phoenix.alerting.decide import decide
-from phoenix.alerting.files import FOLDER, METRICS, SPOOL, say
+from phoenix.alerting.files import FOLDER, METRICS, SPOOL, log
 from phoenix.alerting.incidents import Settings, State
 from phoenix.alerting.messages import Message, undelivered
 from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
@@ -24,7 +24,7 @@ EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}
 
 
 class Service:
-    """Takes events out of the spool, keeps the state, hands messages to the channels."""
+    """Reads events from the spool, keeps the state, passes messages to the channels."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = Settings(**config["settings"])
@@ -42,7 +42,7 @@ class Service:
         except FileNotFoundError:
             return {}
         except (TypeError, ValueError) as error:
-            say(event="unreadable", file=self.file.name, reason=str(error))
+            log(event="unreadable", file=self.file.name, reason=str(error))
             return {}
 
     def given_up(self, channel: str, message: Message, reason: str) -> None:
@@ -72,7 +72,7 @@ class Service:
                 float(event["when"])
                 events.append((path, event))
             except (AttributeError, OSError, ValueError) as error:
-                say(event="unreadable", file=path.name, reason=str(error))
+                log(event="unreadable", file=path.name, reason=str(error))
                 path.unlink(missing_ok=True)
         return events
 

@@ -20,7 +20,7 @@ from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 # The application's own time to answer included.
 SITE_TIMEOUT_S = 5.0
-UNKNOWN_NAME = 421  # nginx's answer to a name that is none of the site's
+UNKNOWN_NAME = 421  # nginx's answer to a name that the site does not have
 # Answers 5xx in a row that are an outage on a site with little traffic.
 ROW = 5
 

@@ -91,7 +91,7 @@ class ServiceRestarts(Collector):
         shown = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
         states = unit_states(shown)
         for unit, (_, restarts) in states.items():
-            # A start by hand or by a roll-out begins the count anew, and is no crash.
+            # A start by hand or by a roll-out starts the count at zero, and is no crash.
             new = max(0, restarts - self.last.get(unit, restarts))
             self.last[unit] = restarts
             recent = self.seen.setdefault(unit, deque())

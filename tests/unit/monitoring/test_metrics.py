@@ -1,4 +1,4 @@
-"""What Netdata is told: the pure parts of the plugin, on captured output."""
+"""What Netdata receives: the pure parts of the plugin, on captured output."""
 
 import http.server
 import socket
