@@ -136,7 +136,7 @@ SENDERS: dict[str, Callable[[Mapping[str, Any], Message], str]] = {
 class Channel:
     """Delivers the messages of one channel in a thread of its own; each waits in a file until it is accepted.
 
-    `report` is called with what is given up: the channel's name, the message and the reason.
+    `report` is called with what is given up without reaching anyone: the channel's name, the message and the reason.
     """
 
     def __init__(
@@ -243,27 +243,30 @@ class Channel:
         self.failed += 1
         reason = f"{type(error).__name__}: {error}"
         self.log("failed", message, attempts=self.attempts + 1, reason=reason)
-        later: list[str] | None = None
+        later: list[str] = []
+        reached = False  # whether a recipient has it all the same
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             later = passing(error)
             refused = len(later) < len(error.recipients)
+            reached = len(error.recipients) < len(self.config["to"])
         else:
             refused = permanent(error)
         expired = time.time() - message.created > self.settings.give_up_seconds
         if refused or expired:
-            self.give_up(message, reason)
+            self.give_up(message, reason, reached=reached)
         if expired or (refused and not later):
             path.unlink()
         elif later:
             self.store(path, message, later)
         return refused or isinstance(error, ANSWERS)
 
-    def give_up(self, message: Message, reason: str) -> None:
+    def give_up(self, message: Message, reason: str, *, reached: bool) -> None:
         self.dropped += 1
         self.losses.append(time.time())
-        self.refusing = True
+        self.refusing = not reached
         self.log("dropped", message, reason=reason)
-        self.report(self.name, message, reason)
+        if not reached:
+            self.report(self.name, message, reason)
 
     def log(self, event: str, message: Message, **more: Any) -> None:
         log(event=event, channel=self.name, message=message.id, subject=message.subject, **more)
