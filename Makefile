@@ -3,33 +3,43 @@ LAB_PROFILE ?= default
 export LAB_PROFILE
 BIN := .venv/bin
 LAB := $(BIN)/python -m lab
+# For what needs the Docker engine: also for users outside the group docker.
+ENGINE := lab/with-docker
 PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap up down clean status bench url verify backup restore alert-test deploy rollback ci-local lint unit app-test test
+.PHONY: help bootstrap tools up down clean status bench url verify backup restore alert-test deploy rollback ci-local lint unit app-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-bootstrap: # what a bare Debian machine lacks
+bootstrap: ## what a bare Debian machine lacks for the lab
 	@lab/bootstrap
 
+tools: ## of that, what the checks need: no Docker engine
+	@lab/bootstrap checks
+
 up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0)
-	$(LAB) up
+	$(ENGINE) $(LAB) up
 	$(PLAY) -i $(INVENTORY) playbooks/lab-receivers.yml
 	$(PLAY) -i $(INVENTORY) playbooks/site.yml
 	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
 	$(PLAY) -i $(INVENTORY) playbooks/status.yml
 	@echo "Phoenix serves at $$($(LAB) url) (the lab's certificate is its own: curl --insecure, or accept it in the browser)"
 
-down: bootstrap ## the lab fleet gone, with its networks, keys and secrets
-	$(LAB) down
-	@rm -rf .lab inventories/*/.secrets
+down: bootstrap ## this checkout's lab fleet gone, with its networks, keys and secrets
+	$(ENGINE) $(LAB) down
 
 clean: down ## also the caches: images, archives, .venv
-	docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^phoenix-(base|debootstrap):' | xargs -r docker rmi -f
+	$(ENGINE) $(LAB) clean
 	rm -rf .cache .venv
+
+.PHONY: .fleet
+.fleet:
+	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
+
+status url bench verify backup restore deploy rollback ci-local alert-test: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -62,15 +72,15 @@ ci-local: ## from a git push in the lab to a rolled-out release, all stages; and
 alert-test: ## one real alarm through every channel of the running fleet
 	$(PLAY) -i $(INVENTORY) playbooks/alert-test.yml
 
-lint: bootstrap ## yamllint, ansible-lint, ruff, mypy, secret scan
+lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 	tests/lint
 
-unit: bootstrap ## unit tests of filters, templates, inputs
+unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q tests/unit
 
-app-test: bootstrap ## the application's own tests, on Node.js 8.11.1 and a real MongoDB
+app-test: tools ## the application's own tests, on Node.js 8.11.1 and a real MongoDB
 	$(LAB) archives
 	tests/app/run
 
-test: lint unit app-test ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
-	tests/molecule
+test: lint unit app-test bootstrap ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
+	$(ENGINE) tests/molecule

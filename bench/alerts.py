@@ -16,7 +16,10 @@ LONGEST_S = 180.0
 
 def cost(host: Any) -> tuple[float, float]:
     """CPU in percent of one core and memory in MB of Netdata with its plugin, while the host is idle."""
-    group = "/sys/fs/cgroup/unified/system.slice/netdata.service"
+    # Beside the first version's hierarchies the second is mounted here; alone it is at the top.
+    unified = "/sys/fs/cgroup/unified"
+    top = unified if host.file(unified).is_directory else "/sys/fs/cgroup"
+    group = f"{top}/system.slice/netdata.service"
     read = f"sed -n 's/^usage_usec //p' {group}/cpu.stat"
     before = int(host.check_output(read))
     time.sleep(IDLE_S)

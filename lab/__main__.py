@@ -1,22 +1,24 @@
-"""Command line of the lab: `python -m lab up|down|url|exists`, for the profile in LAB_PROFILE."""
+"""Command line of the lab: `python -m lab up|down|url|…`, for the profile in LAB_PROFILE."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import docker
 from docker.errors import DockerException
 
-from lab import archives, fleet, image
+from lab import archives, fleet, image, proxy
 
 TOP = Path(__file__).resolve().parents[1]
 CACHE = TOP / ".cache"
 STATE = TOP / ".lab"
-# Profiles whose inventory has another name than they.
-PROFILES = {"default": "lab"}
+# Profile -> folder of its inventory. These are the lab's own: what is generated into them goes with the fleet.
+PROFILES = {"default": "lab", "single": "single", "mongodb-5.0": "mongodb-5.0"}
 
 
 def _say(message: str) -> None:
@@ -25,50 +27,78 @@ def _say(message: str) -> None:
 
 def _inventory() -> Path:
     profile = os.environ.get("LAB_PROFILE", "default")
-    inventory = TOP / "inventories" / PROFILES.get(profile, profile)
-    if not (inventory / "hosts.yml").is_file():
-        known = sorted(
-            p.parent.name for p in (TOP / "inventories").glob("*/hosts.yml") if "lab_network" in p.read_text()
-        )
-        raise RuntimeError(f"LAB_PROFILE is {profile!r}: known are default, {', '.join(known)}")
-    return inventory
+    if profile not in PROFILES:
+        raise RuntimeError(f"LAB_PROFILE is {profile!r}: set it to one of {', '.join(PROFILES)}")
+    return TOP / "inventories" / PROFILES[profile]
+
+
+def generated(top: Path) -> list[Path]:
+    """Folders that a fleet generates in a checkout: its keys, and the secrets of the lab's own inventories alone."""
+    return [top / ".lab", *(top / "inventories" / name / ".secrets" for name in PROFILES.values())]
+
+
+def _engine() -> docker.DockerClient:
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        user = getpass.getuser()
+        if "Permission denied" in str(error):
+            raise RuntimeError(
+                f"{user} may not use the Docker engine: put lab/with-docker before the command, "
+                f"or run 'sudo adduser {user} docker' and log in again"
+            ) from error
+        raise RuntimeError(f"the Docker engine does not answer ({error}): start it (lab/bootstrap)") from error
+
+
+def _fetch_archives() -> None:
+    for component in archives.COMPONENTS:
+        archives.fetch(component, CACHE / "archives", _say)
+
+
+def _run(command: str) -> int:
+    if command == "url":
+        print(fleet.read(_inventory()).url)
+    elif command == "inventory":
+        print(_inventory().relative_to(TOP))
+    elif command == "archives":
+        _fetch_archives()
+    else:
+        client = _engine()
+        if command == "images":
+            for suite in ("bookworm", "trixie"):
+                image.ensure(client, suite, CACHE, _say)
+        elif command == "apt-conf":
+            print(proxy.apt_conf(fleet.default_gateway(client)), end="")
+        elif command == "down":
+            fleet.down(client, generated(TOP), _say)
+        elif command == "clean":
+            image.remove(client, CACHE, _say)
+        elif command == "exists":
+            fleet.refuse_others(client, _inventory().name)
+            return 0 if fleet.hosts(client) else 1
+        else:
+            fleet.refuse_others(client, _inventory().name)
+            _fetch_archives()
+            fleet.up(client, fleet.read(_inventory()), STATE, CACHE, _say)
+    return 0
 
 
 def main() -> int:
-    """Run one command and return its exit status: 0, or 1 with the reason on stderr."""
+    """Run one command and return its exit status: 0, 1 for the answer "no", or 2 with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument(
         "command",
-        choices=["up", "down", "url", "inventory", "images", "archives", "exists"],
-        help="up: archives, images and hosts; down: remove the hosts; url: the load balancer's address; "
-        "inventory: the profile's inventory; exists: status 0 when a fleet is there",
+        choices=["up", "down", "clean", "url", "inventory", "images", "archives", "apt-conf", "exists"],
+        help="up: archives, images and hosts; down: remove this checkout's hosts; clean: remove images that no "
+        "container uses; url: the load balancer's address; inventory: the profile's inventory; apt-conf: configuration "
+        "of apt in containers on Docker's default network; exists: status 0 when this checkout has a fleet, 1 when not",
     )
     command = parser.parse_args().command
     try:
-        if command == "url":
-            print(fleet.read(_inventory()).url)
-        elif command == "inventory":
-            print(_inventory().relative_to(TOP))
-        elif command == "archives":
-            for component in archives.COMPONENTS:
-                archives.fetch(component, CACHE / "archives", _say)
-        else:
-            client = docker.from_env()
-            if command == "images":
-                for suite in ("bookworm", "trixie"):
-                    image.ensure(client, suite, CACHE, _say)
-            elif command == "down":
-                fleet.down(client, STATE, _say)
-            elif command == "exists":
-                return 0 if fleet.running(client) else 1
-            else:
-                for component in archives.COMPONENTS:
-                    archives.fetch(component, CACHE / "archives", _say)
-                fleet.up(client, fleet.read(_inventory()), STATE, CACHE, _say)
-    except (RuntimeError, DockerException) as error:
+        return _run(command)
+    except (RuntimeError, OSError, subprocess.SubprocessError, DockerException) as error:
         _say(f"{command} failed: {error}")
-        return 1
-    return 0
+        return 2
 
 
 if __name__ == "__main__":

@@ -165,7 +165,11 @@ def fetch(component: Component, cache: Path, say: Callable[[str], None]) -> Path
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         done = subprocess.run(component.fetch, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(component.fetch)} failed:\n{done.stderr}")
+            (*_, last) = ("", *done.stderr.strip().splitlines())
+            raise RuntimeError(
+                f"{' '.join(component.fetch)} failed ({last}): see that its registry is reachable, "
+                "behind a proxy by https_proxy"
+            )
         (source,) = Path(folder).iterdir()
         if (seen := sha256(source)) != component.sha256:
             raise RuntimeError(f"{source.name} has the checksum {seen}, pinned is {component.sha256}: not used")

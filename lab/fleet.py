@@ -9,25 +9,28 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from lab import image
+from lab import image, proxy
 
 LABEL = "org.phoenix.lab"
 CHECKOUT_LABEL = "org.phoenix.checkout"
 CHECKOUT = str(Path(__file__).resolve().parents[1])
 BOOT_SECONDS = 60
 SSH_SECONDS = 60
+# Path on a host, without its first slash -> contents and mode.
+Files = dict[str, tuple[bytes, int]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Fleet:
     network: ipaddress.IPv4Network
     hosts: tuple[Host, ...]
     url: str
+
+    @property
+    def gateway(self) -> str:
+        """Address of this machine in the hosts' network."""
+        return str(next(self.network.hosts()))
 
 
 def read(inventory: Path) -> Fleet:
@@ -89,10 +97,16 @@ def read(inventory: Path) -> Fleet:
 
 
 def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say: Callable[[str], None]) -> None:
-    """Bring every host of the fleet to answering over SSH; hosts that run already are left as they are."""
+    """Bring every host of the fleet to answering over SSH; hosts that run already are left as they are.
+
+    Raises:
+        RuntimeError: another fleet is there, or a step failed; the message says what to do.
+    """
+    refuse_others(client, fleet.inventory.name)
     key = _ssh_key(state)
     images = {suite: image.ensure(client, suite, cache, say) for suite in sorted({host.debian for host in fleet.hosts})}
     network = _network(client, fleet)
+    apt_conf = proxy.apt_conf(fleet.gateway)
     for host in fleet.hosts:
         container = _container(client, fleet, host, images[host.debian], network)
         if container.status != "running":
@@ -101,24 +115,60 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say:
     for host in fleet.hosts:
         container = client.containers.get(host.container)
         _wait_for_boot(container)
-        _hand_over(container, host, key)
+        files = {
+            f"home/{host.user}/.ssh/authorized_keys": (key.encode(), 0o600),
+            "etc/apt/apt.conf.d/90lab": (apt_conf.encode(), 0o644),
+        }
+        _hand_over(container, host, files | _registry_settings(fleet.gateway) if "control" in host.groups else files)
     _write_known_hosts(client, fleet, state)
 
 
-def down(client: docker.DockerClient, state: Path, say: Callable[[str], None]) -> None:
-    """Remove every container and network that the lab made, and its keys; nothing else."""
-    for container in client.containers.list(all=True, filters={"label": LABEL}):
+def down(client: docker.DockerClient, generated: Iterable[Path], say: Callable[[str], None]) -> None:
+    """Remove the containers and networks of this checkout, and the folders generated for them; nothing else."""
+    ours = {"label": f"{CHECKOUT_LABEL}={CHECKOUT}"}
+    for container in client.containers.list(all=True, filters=ours):
         say(f"removing {container.name}")
         container.remove(force=True, v=True)
-    for network in client.networks.list(filters={"label": LABEL}):
+    for network in client.networks.list(filters=ours):
         network.remove()
-    for leftover in ("id_ed25519", "id_ed25519.pub", "known_hosts", "ssh_config"):
-        (state / leftover).unlink(missing_ok=True)
+    for folder in generated:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def running(client: docker.DockerClient) -> list[Container]:
-    """Containers of the lab, whether they run or not."""
-    return client.containers.list(all=True, filters={"label": LABEL})  # type: ignore[no-any-return]
+def hosts(client: docker.DockerClient) -> list[Container]:
+    """Containers of this checkout's fleet, whether they run or not."""
+    ours = {"label": [LABEL, f"{CHECKOUT_LABEL}={CHECKOUT}"]}
+    return client.containers.list(all=True, filters=ours)  # type: ignore[no-any-return]
+
+
+def refuse_others(client: docker.DockerClient, inventory: str) -> None:
+    """Check that no other fleet is on this machine: names and addresses are fixed, and a checkout has one set of keys.
+
+    Raises:
+        RuntimeError: another checkout has one, or this one has one of another inventory.
+    """
+    found = [container.labels for container in client.containers.list(all=True, filters={"label": LABEL})]
+    found += [network.attrs["Labels"] for network in client.networks.list(filters={"label": LABEL})]
+    for checkout in sorted({labels.get(CHECKOUT_LABEL, CHECKOUT) for labels in found} - {CHECKOUT}):
+        end = f"make -C {checkout} down"
+        if not Path(checkout).is_dir():
+            label = f"label={CHECKOUT_LABEL}={checkout}"
+            end = f"docker rm -fv $(docker ps -aqf {label}); docker network rm $(docker network ls -qf {label})"
+        raise RuntimeError(
+            f"the fleet of {checkout} is on this machine, and this one would have the same addresses: "
+            f"end that one first ({end})"
+        )
+    for other in sorted({str(labels[LABEL]) for labels in found} - {inventory}):
+        raise RuntimeError(
+            f"the fleet of inventories/{other} is there, and one runs at a time: end it first (make down)"
+        )
+
+
+def default_gateway(client: docker.DockerClient) -> str:
+    """Address of this machine in Docker's default network."""
+    (config, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
+    # Not every engine notes a gateway that it chose itself: the first address.
+    return str(config.get("Gateway") or next(ipaddress.IPv4Network(config["Subnet"]).hosts()))
 
 
 def _ssh_key(state: Path) -> str:
@@ -136,14 +186,19 @@ def _network(client: docker.DockerClient, fleet: Fleet) -> str:
     try:
         client.networks.get(name)
     except NotFound:
-        gateway = str(next(fleet.network.hosts()))
-        pool = docker.types.IPAMPool(subnet=str(fleet.network), gateway=gateway)
-        client.networks.create(
-            name,
-            driver="bridge",
-            ipam=docker.types.IPAMConfig(pool_configs=[pool]),
-            labels={LABEL: fleet.inventory.name},
-        )
+        pool = docker.types.IPAMPool(subnet=str(fleet.network), gateway=fleet.gateway)
+        try:
+            client.networks.create(
+                name,
+                driver="bridge",
+                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+                labels={LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT},
+            )
+        except APIError as error:
+            raise RuntimeError(
+                f"Docker can't make the network {fleet.network} ({error.explanation}): remove the network in its way "
+                f"(docker network ls), or give {fleet.inventory} another lab_network and addresses"
+            ) from error
     return name
 
 
@@ -152,11 +207,10 @@ def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, 
         container = client.containers.get(host.container)
     except NotFound:
         return _create(client, fleet, host, tag, network)
-    seen = container.labels.get(LABEL), container.labels.get(CHECKOUT_LABEL)
-    if seen != (fleet.inventory.name, CHECKOUT):
+    if LABEL not in container.labels:
         raise RuntimeError(
-            f"{host.container} is there already, of profile {seen[0]} in {seen[1]}: one fleet runs at a time, "
-            "and its keys and secrets are where it was made; end it first (make down)"
+            f"a container that the lab did not make has the name {host.container}: "
+            f"remove it (docker rm -f {host.container})"
         )
     return container
 
@@ -197,19 +251,17 @@ def _wait_for_boot(container: Container) -> None:
         time.sleep(0.2)
 
 
-def _hand_over(container: Container, host: Host, public_key: str) -> None:
-    """Give a host what its network needs: the operator's key, and this machine's trust and registry settings."""
-    home = f"home/{host.user}/.ssh/authorized_keys"
-    files = {home: (public_key.encode(), 0o600)}
+def _registry_settings(gateway: str) -> Files:
+    """This machine's registries and proxy, for npm and pip on the host that builds."""
+    registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True)
+    npmrc = f"registry={registry.stdout.strip()}\ncafile=/etc/ssl/certs/ca-certificates.crt\n" + proxy.npmrc(gateway)
+    return {"etc/npmrc": (npmrc.encode(), 0o644), "etc/pip.conf": (_pip_settings(gateway).encode(), 0o644)}
+
+
+def _hand_over(container: Container, host: Host, files: Files) -> None:
+    """Give a host what its network needs: these files, and the certificates that this machine trusts."""
     for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
         files[str(certificate).lstrip("/")] = (certificate.read_bytes(), 0o644)
-    for proxy in sorted(Path("/etc/apt/apt.conf.d").glob("*proxy*")):
-        files[str(proxy).lstrip("/")] = (proxy.read_bytes(), 0o644)
-    if "control" in host.groups:
-        registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True)
-        settings = f"registry={registry.stdout.strip()}\ncafile=/etc/ssl/certs/ca-certificates.crt\n"
-        files["etc/npmrc"] = (settings.encode(), 0o644)
-        files["etc/pip.conf"] = (_pip_settings().encode(), 0o644)
     container.put_archive("/", _tar(files))
     script = (
         f"chown -R {host.user}: /home/{host.user}/.ssh && chmod 0700 /home/{host.user}/.ssh && update-ca-certificates"
@@ -219,20 +271,23 @@ def _hand_over(container: Container, host: Host, public_key: str) -> None:
         raise RuntimeError(f"{host.container}: {output.decode()}")
 
 
-def _pip_settings() -> str:
+def _pip_settings(gateway: str) -> str:
     """This machine's registry of Python packages; what lies on its own disk is no use to a host."""
     command = [sys.executable, "-m", "pip", "config", "get"]
     lines = ["[global]", "cert = /etc/ssl/certs/ca-certificates.crt"]
+    index = "https:"  # pip's own default, somewhere
     for name in ("index-url", "trusted-host"):
         for section in (":env:", "install", "global"):
             asked = subprocess.run([*command, f"{section}.{name}"], capture_output=True, text=True, check=False)
             if asked.returncode == 0 and asked.stdout.strip() and not asked.stdout.startswith("file:"):
                 lines.append(f"{name} = {asked.stdout.strip()}")
+                if name == "index-url":
+                    index = asked.stdout.strip()
                 break
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + proxy.pip_conf(index, gateway)
 
 
-def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+def _tar(files: Files) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, (data, mode) in files.items():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
+
+from lab import proxy
 
 REPOSITORY = "phoenix-base"
+BOOTSTRAPPED = "phoenix-debootstrap"
 # What a provider's plain image holds, no more: everything else is the roles' to install.
 PACKAGES = (
     "systemd",
@@ -68,11 +73,17 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
     root = cache / "images" / suite
     _remove(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(root), mirror])
-    (root / "etc/apt/sources.list").write_text(sources)
-    bootstrapped = f"phoenix-debootstrap:{suite}"
-    with subprocess.Popen(["tar", "-C", str(root), "--one-file-system", "-c", "."], stdout=subprocess.PIPE) as tar:
-        _run(["docker", "import", "-", bootstrapped], stdin=tar.stdout)
+    include = f"--include={','.join(PACKAGES)}"
+    _as_root(["debootstrap", "--variant=minbase", include, suite, str(root), mirror], _download_environment(mirror))
+    _as_root(["tee", str(root / "etc/apt/sources.list")], contents=sources)
+    bootstrapped = f"{BOOTSTRAPPED}:{suite}"
+    pack = _root_command(["tar", "-C", str(root), "--one-file-system", "-c", "."])
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
+        imported = subprocess.run(
+            ["docker", "import", "-", bootstrapped], stdin=tar.stdout, capture_output=True, text=True, check=False
+        )
+    if imported.returncode:
+        raise RuntimeError(f"docker import failed: {imported.stderr.strip()}")
     if tar.returncode:
         raise RuntimeError(f"packing {root} failed: see tar's messages above")
     _remove(root)
@@ -81,14 +92,53 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
     return tag
 
 
+def remove(client: docker.DockerClient, cache: Path, say: Callable[[str], None]) -> None:
+    """Remove the images that no container uses, and what an interrupted build left."""
+    for root in (cache / "images").glob("*"):
+        _remove(root)
+    for repository in (REPOSITORY, BOOTSTRAPPED):
+        for tag in (tag for found in client.images.list(name=repository) for tag in found.tags):
+            try:
+                client.images.remove(tag)
+            except APIError as error:
+                say(f"keeping {tag}: {error.explanation}")
+
+
 def _remove(root: Path) -> None:
-    """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted when somebody reads it at that moment."""
+    """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted when something reads it at that moment."""
     if (root / "proc").is_mount():
-        _run(["umount", "--lazy", str(root / "proc")])
-    _run(["rm", "-rf", "--one-file-system", str(root)])
+        _as_root(["umount", "--lazy", str(root / "proc")])
+    if root.exists():
+        _as_root(["rm", "-rf", "--one-file-system", str(root)])
 
 
-def _run(command: list[str], stdin: object = None) -> None:
-    done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
+def _download_environment(mirror: str) -> dict[str, str]:
+    """Environment by which debootstrap takes the way to the mirror that apt takes."""
+    found = proxy.of_mirror(mirror)
+    return {"http_proxy": found, "https_proxy": found} if found else {}
+
+
+def _root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
+    """The command with root's rights, by sudo where this is another user; `keep` names variables that it is to see."""
+    if os.geteuid() == 0:
+        return command
+    if shutil.which("sudo") is None:
+        raise RuntimeError(f"{command[0]} needs root, and sudo is not installed: run this as root, or install sudo")
+    kept = [f"--preserve-env={','.join(keep)}"] if keep else []
+    return ["sudo", "--prompt", f"[sudo] password for %p, to run {command[0]}: ", *kept, *command]
+
+
+def _as_root(command: list[str], extra: Mapping[str, str] | None = None, contents: str | None = None) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    # Where debootstrap and what it runs are; a login as root by `su` does not bring them.
+    environment["PATH"] = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+    done = subprocess.run(
+        _root_command(command, extra or ()),
+        input=contents,
+        env={**environment, **(extra or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
