@@ -25,7 +25,7 @@ class Area:
 
 
 AREAS: Mapping[str, Area] = {
-    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, watchdog, test"),
+    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test"),
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate"),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),

@@ -228,7 +228,7 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
     wanted = {
         "lb1": "[firewall_allow, netdata_certificates, netdata_nginx_status_url, nginx_private_services]",
-        "control1": "[firewall_allow, phoenix_url]",
+        "control1": "[firewall_allow, phoenix_url, netdata_sites]",
         "jenkins1": "[firewall_allow]",
     }
     seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
@@ -238,6 +238,7 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
     assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
     assert seen["control1"][1] == "https://a.example:8002"
+    assert {site["url"] for site in seen["control1"][2]} == {"http://a.example:8001/", "https://a.example:8002/"}
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
 
 

@@ -1,7 +1,7 @@
-"""Tells people about alarms: one message an incident, grouped, repeated until delivered.
+"""Notifications of alarms: one message an incident, grouped, retried until delivered or refused for good.
 
-Netdata's hook, phoenix_notify_event.py, spools each change of an alarm. `incidents` knows what is wrong, `messages`
-words it, `decide` says what is told and when: all three know neither clock nor network. `channels` delivers, `netdata`
-asks for what the hook may have lost, `service` joins them. State and undelivered messages are files, so a restart loses
-nothing.
+Netdata's hook, `event`, spools each change of an alarm. `incidents` knows what is wrong, `messages` words it, `decide`
+chooses what to report and when: all three know neither clock nor network. `channels` delivers, `netdata` queries what
+the hook may have lost, `service` joins them, `deadman` watches over all of it. State and undelivered messages are
+files, so a restart loses nothing.
 """

@@ -1,18 +1,18 @@
-"""What is told, and when. Pure: neither clock nor network."""
+"""What is reported, and when. Pure: neither clock nor network."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
 
-from phoenix.alerting.incidents import Incident, Settings, State, apply, untold
+from phoenix.alerting.incidents import Incident, Settings, State, apply, unreported
 from phoenix.alerting.messages import Message, compose
 
 
 def decide(
     state: State, events: Iterable[Mapping[str, str]], now: float, settings: Settings
 ) -> tuple[State, list[Message]]:
-    """Take events in and say which messages are due, at most one a role; times are seconds since 1970.
+    """Apply events and return which messages are due, at most one a role; times are seconds since 1970.
 
     What comes within `group_seconds` becomes one message. Each role has a bucket of `burst` messages that refills by
     one every `refill_seconds`: a storm of the whole fleet ends in few messages that hold all of it.
@@ -25,7 +25,7 @@ def decide(
         state.tokens[role] = min(float(settings.burst), state.tokens[role] + passed / settings.refill_seconds)
     due: dict[str, list[tuple[str, Incident, str]]] = {}
     for key, incident in state.incidents.items():
-        if kind := untold(incident, now, settings):
+        if kind := unreported(incident, now, settings):
             due.setdefault(incident.role, []).append((key, incident, kind))
     messages = []
     for role, parts in due.items():
@@ -39,5 +39,5 @@ def decide(
             if incident.cleared:
                 del state.incidents[key]
             else:
-                incident.told, incident.told_status = now, incident.status
+                incident.reported, incident.reported_status = now, incident.status
     return state, messages

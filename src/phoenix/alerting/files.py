@@ -1,4 +1,4 @@
-"""Where the service keeps what a restart must not lose, and how it writes it and speaks to the journal."""
+"""Where the service keeps what a restart must not lose, and how it writes it and logs to the journal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ FOLDER = Path("/var/lib/phoenix-notify")
 METRICS = FOLDER / "metrics" / "notify.prom"
 
 
-def say(**fields: Any) -> None:
-    """One line of JSON for the journal."""
+def log(**fields: Any) -> None:
+    """Write one line of JSON to the journal."""
     print(json.dumps(fields), flush=True)

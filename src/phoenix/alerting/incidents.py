@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+# Names of fields before 0.9.0, as a state on disk may have them.
+RENAMED = {"told": "reported", "told_status": "reported_status"}
 SEVERITY = {"WARNING": 1, "CRITICAL": 2}
 
 
@@ -33,9 +35,9 @@ class Incident:
     status: str
     value: str
     since: float  # raised at
-    noticed: float  # something untold has been known since
-    told: float = 0.0  # last message about it; 0: none yet
-    told_status: str = ""
+    noticed: float  # something unreported has been known since
+    reported: float = 0.0  # last message about it; 0: none yet
+    reported_status: str = ""
     cleared: float = 0.0
     absent: float = 0.0  # not among Netdata's active alarms since
 
@@ -50,19 +52,20 @@ class State:
 
     @staticmethod
     def load(data: Mapping[str, Any]) -> State:
-        """The state as it was written, also by another version: what is not known here is left out."""
+        """The state as it was written, also by another version: unknown fields are left out, renamed ones are read."""
         known = {f.name for f in fields(Incident)}
         incidents = {}
         for key, values in data.get("incidents", {}).items():
             try:
-                incidents[key] = Incident(**{name: value for name, value in values.items() if name in known})
-            except TypeError:
+                named = {RENAMED.get(name, name): value for name, value in values.items()}
+                incidents[key] = Incident(**{name: value for name, value in named.items() if name in known})
+            except (AttributeError, TypeError):
                 continue
         return State(incidents, dict(data.get("tokens", {})), float(data.get("refilled", 0.0)))
 
 
 def apply(state: State, event: Mapping[str, str], now: float) -> None:
-    """Note one event of Netdata's; statuses that tell nothing about a fault (REMOVED, UNDEFINED) change nothing."""
+    """Note one event of Netdata's; statuses without a verdict (REMOVED, UNDEFINED) change nothing."""
     key = "/".join((event["host"], event["chart"], event["alarm"]))
     status, incident = event["status"], state.incidents.get(key)
     if status in SEVERITY:
@@ -72,23 +75,23 @@ def apply(state: State, event: Mapping[str, str], now: float) -> None:
             state.incidents[key] = incident
         elif SEVERITY[status] > SEVERITY[incident.status]:
             incident.noticed = now
-        # Back before anybody was told that it is over: still the same incident.
+        # Back before its end was reported: still the same incident.
         incident.cleared = incident.absent = 0.0
         incident.status, incident.value = status, event["value"]
     elif status == "CLEAR" and incident is not None and not incident.cleared:
         incident.cleared, incident.value = max(float(event["when"]), incident.since), event["value"]
-        if incident.told:
+        if incident.reported:
             incident.noticed = now
 
 
-def untold(incident: Incident, now: float, settings: Settings) -> str:
-    """What has to be said: raised, worse, reminder, cleared, brief (came and went), or "" for nothing."""
+def unreported(incident: Incident, now: float, settings: Settings) -> str:
+    """What has to be reported: raised, worse, reminder, cleared, brief (came and went), or "" for nothing."""
     if incident.cleared:
-        return "cleared" if incident.told else "brief"
-    if not incident.told:
+        return "cleared" if incident.reported else "brief"
+    if not incident.reported:
         return "raised"
-    if SEVERITY[incident.status] > SEVERITY[incident.told_status]:
+    if SEVERITY[incident.status] > SEVERITY[incident.reported_status]:
         return "worse"
-    if incident.status == "CRITICAL" and now - incident.told >= settings.remind_seconds:
+    if incident.status == "CRITICAL" and now - incident.reported >= settings.remind_seconds:
         return "reminder"
     return ""

@@ -11,7 +11,7 @@ from phoenix.alerting.incidents import SEVERITY, Incident, Settings
 
 @dataclass(frozen=True)
 class Message:
-    """What one role is told; `alarms` are the parts, as the webhook gets them."""
+    """One notification of a role; `alarms` are its parts, as the webhook receives them."""
 
     id: str
     role: str
@@ -59,7 +59,7 @@ HEADS = {
 
 
 def compose(role: str, parts: list[tuple[Incident, str]], now: float, settings: Settings) -> Message:
-    """One message about all parts, the gravest first."""
+    """One message about all parts, the most severe first."""
     ordered = sorted(parts, key=lambda p: (bool(p[0].cleared), -SEVERITY[p[0].status], p[0].host, p[0].alarm))
     alarms = [part(incident, kind, now, settings) for incident, kind in ordered]
     heads = [HEADS[a["event"]].format(**a) for a in alarms]
@@ -74,4 +74,16 @@ def compose(role: str, parts: list[tuple[Incident, str]], now: float, settings: 
         f"  runbook    {a['runbook']}\n"
         for head, a in zip(heads, alarms, strict=True)
     ]
-    return Message(f"{int(now * 1000)}-{role}", role, now, f"[Phoenix] {first}{more}", "\n".join(blocks), alarms)
+    subject = " ".join(f"[Phoenix] {first}{more}".split())  # a mail's header is one line
+    return Message(f"{int(now * 1000)}-{role}", role, now, subject, "\n".join(blocks), alarms)
+
+
+def undelivered(channel: str, message: Message, reason: str, now: float, settings: Settings) -> Message:
+    """For the other channels: what one of them gave up, and why. It has no alarms of its own."""
+    subject = f"[Phoenix] {channel} did not deliver: {message.subject.removeprefix('[Phoenix] ')}"
+    text = (
+        f"The channel {channel} gave up this message:\n"
+        f"  reason     {reason}\n"
+        f"  runbook    {settings.runbook}#alarm-phoenix_notify_refused\n\n{message.text}"
+    )
+    return Message(f"{int(now * 1000)}-{channel}-{message.id}", message.role, now, subject, text, [])

@@ -52,7 +52,7 @@ def active_alarms(hosts: Iterable[str]) -> Active:
 
 
 def missed(state: State, active: Active, now: float) -> list[dict[str, str]]:
-    """Events that Netdata did not hand over: raises that nobody was told of, and clears that never came.
+    """Events that Netdata did not pass on: raises that were never reported, and clears that never came.
 
     A clear is missed when the alarm has not been active for longer than Netdata delays any; marks the absent.
     """

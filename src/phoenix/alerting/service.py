@@ -1,4 +1,4 @@
-"""The service: takes events out of the spool, keeps the state, hands messages to the channels."""
+"""The service: reads events from the spool, keeps the state, passes messages to the channels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 from phoenix.alerting.channels import Channel
 from phoenix.alerting.decide import decide
-from phoenix.alerting.files import FOLDER, METRICS, SPOOL, say
+from phoenix.alerting.files import FOLDER, METRICS, SPOOL, log
 from phoenix.alerting.incidents import Settings, State
+from phoenix.alerting.messages import Message, undelivered
 from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
 from phoenix.common import prometheus
 from phoenix.common.files import replace
@@ -23,12 +24,12 @@ EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}
 
 
 class Service:
-    """Takes events out of the spool, keeps the state, hands messages to the channels."""
+    """Reads events from the spool, keeps the state, passes messages to the channels."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = Settings(**config["settings"])
         self.recipients: Mapping[str, list[str]] = config["recipients"]
-        self.channels = {name: Channel(name, c, self.settings) for name, c in config["channels"].items()}
+        self.channels = {name: Channel(name, c, self.settings, self.given_up) for name, c in config["channels"].items()}
         self.file = FOLDER / "state.json"
         self.state = State.load(self.recorded())
         # First when Netdata, which may be starting too, has had the time to.
@@ -40,9 +41,18 @@ class Service:
             return dict(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            say(event="unreadable", file=self.file.name, reason=str(error))
+        except (TypeError, ValueError) as error:
+            log(event="unreadable", file=self.file.name, reason=str(error))
             return {}
+
+    def given_up(self, channel: str, message: Message, reason: str) -> None:
+        """Send through the other channels what one of them gave up; called by the channels' threads."""
+        if not message.alarms:  # such a report itself: it would go round
+            return
+        report = undelivered(channel, message, reason, time.time(), self.settings)
+        for name, other in self.channels.items():
+            if name != channel:
+                other.put(report)
 
     def hosts(self) -> set[str]:
         """Those that Netdata knows, and those of open incidents."""
@@ -56,12 +66,13 @@ class Service:
         events = []
         for path in sorted(SPOOL.glob("*.json")):
             try:
-                event = json.loads(path.read_text(encoding="utf-8"))
+                event = {str(name): str(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
                 if not event.keys() >= EVENT:
                     raise ValueError(f"it lacks {EVENT - event.keys()}")
+                float(event["when"])
                 events.append((path, event))
-            except (OSError, ValueError) as error:
-                say(event="unreadable", file=path.name, reason=str(error))
+            except (AttributeError, OSError, ValueError) as error:
+                log(event="unreadable", file=path.name, reason=str(error))
                 path.unlink(missing_ok=True)
         return events
 
@@ -78,7 +89,7 @@ class Service:
             for name in self.recipients.get(message.role, self.recipients["default"]):
                 self.channels[name].put(message)
         if messages or self.state.incidents != before:
-            replace(self.file, json.dumps(asdict(self.state)), 0o600)
+            replace(self.file, json.dumps(asdict(self.state)), 0o600, durable=True)
         for path, _ in spooled:
             path.unlink()
         if now - self.reported >= 5:
@@ -94,6 +105,9 @@ class Service:
             "delivered_total": sum(c.delivered for c in channels),
             "failed_attempts_total": sum(c.failed for c in channels),
             "dropped_total": sum(c.dropped for c in channels),
+            "lost_messages": sum(c.lost(now) for c in channels),
+            "refusing_channels": sum(c.refusing for c in channels),
+            "channels": len(channels),
             "open_incidents": len(self.state.incidents),
         }
         replace(METRICS, prometheus.exposition({f"phoenix_notify_{name}": value for name, value in values.items()}))

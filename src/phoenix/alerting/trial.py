@@ -1,6 +1,6 @@
-"""Raises Netdata's test alarm on this host and prints what the notifier says about each channel; runs as root.
+"""Raises Netdata's test alarm on this host and prints what the notifier logs of each channel; runs as root.
 
-Status 1 when a channel did not take the message within the time. The alarm clears by itself, which is reported too.
+Status 1 when a channel did not accept the message within the time. The alarm clears by itself, which is reported too.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ def main() -> int:
         return 0
     channels = set(json.loads(CONFIGURATION.read_text(encoding="utf-8"))["channels"])
     start = time.time()
-    taken: dict[str, dict[str, object]] = {}
+    accepted: dict[str, dict[str, object]] = {}
     failed: dict[str, dict[str, object]] = {}
     set_alarm(1)
     try:
-        while set(taken) != channels and time.time() < start + SECONDS:
+        while set(accepted) != channels and time.time() < start + SECONDS:
             time.sleep(1)
             for report in reports(start):
                 channel = str(report.get("channel"))
                 if report["event"] == "failed":
                     failed[channel] = report
                 elif report["event"] == "delivered" and "phoenix_test" in str(report["alarms"]):
-                    taken.setdefault(channel, report | {"after": time.time() - start})
+                    accepted.setdefault(channel, report | {"after": time.time() - start})
     finally:
         set_alarm(0)
     for channel in sorted(channels):
-        if channel in taken:
-            report = taken[channel]
-            print(f"{channel}: taken {report['after']:.0f} s after the raise ({report['answer']}): {report['subject']}")
-        else:
+        if channel in accepted:
+            report = accepted[channel]
             print(
-                f"{channel}: NOT taken within {SECONDS} s: {failed.get(channel, {}).get('reason', 'no attempt seen')}"
+                f"{channel}: accepted {report['after']:.0f} s after the raise ({report['answer']}): {report['subject']}"
             )
-    return 0 if set(taken) == channels else 1
+        else:
+            reason = failed.get(channel, {}).get("reason", "no attempt seen")
+            print(f"{channel}: NOT accepted within {SECONDS} s: {reason}")
+    return 0 if set(accepted) == channels else 1

@@ -38,15 +38,31 @@ def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence
     ]
 
 
-def url(balancer: str, hostvars: HostVars) -> str:
-    """The address of a load balancer as clients write it: its first name, or else its address."""
+def _urls(balancer: str, hostvars: HostVars) -> dict[str, str]:
+    """By scheme, the addresses of a load balancer: with its first name, or else its address."""
     variables = hostvars[balancer]
-    tls = boolean(variables["nginx_tls_enabled"])
-    scheme, name, usual = ("https", "nginx_https_port", 443) if tls else ("http", "nginx_http_port", 80)
     host = str((list(variables["nginx_server_names"]) or [variables["phoenix_address"]])[0])
     host = f"[{host}]" if ":" in host else host
-    port = int(variables[name])
-    return f"{scheme}://{host}" + ("" if port == usual else f":{port}")
+    ports = {"http": (int(variables["nginx_http_port"]), 80)}
+    if boolean(variables["nginx_tls_enabled"]):
+        ports["https"] = (int(variables["nginx_https_port"]), 443)
+    return {
+        scheme: f"{scheme}://{host}" + ("" if port == usual else f":{port}") for scheme, (port, usual) in ports.items()
+    }
+
+
+def url(balancer: str, hostvars: HostVars) -> str:
+    """The address of a load balancer as clients write it: its first name, or else its address."""
+    return list(_urls(balancer, hostvars).values())[-1]
+
+
+def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
+    """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata."""
+    return [
+        {"host": balancer, "address": str(hostvars[balancer]["phoenix_address"]), "url": f"{address}/"}
+        for balancer in balancers
+        for address in _urls(balancer, hostvars).values()
+    ]
 
 
 def upstreams(

@@ -13,7 +13,7 @@ TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Chart:
-    """What one collection says about one chart; `values` maps dimension to value."""
+    """One collection of one chart; `values` maps dimension to value."""
 
     id: str
     title: str

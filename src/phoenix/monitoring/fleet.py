@@ -1,4 +1,4 @@
-"""On the parent: what only who hears all hosts can say."""
+"""On the parent: what only the host that receives all metrics can measure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FleetWatch(Collector):
     def __init__(self, url: str, hosts: list[str], application_hosts: list[str], state_folder: str) -> None:
         self.url, self.hosts, self.application_hosts = url, hosts, application_hosts
         self.state = Path(state_folder)
-        # Nobody is silent before the parent had time to listen.
+        # No host is silent before the parent had time to listen.
         self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
         self.agents: dict[str, str] = {}
 
@@ -35,7 +35,7 @@ class FleetWatch(Collector):
             return {}
 
     def find_agents(self) -> None:
-        """Note who speaks for each name: of a machine that was replaced, the parent still has the former agent, too."""
+        """Note the agent of each host name: the parent still lists the former one of a machine that was replaced."""
         for agent in self.ask("api/v1/info").get("mirrored_hosts_status", []):
             if agent["reachable"]:
                 self.agents[agent["hostname"]] = agent["guid"]

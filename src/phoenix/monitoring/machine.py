@@ -10,7 +10,7 @@ from phoenix.monitoring.charts import Chart, Collector
 
 
 class Beat(Collector):
-    """Says that this host's agent and this plugin are alive; the parent looks for it."""
+    """A sign that this host's agent and this plugin run; the parent watches for it."""
 
     def collect(self, now: float) -> Iterator[Chart]:
         yield Chart("phoenix_agent.beat", "Agent alive", "beats", "phoenix.beat", {"alive": 1})

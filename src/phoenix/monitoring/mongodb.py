@@ -45,7 +45,7 @@ class MongoDb(Collector):
             serverSelectionTimeoutMS=TIMEOUT_S * 1000,
             connectTimeoutMS=TIMEOUT_S * 1000,
             socketTimeoutMS=TIMEOUT_S * 1000,
-            # The driver asks by itself as well; this rarely is enough, for it is asked here all the time.
+            # The driver's own heartbeat may be rare: each collection queries the server.
             heartbeatFrequencyMS=60000,
         )
         self.failure: type[Exception] = pymongo.errors.PyMongoError

@@ -1,18 +1,28 @@
-"""The load balancer: its answers, its connections, the certificate that it serves."""
+"""The load balancer: its answers, its connections, the certificate that it serves, and the site asked from outside."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import re
 import socket
 import ssl
 import subprocess
+import sys
 import time
+import urllib.parse
 import urllib.request
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
+
+# The application's own time to answer included.
+SITE_TIMEOUT_S = 5.0
+UNKNOWN_NAME = 421  # nginx's answer to a name that the site does not have
+# Answers 5xx in a row that are an outage on a site with little traffic.
+ROW = 5
 
 
 def count_statuses(lines: bytes) -> dict[str, int]:
@@ -23,26 +33,38 @@ def count_statuses(lines: bytes) -> dict[str, int]:
     return counts
 
 
-def error_share(window: Iterable[Mapping[str, int]], minimum: int) -> float:
-    """Percentage of answers 5xx in the window; 0 below `minimum` answers, where one failure would be a catastrophe."""
-    total = errors = 0
-    for counts in window:
-        total += sum(counts.values())
-        errors += counts["5xx"]
-    return 100.0 * errors / total if total >= max(1, minimum) else 0.0
+def error_share(recent: Sequence[Mapping[str, int]], minimum: int, longest: int) -> float:
+    """Percentage of answers 5xx among the newest `longest` counts; of fewer than `minimum` answers, of all counts.
+
+    Among a few answers one failure would be a catastrophe. So there only a total one counts: `ROW` answers in a row
+    that all are 5xx. Those of 4xx say nothing either way: scanners get them from nginx alone.
+    """
+    window = list(recent)[-longest:]
+    total = sum(sum(counts.values()) for counts in window)
+    if total >= max(1, minimum):
+        return 100.0 * sum(counts["5xx"] for counts in window) / total
+    row = 0
+    for counts in reversed(recent):
+        if counts["2xx"] or counts["3xx"]:
+            return 0.0
+        row += counts["5xx"]
+        if row >= ROW:
+            return 100.0
+    return 0.0
 
 
 class AccessLog(Collector):
-    """Answers by class of status, and the share of failed ones in the last minute, from nginx's access log."""
+    """Answers by class of status, and the share of failed ones, from nginx's access log."""
 
     window_s = 60
+    row_s = 600
     most_bytes = 8 << 20
 
     def __init__(self, path: str, minimum: int) -> None:
         self.path, self.minimum = Path(path), minimum
         self.inode, self.offset, self.last = 0, -1, 0.0
         self.rest = b""
-        self.window: deque[dict[str, int]] = deque(maxlen=self.window_s // self.interval)
+        self.window: deque[dict[str, int]] = deque(maxlen=self.row_s // self.interval)
 
     def read(self) -> bytes:
         """What was appended since the last time; after a rotation, the new file from its beginning."""
@@ -70,10 +92,10 @@ class AccessLog(Collector):
             "phoenix.answers",
             {name: number / seconds for name, number in counts.items()},
         )
-        share = error_share(self.window, self.minimum)
+        share = error_share(self.window, self.minimum, self.window_s // self.interval)
         yield Chart(
             "phoenix_nginx.errors",
-            "Answers 5xx in the last minute",
+            "Answers 5xx, of the last minute",
             "% of answers",
             "phoenix.answer_errors",
             {"share": share},
@@ -96,6 +118,54 @@ class NginxStatus(Collector):
         yield Chart("phoenix_nginx.connections", "Connections", "connections", "phoenix.connections", values)
 
 
+def secure(plain: socket.socket, name: str) -> ssl.SSLSocket:
+    """The connection by TLS, as for `name`. The certificate is not verified: one of the operator's own is as good."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(plain, server_hostname=name)
+
+
+class Site(Collector):
+    """Whether the site answers at a load balancer's address, asked by its name and from another host."""
+
+    interval = 10
+
+    def __init__(self, host: str, address: str, url: str) -> None:
+        self.host, self.address, self.url = host, address, urllib.parse.urlsplit(url)
+
+    def status(self) -> int:
+        """Status of the answer.
+
+        Raises:
+            OSError, HTTPException: there was none.
+        """
+        tls = self.url.scheme == "https"
+        request = f"GET {self.url.path} HTTP/1.1\r\nHost: {self.url.netloc}\r\nUser-Agent: phoenix-monitoring\r\n"
+        with contextlib.ExitStack() as stack:
+            port = self.url.port or (443 if tls else 80)
+            connection = stack.enter_context(socket.create_connection((self.address, port), SITE_TIMEOUT_S))
+            if tls:
+                connection = stack.enter_context(secure(connection, self.url.hostname or self.address))
+            connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status
+
+    def collect(self, now: float) -> Iterator[Chart]:
+        try:
+            status = self.status()
+        except (OSError, http.client.HTTPException) as error:
+            status = 0
+            print(f"Site: {self.url.geturl()} at {self.address}: {type(error).__name__}: {error}", file=sys.stderr)
+        yield Chart(
+            f"phoenix_site.{self.host}_{self.url.scheme}",
+            f"Whether {self.url.netloc} answers",
+            "yes (1) or no (0)",
+            "phoenix.site",
+            {"up": 0 < status < 500 and status != UNKNOWN_NAME},
+        )
+
+
 class Certificate(Collector):
     """Days until the certificate that is served ends; what is served counts, not what lies in a file."""
 
@@ -105,14 +175,11 @@ class Certificate(Collector):
         self.address, self.port, self.name = address, port, name
 
     def collect(self, now: float) -> Iterator[Chart]:
-        context = ssl.create_default_context()
-        # Only the date is read: a certificate of one's own has one too.
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
             socket.create_connection((self.address, self.port), TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=self.name) as secure,
+            secure(plain, self.name) as connection,
         ):
-            certificate = secure.getpeercert(binary_form=True) or b""
+            certificate = connection.getpeercert(binary_form=True) or b""
         command = ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"]
         shown = subprocess.run(command, input=certificate, capture_output=True, timeout=8, check=True).stdout.decode()
         days = (ssl.cert_time_to_seconds(shown.strip().partition("=")[2]) - time.time()) / 86400

@@ -16,8 +16,8 @@ from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics
 from phoenix.monitoring.machine import Beat, Disks
 from phoenix.monitoring.mongodb import MongoDb
-from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus
-from phoenix.monitoring.services import ServiceCpu, ServiceRestarts
+from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus, Site
+from phoenix.monitoring.services import FailedUnits, ServiceCpu, ServiceRestarts
 
 CONFIGURATION = Path("/etc/netdata/phoenix.json")
 # A chart that was not seen for this long is taken down: its service or metric is gone for good.
@@ -33,11 +33,14 @@ def collectors(config: Config) -> Iterator[Collector]:
     if services := config.get("services"):
         yield ServiceCpu(services["patterns"])
         yield ServiceRestarts(services["patterns"], services["ordinary"])
+        yield FailedUnits(services["may_fail"])
     if nginx := config.get("nginx"):
         yield AccessLog(nginx["access_log"], nginx["least_answers"])
         yield NginxStatus(nginx["status_url"])
     for certificate in config.get("certificates", []):
         yield Certificate(**certificate)
+    for site in config.get("sites", []):
+        yield Site(**site)
     if mongodb := config.get("mongodb"):
         yield MongoDb(**mongodb)
     if metrics := config.get("metrics"):
@@ -46,7 +49,28 @@ def collectors(config: Config) -> Iterator[Collector]:
         yield FleetWatch(**fleet)
 
 
-def run(collector: Collector, output: Output) -> None:
+class Standstill(Collector):
+    """For how long each kind of collector has not succeeded: its charts stand still, and their alarms with them."""
+
+    def __init__(self, succeeded: Mapping[Collector, float]) -> None:
+        self.succeeded = succeeded  # by collector: when it last did, in seconds of the monotonic clock
+
+    def collect(self, now: float) -> Iterator[Chart]:
+        oldest: dict[str, float] = {}
+        for collector, then in self.succeeded.items():
+            name = type(collector).__name__
+            oldest[name] = min(then, oldest.get(name, then))
+        for name, then in oldest.items():
+            yield Chart(
+                f"phoenix_collector.{name}",
+                f"For how long {name} has not succeeded",
+                "seconds",
+                "phoenix.collector",
+                {"age": max(0.0, now - then)},
+            )
+
+
+def run(collector: Collector, output: Output, succeeded: dict[Collector, float]) -> None:
     """Collect for ever, at whole multiples of the interval; a failed collection is logged and leaves a gap."""
     interval = collector.interval
     shown: dict[str, tuple[Chart, float]] = {}
@@ -63,6 +87,7 @@ def run(collector: Collector, output: Output) -> None:
         except Exception as error:  # noqa: BLE001 - a plugin that ends too often is not started again
             print(f"{type(collector).__name__}: {type(error).__name__}: {error}", file=sys.stderr)
             continue
+        succeeded[collector] = now
         for chart, last in list(shown.values()):
             if now - last > max(FORGET_S, 3 * interval):
                 output.forget(chart, interval)
@@ -81,7 +106,9 @@ def main(arguments: list[str]) -> int:
         return 64
     config = json.loads(CONFIGURATION.read_text(encoding="utf-8"))
     output = Output(write)
-    threads = [threading.Thread(target=run, args=(collector, output)) for collector in collectors(config)]
+    succeeded: dict[Collector, float] = dict.fromkeys(collectors(config), time.monotonic())
+    succeeded[Standstill(succeeded)] = time.monotonic()
+    threads = [threading.Thread(target=run, args=(collector, output, succeeded)) for collector in list(succeeded)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -91,7 +91,7 @@ class ServiceRestarts(Collector):
         shown = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
         states = unit_states(shown)
         for unit, (_, restarts) in states.items():
-            # A start by hand or by a roll-out begins the count anew, and is no crash.
+            # A start by hand or by a roll-out starts the count at zero, and is no crash.
             new = max(0, restarts - self.last.get(unit, restarts))
             self.last[unit] = restarts
             recent = self.seen.setdefault(unit, deque())
@@ -113,4 +113,29 @@ class ServiceRestarts(Collector):
                 "instances",
                 "phoenix.instances",
                 {"running": running},
+            )
+
+
+class FailedUnits(Collector):
+    """Units in the state `failed`, of whatever kind; one that was is shown as long as the plugin runs."""
+
+    interval = 10
+
+    def __init__(self, may_fail: list[str]) -> None:
+        self.may_fail = may_fail
+        self.seen: set[str] = set()
+
+    def collect(self, now: float) -> Iterator[Chart]:
+        command = ["systemctl", "list-units", "--state=failed", "--all", "--full", "--plain", "--no-legend"]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
+        failed = {line.split()[0] for line in shown.splitlines() if line.strip()}
+        failed = {unit for unit in failed if not any(fnmatch.fnmatch(unit, pattern) for pattern in self.may_fail)}
+        self.seen |= failed
+        for unit in sorted(self.seen):
+            yield Chart(
+                f"phoenix_failed.{unit.removesuffix('.service')}",
+                f"Whether {unit} has failed",
+                "yes (1) or no (0)",
+                "phoenix.failed_unit",
+                {"failed": unit in failed},
             )

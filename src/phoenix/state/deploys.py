@@ -1,7 +1,7 @@
 """The record of deploys, on control: one line of JSON each, the newest last.
 
-phoenixctl deploys begin      notes that one begins, and prints its number
-phoenixctl deploys end        notes how it ended, and writes the metrics
+phoenixctl deploys begin      notes that one begins, in the metrics too, and prints its number
+phoenixctl deploys end        notes how it ended, in the metrics too
 phoenixctl deploys show       prints the last ones, for people or (--json) for programs
 phoenixctl deploys previous   prints the release that served before the current one; exit status 1: none is known
 """
@@ -76,16 +76,22 @@ def previous(deploys: Iterable[Deploy]) -> str:
 
 
 TEXTS = {
+    "phoenix_deploy_running": "1 from the begin of a deploy to its end; one that was killed never ends.",
     "phoenix_deploy_last_result": "0 good, 1 rolled back, 2 failed",
     "phoenix_deploy_last_timestamp_seconds": "When the last deploy ended.",
     "phoenix_deploy_last_duration_seconds": "How long it took.",
 }
 
 
-def metrics(deploy: Deploy, now: float) -> str:
-    """What Netdata charts of the deploy that ended last, at `now` (s since the epoch)."""
-    values = (RESULTS.index(deploy.result), round(now), round(deploy.seconds, 1))
-    return prometheus.exposition(dict(zip(TEXTS, values)), TEXTS)
+def metrics(deploys: Iterable[Deploy]) -> str:
+    """What Netdata charts: whether the newest deploy runs, and how the one ended that ended last."""
+    values = {"phoenix_deploy_running": 0.0}
+    for one in deploys:
+        values["phoenix_deploy_running"] = float(one.result == "")
+        if one.result:
+            result = RESULTS.index(one.result)
+            values.update(zip(list(TEXTS)[1:], (result, round(one.began + one.seconds), round(one.seconds, 1))))
+    return prometheus.exposition(values, TEXTS)
 
 
 def write_metrics(text: str, path: Path = METRICS) -> None:
@@ -124,7 +130,9 @@ def main(arguments: list[str]) -> int:
     deploys, now = read(), time.time()
     if options.command == "begin":
         number = max((one.number for one in deploys), default=0) + 1
-        write([*deploys, Deploy(number, options.what, options.who, options.version, options.previous, round(now, 1))])
+        begun = Deploy(number, options.what, options.who, options.version, options.previous, round(now, 1))
+        write([*deploys, begun])
+        write_metrics(metrics([*deploys, begun]))
         print(number)
     elif options.command == "end":
         changed = []
@@ -134,9 +142,9 @@ def main(arguments: list[str]) -> int:
                 one = replace(  # noqa: PLW2901 - the line that is written instead
                     one, result=options.result, seconds=took, reason=options.reason, seen=options.seen
                 )
-                write_metrics(metrics(one, now))
             changed.append(one)
         write(changed)
+        write_metrics(metrics(changed))
     elif options.command == "previous":
         if not (version := previous(deploys)):
             print("No earlier release is on record: name one with phoenix_version", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What people are told: decisions of the notifier, without a clock or a network."""
+"""What is reported: decisions of the notifier, without a clock or a network."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def test_the_same_status_again_is_no_news() -> None:
     assert len(messages) == 1
 
 
-def test_worse_is_told_and_better_is_not() -> None:
+def test_worse_is_reported_and_better_is_not() -> None:
     events = [(10, event("WARNING", 10)), (40, event("CRITICAL", 40)), (70, event("WARNING", 70))]
     assert [m.alarms[0]["event"] for m in play(events, 200)] == ["raised", "worse"]
 
@@ -68,7 +68,7 @@ def test_critical_is_reminded_of_and_warning_is_not() -> None:
         assert [m.alarms[0]["event"] for m in messages] == expected
 
 
-def test_back_before_the_clear_was_told_is_the_same_incident() -> None:
+def test_back_before_the_clear_was_reported_is_the_same_incident() -> None:
     events = [(10, event("WARNING", 10)), (40, event("CLEAR", 40)), (41, event("WARNING", 41))]
     assert [m.alarms[0]["event"] for m in play(events, 200)] == ["raised"]
 
@@ -78,7 +78,7 @@ def test_came_and_went_is_one_message() -> None:
     assert [a["event"] for m in messages for a in m.alarms] == ["brief"]
 
 
-def test_what_comes_together_is_one_message_the_gravest_first() -> None:
+def test_what_comes_together_is_one_message_the_most_severe_first() -> None:
     events = [(10 + i / 10, event("WARNING", 10, host=f"h{i}")) for i in range(9)]
     events.append((11.0, event("CRITICAL", 11, host="z1")))
     (message,) = play(events, 60)
@@ -100,7 +100,7 @@ def test_roles_do_not_share_a_message() -> None:
     assert sorted(m.role for m in messages) == ["application", "database"]
 
 
-def test_a_clear_of_nothing_and_a_removed_alarm_are_not_told() -> None:
+def test_a_clear_of_nothing_and_a_removed_alarm_are_not_reported() -> None:
     assert play([(10, event("CLEAR", 10)), (20, event("REMOVED", 20))], 60) == []
 
 
@@ -123,6 +123,17 @@ def test_a_state_of_another_version_is_read() -> None:
     assert State.load(data).incidents == {}
 
 
+def test_a_state_with_the_former_names_is_read() -> None:
+    state, _ = decide(State(), [event("CRITICAL", 10)], 10, SETTINGS)
+    state, _ = decide(state, [], 14, SETTINGS)
+    data = asdict(state)
+    (incident,) = data["incidents"].values()
+    incident["told"], incident["told_status"] = incident.pop("reported"), incident.pop("reported_status")
+    assert (incident["told"], incident["told_status"]) == (14, "CRITICAL")
+    assert State.load(json.loads(json.dumps(data))) == state
+    assert decide(State.load(data), [], 60, SETTINGS)[1] == [], "not reported again"
+
+
 KEY = "app1/phoenix_cpu.phoenix@3000/phoenix_service_cpu"
 
 
@@ -135,7 +146,7 @@ def test_a_clear_that_netdata_never_sent_comes_after_a_while() -> None:
     assert (gone["status"], gone["when"]) == ("CLEAR", "2000")
 
 
-def test_a_raise_that_was_lost_is_told_all_the_same() -> None:
+def test_a_raise_that_was_lost_is_reported_all_the_same() -> None:
     active = {"app1": {KEY: event("WARNING", 10)}}
     assert missed(State(), active, 30) == [], "it may be on its way"
     lost = missed(State(), active, 100)
@@ -159,7 +170,7 @@ def test_an_undelivered_message_waits_in_its_file_and_the_failure_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "FOLDER", tmp_path)
-    answers: list[Any] = [OSError("refused"), "taken"]
+    answers: list[Any] = [OSError("refused"), "accepted"]
 
     def send(_config: Any, _message: Any) -> str:
         answer = answers.pop(0)
@@ -168,15 +179,17 @@ def test_an_undelivered_message_waits_in_its_file_and_the_failure_shows(
         return str(answer)
 
     monkeypatch.setitem(channels.SENDERS, "webhook", send)
-    channel = channels.Channel("hook", {"type": "webhook"}, Settings(give_up_seconds=1e12))
+    channel = channels.Channel("hook", {"type": "webhook"}, Settings(give_up_seconds=1e12), lambda *_: None)
     _, (message,) = decide(*_ripe())
     channel.put(message)
     (path,) = channel.waiting()
     assert not channel.attempt(path)
-    assert (channel.attempts, len(channel.waiting())) == (1, 1)
-    assert channels.Channel("hook", {"type": "webhook"}, SETTINGS).waiting() == [path], "a restart finds it"
+    assert (channel.failed, len(channel.waiting())) == (1, 1)
+    assert channels.Channel("hook", {"type": "webhook"}, SETTINGS, lambda *_: None).waiting() == [path], (
+        "a restart finds it"
+    )
     assert channel.attempt(path)
-    assert (channel.attempts, channel.waiting()) == (0, [])
+    assert (channel.delivered, channel.waiting()) == (1, [])
 
 
 def _ripe() -> tuple[Any, list[dict[str, str]], float, Any]:

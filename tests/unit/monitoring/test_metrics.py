@@ -1,21 +1,25 @@
-"""What Netdata is told: the pure parts of the plugin, on captured output."""
+"""What Netdata receives: the pure parts of the plugin, on captured output."""
 
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from phoenix.common import prometheus
-from phoenix.monitoring import gauges, services
-from phoenix.monitoring.charts import Chart, Output
+from phoenix.monitoring import gauges, plugin, services
+from phoenix.monitoring.charts import Chart, Collector, Output
 from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics, metric_chart
 from phoenix.monitoring.mongodb import member_values, oplog_hours
-from phoenix.monitoring.nginx import AccessLog, count_statuses, error_share
-from phoenix.monitoring.plugin import collectors
-from phoenix.monitoring.services import ServiceCpu, unit_states
+from phoenix.monitoring.nginx import AccessLog, Site, count_statuses, error_share
+from phoenix.monitoring.plugin import Standstill, collectors, run
+from phoenix.monitoring.services import FailedUnits, ServiceCpu, unit_states
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
@@ -45,11 +49,105 @@ def test_answers_are_counted_by_status() -> None:
     assert count_statuses(lines) == {"1xx": 0, "2xx": 1, "3xx": 0, "4xx": 1, "5xx": 1}
 
 
+def answers(good: int = 0, errors: int = 0, missing: int = 0) -> dict[str, int]:
+    return {"1xx": 0, "2xx": good, "3xx": 0, "4xx": missing, "5xx": errors}
+
+
 def test_a_share_needs_enough_answers() -> None:
-    window = [{"2xx": 18, "5xx": 1}, {"2xx": 0, "5xx": 1}]
-    assert error_share(window, 20) == pytest.approx(10.0)
-    assert error_share(window, 21) == 0.0
-    assert error_share([], 0) == 0.0
+    window = [answers(18, 1), answers(0, 1)]
+    assert error_share(window, 20, 12) == pytest.approx(10.0)
+    assert error_share(window, 21, 12) == 0.0
+    assert error_share([], 0, 12) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recent", "share"),
+    [
+        ([answers(errors=1)] * 5, 100.0),
+        ([answers(errors=1), *[answers()] * 90, answers(errors=4)], 100.0),
+        ([answers(errors=4)], 0.0),
+        ([answers(errors=4), answers(good=1), answers(errors=4)], 0.0),
+        # It works again.
+        ([answers(errors=9), answers(good=1)], 0.0),
+        # Scanners, which nginx answers by itself.
+        ([answers(errors=3, missing=2), answers(missing=3), answers(errors=2)], 100.0),
+        ([answers(missing=9)], 0.0),
+    ],
+)
+def test_with_few_answers_only_a_total_failure_counts(recent: list[dict[str, int]], share: float) -> None:
+    assert error_share(recent, 20, 12) == share
+
+
+def test_the_share_is_of_the_last_minute() -> None:
+    recent = [answers(errors=50), *[answers(good=10)] * 12]
+    assert error_share(recent, 20, 12) == 0.0
+
+
+def test_an_outage_on_a_quiet_site_shows_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.touch()
+    collector = AccessLog(str(log), 20)
+    shares = []
+    for _ in range(20):
+        (_, errors) = collector.collect(0.0)
+        shares.append(errors.values["share"])
+        with log.open("a") as stream:
+            stream.write('{"status":502,"bytes":1}\n')
+    assert shares == [0.0] * 5 + [100.0] * 15, "none to four answers, then five and more"
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    status = 200
+    names: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.names.append(self.headers["Host"])
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[http.server.HTTPServer]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "up"), [(200, 1), (301, 1), (401, 1), (404, 1), (421, 0), (500, 0), (502, 0)])
+def test_the_site_is_up_when_it_answers_by_its_name(
+    site: http.server.HTTPServer, status: int, up: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answer, "status", status)
+    Answer.names.clear()
+    (chart,) = Site("lb1", "127.0.0.1", f"http://www.example.org:{site.server_port}/").collect(0.0)
+    assert (chart.id, chart.values) == ("phoenix_site.lb1_http", {"up": up})
+    assert Answer.names == [f"www.example.org:{site.server_port}"]
+
+
+def test_a_closed_port_and_one_that_speaks_something_else_are_down(site: http.server.HTTPServer) -> None:
+    (chart,) = Site("lb1", "127.0.0.1", f"https://www.example.org:{site.server_port}/").collect(0.0)
+    assert chart.values == {"up": 0}, "no TLS there"
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    (chart,) = Site("lb1", "127.0.0.1", f"http://www.example.org:{port}/").collect(0.0)
+    assert chart.values == {"up": 0}
+
+
+def test_a_failed_unit_shows_until_it_is_no_longer_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [
+        "phoenix-backup-offsite.service loaded failed failed Copy elsewhere\nreport.service loaded failed failed x\n",
+        "",
+    ]
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=shown.pop(0)))
+    collector = FailedUnits(["report*"])
+    values = [[(chart.id, chart.values["failed"]) for chart in collector.collect(0.0)] for _ in range(2)]
+    assert values == [[("phoenix_failed.phoenix-backup-offsite", 1)], [("phoenix_failed.phoenix-backup-offsite", 0)]]
 
 
 def test_a_member_is_measured_against_the_primary() -> None:
@@ -117,8 +215,41 @@ def test_charts_are_defined_once_and_taken_down() -> None:
 
 
 def test_only_configured_sections_are_collected() -> None:
-    kinds = [type(c).__name__ for c in collectors({"services": {"patterns": [], "ordinary": []}})]
-    assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts"]
+    kinds = [type(c).__name__ for c in collectors({"services": {"patterns": [], "ordinary": [], "may_fail": []}})]
+    assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts", "FailedUnits"]
+
+
+def test_a_collector_that_fails_or_hangs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails(Collector):
+        def collect(self, now: float) -> Iterator[Chart]:
+            raise OSError("refused")
+
+    class Works(Collector):
+        def collect(self, now: float) -> Iterator[Chart]:
+            yield Chart("t.a", "A", "units", "phoenix.a", {"x": 1})
+
+    steps = iter(range(3))
+
+    def sleep(_seconds: float) -> None:
+        if next(steps, None) is None:
+            raise SystemExit  # the test's end
+
+    clock = SimpleNamespace(time=lambda: 0.0, sleep=sleep, monotonic=lambda: 500.0)
+    monkeypatch.setattr(plugin, "time", clock)
+    one, two = Fails(), Works()
+    succeeded: dict[Collector, float] = {one: 100.0, two: 100.0}
+    for collector in (one, two):
+        steps = iter(range(3))
+        with pytest.raises(SystemExit):
+            run(collector, Output(lambda _text: None), succeeded)
+    charts = {chart.id: chart.values["age"] for chart in Standstill(succeeded).collect(501.0)}
+    assert charts == {"phoenix_collector.Fails": 401.0, "phoenix_collector.Works": 1.0}
+
+
+def test_of_one_kind_the_collector_that_stands_still_the_longest_counts() -> None:
+    succeeded: dict[Collector, float] = {Collector(): 90.0, Collector(): 40.0, Collector(): 80.0}
+    (chart,) = Standstill(succeeded).collect(100.0)
+    assert chart.values == {"age": 60.0}
 
 
 def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from phoenix.common import prometheus
 from phoenix.state import deploys
 
 
@@ -43,6 +44,8 @@ def test_a_deploy_from_its_begin_to_its_end(
     monkeypatch.setattr(deploys, "write_metrics", lambda text, path=metrics, w=deploys.write_metrics: w(text, path))
     deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "b", "--previous", "a"])
     assert capsys.readouterr().out == "1\n"
+    assert "\nphoenix_deploy_running 1\n" in metrics.read_text()
+    assert "phoenix_deploy_last" not in metrics.read_text(), "none has ended yet"
     deploys.main(["show"])
     assert "not ended" in capsys.readouterr().out
     deploys.main(["end", "--number", "1", "--result", "rolled back", "--reason", "it hung"])
@@ -50,8 +53,28 @@ def test_a_deploy_from_its_begin_to_its_end(
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["result"], one["reason"], one["who"]) == ("rolled back", "it hung", "ann")
     assert "\nphoenix_deploy_last_result 1\n" in metrics.read_text()
+    assert "\nphoenix_deploy_running 0\n" in metrics.read_text()
     with record.open("a") as file:
         file.write('{"half a li')
     deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "c", "--previous", "a"])
     assert capsys.readouterr().out == "2\n"
     assert deploys.main(["previous"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "running", "last"),
+    [
+        ([], 0, None),
+        ([("deploy", "b", "a", "")], 1, None),
+        ([("deploy", "b", "a", "failed"), ("deploy", "c", "a", "")], 1, 2),
+        ([("deploy", "b", "a", "good"), ("deploy", "c", "a", "rolled back")], 0, 1),
+        # It was killed, and another brought the fleet to one release.
+        ([("deploy", "b", "a", ""), ("deploy", "b", "a", "good")], 0, 0),
+    ],
+)
+def test_a_deploy_that_was_killed_stays_in_the_metrics(
+    entries: list[tuple[str, str, str, str]], running: int, last: int | None
+) -> None:
+    gauges = prometheus.read(deploys.metrics(history(*entries)))
+    assert gauges["phoenix_deploy_running"] == running
+    assert gauges.get("phoenix_deploy_last_result") == last
