@@ -34,10 +34,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/fail") and PORT not in SPARES:
             self.close_connection = True
             return
-        if self.path == "/slow":
+        if self.path.startswith("/slow"):
             time.sleep(SLOW_S)
         if self.path.startswith("/stream?"):
-            self.stream(int(self.path.partition("?")[2]))
+            self.stream(int(self.path.partition("?")[2].partition("&")[0]))
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.answer({"port": PORT, "method": self.command, "path": self.path, "headers": headers})

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.harness.hosts import remote
 from tests.harness.load import assert_none_failed
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Answer, Client, Request
+from tests.unit.shared import TOP, read_yaml
 
 INSTANCES, SPARES = (3000, 3001), (3900, 3901)
 EMPTY = ((b"Content-Length", b"0"),)
@@ -26,6 +28,12 @@ def address(host: Host) -> Any:
 @pytest.fixture(scope="module")
 def wire(address: str) -> Client:
     return Client(f"https://{address}", first_byte_s=10)
+
+
+@pytest.fixture
+def mark() -> str:
+    """By which a test knows its own requests among those that the instances noted."""
+    return token_hex(4)
 
 
 def body(answer: Answer) -> Any:
@@ -73,6 +81,25 @@ def test_requests_reach_the_instance(wire: Client, address: str, version: str) -
     assert request["headers"]["host"] == address
 
 
+def test_client_can_not_name_itself(wire: Client) -> None:
+    replaced = read_yaml(TOP / "roles" / "nginx" / "vars" / "main.yml")["__nginx_cleared_headers"]
+    usual = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto"]
+    found = [
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "Fastly-Client-IP",
+        "Forwarded",
+    ]
+    found += ["X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Prefix", "Front-End-Https"]
+    found += ["Forwarded", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X_Forwarded_For"]
+    lie = b"192.0.2.9"
+    headers = tuple((name.encode(), lie) for name in {*replaced, *usual, *found})
+    got = body(wire.send(Request(b"/", headers=(*headers, (b"X-Own", lie)))))["headers"]
+    assert [name for name, value in got.items() if lie.decode() in value] == ["x-own"]
+
+
 def test_plain_http_is_redirected(address: str) -> None:
     answer = Client(f"http://{address}").send(Request(b"/a?b"))
     assert answer.status == 308
@@ -106,59 +133,57 @@ def test_neighbours_of_blocked_routes_are_served(wire: Client, target: str) -> N
     assert body(answer)["path"] == target
 
 
-def test_safe_request_whose_instance_died_is_answered_by_the_spare(host: Host, wire: Client) -> None:
+def test_safe_request_whose_instance_died_is_answered_by_the_spare(host: Host, wire: Client, mark: str) -> None:
     """One ordinary instance is what a request that kills them may cost."""
-    answer = wire.send(Request(b"/fail?safe"))
+    answer = wire.send(Request(f"/fail?{mark}".encode()))
     assert answer.status == 200
     assert body(answer)["port"] in SPARES
-    assert times_seen(host, "GET /fail?safe") == (1, 1)
+    assert times_seen(host, f"GET /fail?{mark}") == (1, 1)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
-def test_what_could_do_something_twice_is_not_sent_twice(host: Host, wire: Client, method: str) -> None:
-    assert wire.send(Request(b"/fail", method.encode(), headers=EMPTY)).status == 502
-    assert times_seen(host, f"{method} /fail") == (1, 0)
+def test_what_could_do_something_twice_is_not_sent_twice(host: Host, wire: Client, mark: str, method: str) -> None:
+    assert wire.send(Request(f"/fail?{mark}".encode(), method.encode(), headers=EMPTY)).status == 502
+    assert times_seen(host, f"{method} /fail?{mark}") == (1, 0)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
-def test_nor_after_an_instance_that_refused_it(host: Host, wire: Client, method: str) -> None:
+def test_nor_after_an_instance_that_refused_it(host: Host, wire: Client, mark: str, method: str) -> None:
     with stopped(host, INSTANCES[1]):
         # Several, for nginx begins with either instance.
-        targets = [f"/fail?{method}{number}" for number in range(6)]
+        targets = [f"/fail?{mark}{number}" for number in range(6)]
         sent = [wire.send(Request(target.encode(), method.encode(), headers=EMPTY)) for target in targets]
         assert [answer.status for answer in sent] == [502] * len(targets)
-        asked = [line for line in seen(host, INSTANCES[0], *SPARES) if f"/fail?{method}" in line]
+        asked = [line for line in seen(host, INSTANCES[0], *SPARES) if mark in line]
     assert sorted(asked) == [f"{method} {target}" for target in targets]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_slow_answer_is_never_executed_twice(host: Host, wire: Client, method: str) -> None:
-    answer = wire.send(Request(b"/slow", method.encode(), headers=EMPTY))
+def test_slow_answer_is_never_executed_twice(host: Host, wire: Client, mark: str, method: str) -> None:
+    answer = wire.send(Request(f"/slow?{mark}".encode(), method.encode(), headers=EMPTY))
     assert answer.status == 504
-    assert times_seen(host, f"{method} /slow") == (1, 0)
+    assert times_seen(host, f"{method} /slow?{mark}") == (1, 0)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_nor_on_the_spares(host: Host, wire: Client, method: str) -> None:
-    before = times_seen(host, f"{method} /slow")[1]
+def test_nor_on_the_spares(host: Host, wire: Client, mark: str, method: str) -> None:
     with stopped(host, *INSTANCES):
-        assert wire.send(Request(b"/slow", method.encode(), headers=EMPTY)).status == 504
-        assert seen(host, *SPARES).count(f"{method} /slow") == before + 1
+        assert wire.send(Request(f"/slow?{mark}".encode(), method.encode(), headers=EMPTY)).status == 504
+        assert seen(host, *SPARES).count(f"{method} /slow?{mark}") == 1
 
 
-def test_slow_answers_put_no_instance_aside(host: Host, wire: Client) -> None:
-    before = times_seen(host, "GET /slow")
+def test_slow_answers_put_no_instance_aside(host: Host, wire: Client, mark: str) -> None:
+    slow = Request(f"/slow?{mark}".encode())
     with ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(wire.send, [Request(b"/slow")] * 24))
-    ports = {body(wire.send(Request(b"/"))).get("port") for _ in range(10)}
+        answers = list(pool.map(wire.send, [slow] * 24))
+    ports = {body(wire.send(Request(b"/")))["port"] for _ in range(10)}
     assert {answer.status for answer in answers} == {504}
     assert ports == set(INSTANCES), "all ordinary instances serve on, and nobody else"
-    ordinary, spare = times_seen(host, "GET /slow")
-    assert (ordinary - before[0], spare - before[1]) == (24, 0)
+    assert times_seen(host, f"GET /slow?{mark}") == (24, 0)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
-def test_stopped_instance_costs_no_request_of_any_method(host: Host, wire: Client, method: str) -> None:
+def test_stopped_instance_costs_no_request_of_any_method(host: Host, wire: Client, mark: str, method: str) -> None:
     with stopped(host, INSTANCES[0]):
         answers = [wire.send(Request(b"/", method.encode(), headers=EMPTY)) for _ in range(20)]
     assert [answer.status for answer in answers] == [200] * 20
@@ -172,11 +197,12 @@ def test_stopped_instances_are_unseen_and_come_back(host: Host, wire: Client) ->
     wait_for(lambda: body(wire.send(Request(b"/")))["port"] in INSTANCES, 30, "the instances in rotation again")
 
 
-def test_transfer_outlives_reloads(host: Host, wire: Client) -> None:
+def test_transfer_outlives_reloads(host: Host, mark: str) -> None:
     seconds = 75  # above nginx's usual minute
+    path = f"/stream?{seconds}&{mark}"
     with ThreadPoolExecutor() as pool:
-        transfer = pool.submit(host.check_output, remote("fetch", f"https://127.0.0.1/stream?{seconds}", seconds))
-        wait_for(lambda: f"GET /stream?{seconds}" in seen(host, *INSTANCES), 10, "the transfer's begin")
+        transfer = pool.submit(host.check_output, remote("fetch", f"https://127.0.0.1{path}", seconds))
+        wait_for(lambda: f"GET {path}" in seen(host, *INSTANCES), 10, "the transfer's begin")
         for _ in range(2):
             assert host.run("systemctl reload nginx").rc == 0
         assert transfer.result() == "status 200\n" + "." * seconds
@@ -191,17 +217,34 @@ def test_reloads_lose_no_request(host: Host) -> None:
     assert_none_failed(result)
 
 
-def test_access_log_tells_which_instance_answered(host: Host, wire: Client) -> None:
-    wire.send(Request(b"/logged?1"))
-    wire.send(Request(b"/crash?2"))
+def logged(host: Host, begin: str) -> Any:
+    """The line of the access log for a request target that begins so."""
 
-    def logged(target: str) -> Any:
+    def found() -> Any:
         lines = map(json.loads, host.check_output("cat /var/log/nginx/access.log").splitlines())
-        return next((line for line in lines if line["uri"] == target), None)
+        return next((line for line in lines if line["uri"].startswith(begin)), None)
 
-    wait_for(lambda: logged("/crash?2") is not None, 10, "the line of the access log")
-    assert logged("/logged?1")["upstream"] in ("127.0.0.1:3000", "127.0.0.2:3001")
-    assert logged("/crash?2")["upstream"] == ""
+    wait_for(lambda: found() is not None, 10, "the line of the access log")
+    return found()
+
+
+def test_access_log_tells_which_instance_answered(host: Host, wire: Client, mark: str) -> None:
+    wire.send(Request(f"/logged?{mark}".encode()))
+    wire.send(Request(f"/crash?{mark}".encode()))
+    assert logged(host, f"/crash?{mark}")["upstream"] == ""
+    assert logged(host, f"/logged?{mark}")["upstream"] in ("127.0.0.1:3000", "127.0.0.2:3001")
+
+
+def test_client_can_not_make_long_lines_of_the_access_log(host: Host, wire: Client, mark: str) -> None:
+    long = ((b"User-Agent", b"a" * 7000), (b"Referer", b"r" * 7000))
+    for target in (f"/{mark}", f"/crash?{mark}"):
+        wire.send(Request(target.encode() + b"x" * 7000, headers=long))
+        line = logged(host, target)
+        assert line["uri"] == (target + "x" * 7000)[:1024] + "…"
+        assert (line["agent"], line["referer"]) == ("a" * 256 + "…", "r" * 256 + "…")
+    wire.send(Request(f"/short?{mark}".encode(), headers=((b"User-Agent", b"M\xc3\xbcller"),)))
+    assert (line := logged(host, f"/short?{mark}"))["uri"] == f"/short?{mark}"
+    assert line["agent"] == "Müller"
 
 
 def test_counters_are_for_the_host_alone(host: Host, address: str) -> None:
