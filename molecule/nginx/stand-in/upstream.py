@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -100,6 +100,30 @@ def test_client_can_not_name_itself(wire: Client) -> None:
     assert [name for name, value in got.items() if lie.decode() in value] == ["x-own"]
 
 
+def test_trusted_proxy_names_the_client(host: Host) -> None:
+    """And only it: with the same header, everybody else is who they are."""
+    program = """
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection("127.0.0.1", source_address=(sys.argv[1], 0), context=context)
+connection.request("GET", "/", headers={"X-Forwarded-For": "198.51.100.1, 192.0.2.9, 127.0.0.9"})
+print(connection.getresponse().read().decode())
+"""
+    for source, client in (("127.0.0.9", "192.0.2.9"), ("127.0.0.8", "127.0.0.8")):
+        got = json.loads(host.check_output("python3 -c %s %s", program, source))["headers"]
+        assert (got["x-forwarded-for"], got["x-real-ip"]) == (client, client)
+
+
+def test_text_is_compressed_for_those_who_accept_it(wire: Client) -> None:
+    long = ((b"X-Own", b"a" * 2000),)
+    answer = wire.send(Request(b"/", headers=(*long, (b"Accept-Encoding", b"gzip"))))
+    assert b"\r\nContent-Encoding: gzip\r\n" in answer.raw
+    assert b"\r\nVary: Accept-Encoding\r\n" in answer.raw
+    plain = wire.send(Request(b"/", headers=long))
+    assert b"Content-Encoding" not in plain.raw
+    assert len(plain.raw) > len(answer.raw)
+
+
 def test_plain_http_is_redirected(address: str) -> None:
     answer = Client(f"http://{address}").send(Request(b"/a?b"))
     assert answer.status == 308
