@@ -39,12 +39,13 @@ class Answer:
 class Client:
     """Sends requests byte for byte as given, one connection each."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, first_byte_s: float = FIRST_BYTE_S) -> None:
         parts = urlsplit(url)
         assert parts.hostname, url
         self.tls = parts.scheme == "https"
         self.address = (parts.hostname, parts.port or (443 if self.tls else 80))
         self.host = os.environ.get("PHOENIX_HOST", parts.hostname).encode()
+        self.first_byte_s = first_byte_s
         self.statuses: collections.Counter[str] = collections.Counter()
 
     def send(self, request: Request) -> Answer:
@@ -58,7 +59,7 @@ class Client:
         return answer
 
     def _connect(self, protocols: list[str]) -> socket.socket:
-        sock = socket.create_connection(self.address, timeout=FIRST_BYTE_S)
+        sock = socket.create_connection(self.address, timeout=self.first_byte_s)
         if not self.tls:
             return sock
         context = ssl.create_default_context()

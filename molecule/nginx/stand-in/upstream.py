@@ -3,16 +3,20 @@
 
 usage: upstream.py PORT
 
-/fail     closes the connection without an answer on every port but 3900, as a dying instance does
+/fail     closes the connection without an answer on every port but the spares', as a dying instance does
+/slow     answers after SLOW_S, for longer than nginx waits here
+/stream   a byte a second for the number of seconds in the query
 /seen     the request lines so far, as a JSON list
 others    port, method, path and headers as JSON
 """
 
 import json
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SPARE = 3900
+SPARES = (3900, 3901)
+SLOW_S = 8
 PORT = int(sys.argv[1])
 seen: list[str] = []
 
@@ -27,21 +31,37 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(seen)
             return
         seen.append(f"{self.command} {self.path}")
-        if self.path == "/fail" and PORT != SPARE:
+        if self.path.startswith("/fail") and PORT not in SPARES:
             self.close_connection = True
+            return
+        if self.path.startswith("/slow"):
+            time.sleep(SLOW_S)
+        if self.path.startswith("/stream?"):
+            self.stream(int(self.path.partition("?")[2].partition("&")[0]))
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.answer({"port": PORT, "method": self.command, "path": self.path, "headers": headers})
 
     do_POST = do_GET
+    do_PATCH = do_GET
+    do_PUT = do_GET
     do_DELETE = do_GET
+
+    def stream(self, seconds: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(seconds))
+        self.end_headers()
+        for _ in range(seconds):
+            self.wfile.write(b".")
+            time.sleep(1)
 
     def answer(self, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
 
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+ThreadingHTTPServer(("", PORT), Handler).serve_forever()

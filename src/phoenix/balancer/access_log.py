@@ -25,15 +25,20 @@ from phoenix.balancer import upstreams
 
 LOG = Path("/var/log/nginx/access.log")
 SEPARATOR = re.compile(r", | : ")
+# At the end of a field that nginx cut; no request target has it.
+CUT = "…"
 POLL_SECONDS = 0.1
 # Latencies are counted in buckets, which can be added over load balancers. Bucket i ends at 1 ms * 1.25^i.
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """One line of the log; {} for a line that is none (the file was cut in the middle)."""
+    """One line of the log; {} for a line that is none (the file was cut in the middle).
+
+    nginx writes a client's bytes as they came, so they need not be UTF-8.
+    """
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.decode(errors="replace"))
     except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}
@@ -153,11 +158,12 @@ def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     for line in lines:
         entry = parse(line)
-        if entry.get("method") != "GET" or entry.get("unwanted") != "0" or "?" in str(entry.get("uri", "?")):
+        path = str(entry.get("uri", "?"))
+        if entry.get("method") != "GET" or entry.get("unwanted") != "0" or "?" in path or path.endswith(CUT):
             continue
         tried = attempts(entry)
         if len(tried) == 1 and 200 <= tried[0][1] < 400:
-            seen[str(entry["uri"]), str(entry.get("host", ""))] += 1
+            seen[path, str(entry.get("host", ""))] += 1
     return [{"path": path, "host": host} for (path, host), _ in seen.most_common(count)]
 
 

@@ -1,22 +1,54 @@
-"""Whether a certificate and its private key can be served together: nginx would only say so once they are in place."""
+"""Whether a certificate and its private key can be served together, and for these names.
+
+nginx would only say so once they are in place, or never.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from ipaddress import ip_address
+from itertools import pairwise
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 SHOWN = 40  # characters of a certificate, which is public
+RSA_BITS = 2048  # fewer are too few for Debian's OpenSSL
 
 
-def fault(certificate: str, key: str, now: datetime | None = None) -> str:
+def covers(certificate: x509.Certificate, name: str) -> bool:
+    """Whether clients accept it for a host name or address: one of its alternative names, as RFC 6125 has it."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    try:
+        return ip_address(name) in names.get_values_for_type(x509.IPAddress)
+    except ValueError:
+        known = [one.lower() for one in names.get_values_for_type(x509.DNSName)]
+        return name.lower() in known or "*." + name.lower().partition(".")[2] in known
+
+
+def is_signed_by(one: x509.Certificate, signer: x509.Certificate) -> bool:
+    try:
+        one.verify_directly_issued_by(signer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def fault(certificate: str, key: str, names: Iterable[str] = (), now: datetime | None = None) -> str:
     """Why nginx could not serve this chain, the server's own certificate first, with this key; empty when it can.
 
-    Both are PEM. Nothing of the key is in the answer. `now` is the present unless given.
+    Both are PEM. Nothing of the key is in the answer. `names` are the host names that clients ask for. `now` is the
+    present unless given.
     """
     try:
-        own = x509.load_pem_x509_certificates(certificate.encode())[0]
+        chain = x509.load_pem_x509_certificates(certificate.encode())
     except ValueError:
         begin = " ".join(certificate[:SHOWN].split())
         return (
@@ -29,11 +61,30 @@ def fault(certificate: str, key: str, now: datetime | None = None) -> str:
         return "nginx_tls_key has a passphrase, which nginx can't ask for. Give the key without one, in a vault."
     except ValueError:
         return "nginx_tls_key is no private key in PEM. Give the text itself, not its file's name, in a vault."
+    return next(_faults(chain, private, names, now or datetime.now(timezone.utc)), "")
+
+
+def _faults(
+    chain: list[x509.Certificate], private: PrivateKeyTypes, names: Iterable[str], now: datetime
+) -> Iterator[str]:
+    own = chain[0]
     if own.public_key() != private.public_key():
-        return (
+        yield (
             f"nginx_tls_key does not belong to the first certificate in nginx_tls_certificate, which is of "
             f"{own.subject.rfc4514_string()}. Give its own key, and the server's own certificate before its signers'."
         )
-    if own.not_valid_after_utc <= (now or datetime.now(timezone.utc)):
-        return f"nginx_tls_certificate ended on {own.not_valid_after_utc:%Y-%m-%d}. Give one that is valid."
-    return ""
+    if isinstance(private, rsa.RSAPrivateKey) and private.key_size < RSA_BITS:
+        yield f"nginx_tls_key has {private.key_size} bits, and nginx refuses less than {RSA_BITS}. Make a longer one."
+    for one, signer in pairwise(chain):
+        if not is_signed_by(one, signer):
+            yield (
+                f"nginx_tls_certificate: {one.subject.rfc4514_string()} is not signed by the certificate after it, "
+                f"{signer.subject.rfc4514_string()}. Give the chain in order, each signed by the next."
+            )
+    if missing := [name for name in names if not covers(own, name)]:
+        yield (
+            f"nginx_tls_certificate is not for {', '.join(missing)} in nginx_server_names. "
+            "Give a certificate with these names, or take them out of nginx_server_names."
+        )
+    if own.not_valid_after_utc <= now:
+        yield f"nginx_tls_certificate ended on {own.not_valid_after_utc:%Y-%m-%d}. Give one that is valid."

@@ -31,6 +31,12 @@ def test_each_attempt_is_told() -> None:
     assert traffic.attempts(json.loads(entry("192.0.2.21:3000", "-", "-"))) == [("192.0.2.21:3000", 0, 0.0)]
 
 
+def test_clients_bytes_need_not_be_text() -> None:
+    """nginx writes the bytes of a header as they came, and cuts them where it may be in the middle of a letter."""
+    line = entry("192.0.2.21:3000", "500", agent="AGENT").replace(b"AGENT", b"M\xfcller \xe2\x80")
+    assert traffic.attempts(traffic.parse(line)) == [("192.0.2.21:3000", 500, 0.003)]
+
+
 def test_buckets_are_those_of_the_judge() -> None:
     assert (traffic.FIRST_BUCKET_S, traffic.GROWTH) == (rollout.FIRST_BUCKET_S, rollout.GROWTH)
     for seconds in (0.0, 0.001, 0.0011, 0.05, 1.0, 29.9):
@@ -43,6 +49,7 @@ def test_the_sample_has_the_most_frequent_plain_paths() -> None:
     lines += [entry("a:1", "200", uri="/?token=1")] * 9 + [entry("a:1", "500", uri="/broken")] * 9
     lines += [entry("a:1", "200", uri="/post", method="POST")] * 9 + [entry("", "", uri="/crash", unwanted="1")] * 9
     lines += [entry("a:1 : b:1", "502 : 200", uri="/rescued")] * 9 + [b"not json", b""]
+    lines += [entry("a:1", "200", uri="/" + "x" * 1023 + "…")] * 9
     assert [one["path"] for one in traffic.sample(lines, 5)] == ["/b", "/a"]
     assert traffic.sample(lines, 1) == [{"path": "/b", "host": "phoenix.test"}]
 

@@ -1,11 +1,13 @@
 """A certificate that nginx could not serve is refused before it replaces one that it serves."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -20,24 +22,38 @@ from phoenix.fleet import certificate
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def made(name: str, encryption: KeySerializationEncryption | None = None) -> tuple[str, str]:
-    """A certificate of ten days from NOW on, and its key, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+Made = tuple[x509.Certificate, CertificateIssuerPrivateKeyTypes]
+
+
+def made(name: str, key: CertificateIssuerPrivateKeyTypes | None = None, signer: Made | None = None) -> Made:
+    """A certificate of ten days from NOW on, for its name, a wildcard and an address, and its key."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-    signed = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=10)).sign(key, hashes.SHA256())
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
-    return signed.public_bytes(Encoding.PEM).decode(), secret.decode()
+    names = [x509.DNSName(name), x509.DNSName("*.apps.example.org"), x509.IPAddress(ip_address("192.0.2.11"))]
+    builder = x509.CertificateBuilder(
+        signer[0].subject if signer else subject, subject, key.public_key(), x509.random_serial_number()
+    )
+    builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=10))
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(signer[1] if signer else key, hashes.SHA256()), key
 
 
-OWN, KEY = made("www.example.org")
-SIGNER, OTHER_KEY = made("signer")
-_, LOCKED_KEY = made("locked", BestAvailableEncryption(b"secret"))
+def pem(one: Made, encryption: KeySerializationEncryption | None = None) -> tuple[str, str]:
+    secret = one[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+    return one[0].public_bytes(Encoding.PEM).decode(), secret.decode()
+
+
+SIGNER_MADE = made("signer")
+SIGNER, OTHER_KEY = pem(SIGNER_MADE)
+OWN, KEY = pem(made("www.example.org", signer=SIGNER_MADE))
+STRANGER, _ = pem(made("signer"))
+SHORT, SHORT_KEY = pem(made("www.example.org", rsa.generate_private_key(65537, 1024)))
+_, LOCKED_KEY = pem(made("locked"), BestAvailableEncryption(b"secret"))
 
 
 def test_what_nginx_can_serve_has_no_fault() -> None:
-    assert certificate.fault(OWN, KEY, NOW) == ""
-    assert certificate.fault(OWN + SIGNER, KEY, NOW) == "", "a chain"
+    assert certificate.fault(OWN, KEY, now=NOW) == ""
+    assert certificate.fault(OWN + SIGNER, KEY, now=NOW) == "", "a chain"
 
 
 @pytest.mark.parametrize(
@@ -49,10 +65,31 @@ def test_what_nginx_can_serve_has_no_fault() -> None:
         (OWN, LOCKED_KEY, 0, "has a passphrase"),
         (OWN, OTHER_KEY, 0, "does not belong to the first certificate"),
         (SIGNER + OWN, KEY, 0, "the server's own certificate before its signers'"),
+        (SHORT, SHORT_KEY, 0, "has 1024 bits"),
+        (OWN + STRANGER, KEY, 0, "CN=www.example.org is not signed by the certificate after it, CN=signer"),
         (OWN, KEY, 10, "ended on 2030-01-11"),
     ],
 )
 def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str) -> None:
-    told = certificate.fault(chain, key, NOW + timedelta(days=days))
+    told = certificate.fault(chain, key, now=NOW + timedelta(days=days))
     assert why in told
     assert "PRIVATE" not in told and key not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("www.example.org", True),
+        ("WWW.Example.ORG", True),
+        ("a.apps.example.org", True),
+        ("*.apps.example.org", True),
+        ("192.0.2.11", True),
+        ("example.org", False),
+        ("apps.example.org", False),
+        ("a.b.apps.example.org", False),
+        ("192.0.2.12", False),
+    ],
+)
+def test_a_server_name_that_it_is_not_for_is_reported(name: str, covered: bool) -> None:
+    told = certificate.fault(OWN, KEY, [name, "www.example.org"], NOW)
+    assert told == "" if covered else told.startswith(f"nginx_tls_certificate is not for {name} in nginx_server_names")
