@@ -103,9 +103,9 @@ def capped(stuck: Sequence[str], before: Collection[str]) -> list[str]:
     return list(dict.fromkeys(stuck))[: len(before)]
 
 
-def is_back(elsewhere: bool, recorded: str, stuck: Collection[str]) -> bool:
-    """Whether the whole fleet is back on the recorded release."""
-    return elsewhere and bool(recorded) and not stuck
+def result(stuck: Collection[str], elsewhere: bool, recorded: str) -> str:
+    """How a roll-out that failed is recorded: rolled back when the whole fleet is back on the recorded release."""
+    return "rolled back" if elsewhere and recorded and not stuck else "failed"
 
 
 def ending(why: str, elsewhere: bool, recorded: str, stuck: Sequence[str], lost: Sequence[str] = ()) -> str:
@@ -113,7 +113,7 @@ def ending(why: str, elsewhere: bool, recorded: str, stuck: Sequence[str], lost:
     sentence = why if why.endswith(".") else f"{why}."
     if lost:
         sentence += f" Left out, for they do not answer: {', '.join(lost)}."
-    if is_back(elsewhere, recorded, stuck):
+    if result(stuck, elsewhere, recorded) == "rolled back":
         return f"{sentence} The fleet is back on {recorded}."
     if stuck:
         return f"{sentence} Not back in order: {', '.join(stuck)}. Check the instances there, then run the play again."

@@ -121,7 +121,7 @@ def test_a_standby_host_that_was_away_keeps_nobody_from_going_back() -> None:
 )
 def test_how_a_failure_is_reported(elsewhere: bool, recorded: str, stuck: list[str], end: str) -> None:
     assert decisions.ending("no answer", elsewhere, recorded, stuck).endswith(end)
-    assert decisions.is_back(elsewhere, recorded, stuck) is ("is back" in end)
+    assert decisions.result(stuck, elsewhere, recorded) == ("rolled back" if "is back" in end else "failed")
     assert "do not answer: app3." in decisions.ending("no answer.", elsewhere, recorded, stuck, ["app3"])
 
 
