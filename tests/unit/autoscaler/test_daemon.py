@@ -132,6 +132,18 @@ def test_failures_are_tried_again_after_a_pause(world: World) -> None:
     assert world.daemon.actions.failed == 2
 
 
+def test_restarts_of_nginx_hide_no_load(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(40, 60)
+        for _ in range(3):
+            world.number = 0  # nginx numbers its connections from 1 again
+            await world.pass_time(120, 60)
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", "6")]
+    assert world.daemon.meter.counters.duplicates == 0
+
+
 def test_a_host_left_out_is_tried_again(world: World) -> None:
     world.fleet.results = [Result(True, "done", left_out={"app2": "no answer"})]
 
