@@ -1,4 +1,4 @@
-"""Counts requests in sliding windows, in memory that does not grow with the rate; neither I/O nor a clock of its own."""
+"""Counts requests in sliding windows, in memory that does not grow with the rate; without I/O or a clock of its own."""
 
 import re
 from array import array
