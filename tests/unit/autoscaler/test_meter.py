@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoenix.autoscaler.meter import GENERATION_SECONDS, REMEMBERED, STEP, Meter
@@ -75,6 +75,7 @@ DELAY = 0.4  # seconds within which the network delivers a datagram, and each co
 BLIND = 2 * (GENERATION_SECONDS + STEP) + DELAY
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.2, 20), st.integers(1, 20)), min_size=1, max_size=6),
     st.randoms(use_true_random=False),
