@@ -15,7 +15,18 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.fleet import addresses, certificate, inputs, inventory, placement, uri, wiring  # noqa: E402
+from phoenix.database import replica_set  # noqa: E402
+from phoenix.fleet import (  # noqa: E402
+    addresses,
+    certificate,
+    hosts,
+    inputs,
+    inventory,
+    placement,
+    sandbox,
+    uri,
+    wiring,
+)
 from phoenix.rollout import plan as rollout  # noqa: E402
 
 
@@ -80,10 +91,14 @@ class FilterModule:
             "firewall_networks": addresses.networks,
             "jenkins_unmet": plugins.unmet,
             "jenkins_user_secrets": plugins.user_secrets,
+            "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_in_container": hosts.in_container,
+            "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_fault": certificate.fault,
+            "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
@@ -92,6 +107,7 @@ class FilterModule:
             "phoenix_recipients_errors": inputs.recipients_errors,
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
+            "phoenix_sandbox": _reported(sandbox.lines),
             "phoenix_rollout_plan": rollout.plan,
             "phoenix_rollout_judge": rollout.judge,
             "phoenix_addresses": wiring.addresses,

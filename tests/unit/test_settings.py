@@ -29,7 +29,7 @@ OPTIONS = {name: option for options in KNOWN.values() for name, option in option
 SHARED = shared_variables(TOP / "playbooks")
 # What a play says of one step, and an inventory therefore can't: the roles describe it, the plays set it.
 ARGUMENTS = frozenset(
-    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart_primary", "phoenix_release_archive"}
+    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {"release_version", "runner_authorized_key", "runner_host_keys", "state_lock_holder", "state_lock_lease"}

@@ -9,11 +9,8 @@ HostVars = Mapping[str, Mapping[str, Any]]
 
 
 def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
-    """The replica set's members; the first is preferred as primary, so that a whole fleet's start is predictable."""
-    return [
-        {"host": host, "address": hostvars[host]["phoenix_address"], "priority": 2 if index == 0 else 1}
-        for index, host in enumerate(hosts)
-    ]
+    """The replica set's members, in the inventory's order."""
+    return [{"host": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
 
 
 def addresses(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:

@@ -122,9 +122,9 @@ def hasty_autoscaler(inventory: Inventory) -> Iterator[Finding]:
 def nobody_told(inventory: Inventory) -> Iterator[Finding]:
     """Alarms that are on and reach nobody."""
     for host in inventory.members("control"):
-        if host not in inventory.hostvars or "netdata_alarms_enabled" not in inventory.options:
+        if host not in inventory.hostvars or "alerting_enabled" not in inventory.options:
             continue
-        names = ("netdata_recipients", "netdata_channels", "netdata_alarms_enabled")
+        names = ("alerting_recipients", "alerting_channels", "alerting_enabled")
         read = [inventory.read(host, name) for name in names]
         if any(reason for _, reason in read):
             continue  # failing_templates says it
