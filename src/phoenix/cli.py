@@ -32,13 +32,14 @@ AREAS: Mapping[str, Area] = {
     "deploys": Area("phoenix.state.deploys", "the record of deploys: begin, end, show, previous"),
     "host": Area("phoenix.fleet.host_status", "what this host runs: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
-    "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show"),
+    "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "what the autoscaler hears of this load balancer: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "pipeline": Area("phoenix.pipeline.forced", "what a pipeline's SSH key may ask for: serve"),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "what clients asked, from nginx's access log: sample, watch"),
-    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set"),
+    "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),
+    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply"),
 }
 
 

@@ -15,7 +15,7 @@ acting       Actions.task: the target is being scaled. Measuring continues; the 
 backing off  Actions.not_before: 5 s, doubled with each failure in a row. Then the current decision is carried out.
 repair       Repair: an action left hosts out. The same capacity is applied again after 60 s, doubled each time.
 frozen       FleetLock.reason(): the lock is held elsewhere. No action starts from any state; measuring continues.
-lost         A corrupt capacity: the target recounts its instances, as an action like any other; nothing is decided.
+lost         A capacity that is missing or damaged: the target recounts its instances; nothing is decided meanwhile.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from phoenix.autoscaler.action import Actions
 from phoenix.autoscaler.config import Config
 from phoenix.autoscaler.meter import LONGEST_NAP, STEP, Meter
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import desired
 
 log = logging.getLogger(__name__)
 
@@ -149,20 +150,23 @@ class Daemon:
             self.actions.scale_to(self.capacity)
 
     def _know_capacity(self) -> bool:
-        """Read the recorded capacity. One that is none is put aside and counted anew on the fleet."""
+        """Read the recorded capacity. One that is missing or damaged is counted again on the fleet."""
         if self.dry_run and self.capacity is not None:
             return True
         try:
-            self.capacity = state.read_capacity(self.config.paths.state) or self.settings.minimum
-        except state.Corrupt as error:
-            if self.actions.ready():
-                log.error("the capacity is corrupt and is counted anew", extra={"error": str(error)})
-                self.actions.recount()
-            return False
+            self.capacity = desired.read_capacity(self.config.paths.state)
+            lost = "" if self.capacity else "it is not recorded"
+        except desired.Corrupt as error:
+            self.capacity, lost = None, str(error)
         except OSError as error:
             log.error("the capacity can't be read", extra={"error": str(error)})
             return self.capacity is not None
-        return True
+        if lost and self.dry_run:
+            self.capacity = self.settings.minimum
+        elif lost and self.actions.ready():
+            log.error("the capacity is lost and is counted on the fleet", extra={"error": lost})
+            self.actions.recount()
+        return self.capacity is not None
 
     # --- reports
 
