@@ -1,6 +1,6 @@
 """Replays traffic through Phoenix's policy and through models of other autoscalers.
 
-python -m tests.simulation                    the made-up scenarios, at the lab's size
+python -m tests.simulation                    the synthetic scenarios, at the lab's size
 python -m tests.simulation --scale 100        the same for 10,000 requests a second and 1,000 instances
 python -m tests.simulation --series FILE.csv  a recorded series: requests of each second, in the last column
 Prints a table; --plot FILE.svg draws rate and capacities. Nothing needs a fleet.
@@ -25,7 +25,8 @@ HEAD = ("scenario", "scaler", "under capacity", "worst queue", "instance-hours",
 
 def scalers(fleet: Fleet) -> list[Scaler]:
     bounds = (fleet.rate, fleet.minimum, fleet.maximum)
-    return [Phoenix(Settings(*bounds)), Knative(*bounds), Hpa(*bounds), TargetTracking(*bounds)]
+    settings = Settings(target=fleet.rate, minimum=fleet.minimum, maximum=fleet.maximum)
+    return [Phoenix(settings), Knative(*bounds), Hpa(*bounds), TargetTracking(*bounds)]
 
 
 def compare(arrivals: Sequence[int], fleet: Fleet) -> list[Outcome]:

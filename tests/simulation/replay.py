@@ -19,10 +19,10 @@ class Fleet:
 
 @dataclass
 class Outcome:
-    """What came of it. Shares of the whole time; a queue is of requests that wait because instances are busy."""
+    """The result. Shares are of the whole time; the queue holds requests that wait because instances are busy."""
 
     scaler: str
-    under: float  # share of time in which more arrives (mean of 10 s) than the instances in rotation are meant for
+    under: float  # share of time in which more arrives (mean of 10 s) than the target of the instances in rotation
     worst_queue: float
     instance_hours: float
     actions: int
@@ -36,7 +36,7 @@ def replay(scaler: Scaler, arrivals: Sequence[int], fleet: Fleet, start: int) ->
     ready_at = 0.0
     queue = worst = used = 0.0
     under = actions = 0
-    per_question = max(1, round(scaler.every / STEP))
+    per_decision = max(1, round(scaler.every / STEP))
     behind = round(10 / STEP)
     recent = 0
     outcome = Outcome(scaler.name, 0.0, 0.0, 0.0, 0)
@@ -50,11 +50,11 @@ def replay(scaler: Scaler, arrivals: Sequence[int], fleet: Fleet, start: int) ->
         recent += number - (arrivals[step - behind] if step >= behind else 0)
         under += recent > ready * fleet.rate * min(10.0, now)
         used += ready * STEP
-        if step % per_question == per_question - 1:
+        if step % per_decision == per_decision - 1:
             wanted = min(max(scaler.desired(now, ready, capacity), fleet.minimum), fleet.maximum)
             if wanted != capacity:
                 actions += 1
-                # Fewer is at once: what is stopped leaves the rotation first.
+                # Scaling in is immediate: an instance leaves the rotation before it stops.
                 ready_at = now + (fleet.startup if wanted > capacity else 0.0)
                 capacity = wanted
         if step % round(1 / STEP) == 0:

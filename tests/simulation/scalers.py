@@ -1,7 +1,7 @@
-"""Phoenix's policy as it runs, and models of other autoscalers out of their published algorithms and defaults.
+"""Phoenix's policy as it runs, and models of other autoscalers after their published algorithms and defaults.
 
-All are asked for the same target, and new instances take the same time to start: the algorithms are compared, not the
-platforms. What is theirs by default and does not fit a rate per instance is said where it is left out.
+Target and start-up time are the same for all: the algorithms are compared, not the platforms. Defaults that do not fit
+a rate per instance are left out, which each docstring says.
 """
 
 from collections import deque
@@ -14,10 +14,10 @@ from phoenix.autoscaler.meter import STEP, Meter
 
 
 class Scaler(Protocol):
-    """Told of each step's arrivals, asked for the capacity that it wants then. Times in seconds."""
+    """Gets each step's arrivals, and returns the capacity that it wants. Times in seconds."""
 
     name: str
-    every: float  # seconds between two questions
+    every: float  # seconds between two decisions
 
     def observe(self, now: float, arrivals: int) -> None: ...
 
@@ -25,7 +25,7 @@ class Scaler(Protocol):
 
 
 class Counted(Meter):
-    """The meter with whole steps of arrivals instead of a datagram for each."""
+    """The meter, fed with whole steps of arrivals instead of datagrams."""
 
     def add(self, arrivals: int) -> None:
         self._total += arrivals
@@ -33,7 +33,7 @@ class Counted(Meter):
 
 @dataclass
 class Phoenix:
-    """roles/autoscaler: policy.decide over the meter's windows."""
+    """phoenix.autoscaler: policy.decide over the meter's windows."""
 
     settings: policy.Settings
     name: str = "Phoenix"

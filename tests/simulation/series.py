@@ -1,4 +1,4 @@
-"""Series of arrivals: made up, or recorded."""
+"""Series of arrivals: synthetic, or recorded."""
 
 import csv
 import math
@@ -10,7 +10,7 @@ from phoenix.autoscaler.meter import STEP
 
 
 def poisson(mean: float, source: random.Random) -> int:
-    """A Poisson variate; by the normal distribution where that is as good."""
+    """A Poisson variate; for large means from the normal distribution, which is then as good."""
     if mean > 50:
         return max(0, round(source.gauss(mean, math.sqrt(mean))))
     limit, product, number = math.exp(-mean), source.random(), 0

@@ -30,6 +30,12 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "phoenix_spare_port": {"type": "int", "default": 3900},
         "phoenix_isolate_ports": {"type": "list", "default": []},
         "phoenix_db_connection_string": {"type": "str", "required": True, "no_log": True},
+        "phoenix_health_timeout": {"type": "int", "default": 60},
+        "phoenix_drain_timeout": {"type": "int", "default": 60},
+    },
+    "autoscaler": {
+        "autoscaler_action_timeout_seconds": {"type": "float", "default": 180.0},
+        "autoscaler_enabled": {"type": "bool", "default": True},
     },
     "nginx": {
         "nginx_unwanted_policy": {"type": "str", "choices": ["block", "isolate"], "default": "block"},
@@ -155,6 +161,10 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("app1", "phoenix_db_connection_string", "mongodb://u:@h/d", ["phoenix_db_connection_string: (hidden)"]),
     ("lb1", "nginx_unwanted_policy", "blok", ["nginx_unwanted_policy: 'blok'", "block, isolate"]),
     ("lb1", "nginx_tls_enabled", "perhaps", ["nginx_tls_enabled: 'perhaps' isn't true or false"]),
+    ("app1", "phoenix_drain_timeout", 91, ["phoenix_drain_timeout (91)", "180 on control1", "at least 181", "[app1]"]),
+    ("app1", "phoenix_health_timeout", "100", ["phoenix_health_timeout (100)", "phoenix_drain_timeout (60)", "190"]),
+    ("control1", "autoscaler_action_timeout_seconds", 149.5, ["timeout_seconds: 149.5", "at least 150", "[app1]"]),
+    ("control1", "autoscaler_action_timeout_seconds", "soon", ["timeout_seconds: 'soon' isn't a number"]),
 ]
 
 
@@ -339,6 +349,14 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     ):
         assert message in output, output
     assert "Traceback" not in output
+
+
+def test_the_waits_of_scaling_may_be_long_without_an_autoscaler(hosts: Hosts) -> None:
+    hosts["app1"] |= {"phoenix_drain_timeout": 90}
+    assert errors(hosts, GROUPS, SPECS) == []
+    hosts["app1"] |= {"phoenix_drain_timeout": 600}
+    hosts["control1"] |= {"autoscaler_enabled": "no"}
+    assert errors(hosts, GROUPS, SPECS) == []
 
 
 def test_alarms_that_are_off_need_no_recipient(hosts: Hosts) -> None:

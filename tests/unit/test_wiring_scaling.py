@@ -89,6 +89,8 @@ def test_the_autoscaler_for_people() -> None:
             "desired": 6,
             "requests_per_second": 20.5,
             "panic_requests_per_second": 60.0,
+            "acting": 6,
+            "warning": "autoscaler_maximum is 20",
             "frozen": "frozen: a deploy",
             "silent": ["192.0.2.11"],
             "left_out": {"app2": "no answer"},
@@ -97,7 +99,9 @@ def test_the_autoscaler_for_people() -> None:
     )
     text = "\n".join(lines)
     assert "silent for 50 s" in text
-    assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s" in text
+    assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s, scaling to 6\n" in text
+    assert "\n  WARNING: autoscaler_maximum is 20\n" in text
+    assert "\n  no datagrams from 192.0.2.11\n" in text
     assert "left out: app2: no answer" in text
     assert "2026-11-24T12:00:00 out    6  more requests\n" in text
     assert "again 3 times, until 12:05:00" in text

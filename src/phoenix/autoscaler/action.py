@@ -1,10 +1,11 @@
-"""Runs the plays that scale: one at a time, with a time-out, tried again later and later after failures."""
+"""Actions on the fleet: one at a time, with a time-out, and with a growing pause after failures."""
 
 import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. `left_out`: hosts that were left out, with the reasons; the others were scaled."""
+    """How an action ended. `left_out`: hosts that were left out, with the reasons; the others were scaled."""
 
     good: bool
     text: str
@@ -23,34 +24,49 @@ class Result:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-class Runner(Protocol):
-    """Runs one playbook to its end; never raises."""
+class Target(Protocol):
+    """What is scaled. Both calls block until the action has ended, at the latest after `timeout` seconds."""
 
-    def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result: ...
+    def scale_to(self, count: int, timeout: float) -> Result: ...
+
+    def recount(self, timeout: float) -> Result:
+        """Record the capacity again from the instances that run."""
 
 
-class DryRunner:
-    """Says what would be run."""
+class DryRun:
+    """Logs what would be done."""
 
-    def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
-        log.info("dry run: nothing is changed", extra={"playbook": playbook, **variables})
+    def scale_to(self, count: int, timeout: float) -> Result:
+        log.info("dry run: nothing is changed", extra={"capacity": count})
+        return Result(True, "dry run")
+
+    def recount(self, timeout: float) -> Result:
+        log.info("dry run: the capacity is not recounted")
         return Result(True, "dry run")
 
 
-class AnsibleRunner:
-    """Through ansible-runner, with the Ansible, project and inventory of the role `runner`."""
+class Playbooks:
+    """scale.yml and recount.yml through ansible-runner, with Ansible, project and inventory of the role `runner`."""
 
     def __init__(self, settings: Action, folder: Path) -> None:
         self._settings, self._folder = settings, folder
 
-    def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
+    def scale_to(self, count: int, timeout: float) -> Result:
+        # The lease outlasts the run, so that the lock is never lost to another play in the middle of it.
+        variables = {"phoenix_capacity": str(count), "scale_lock_lease": str(int(timeout) + 15)}
+        return self._run("scale", variables, timeout)
+
+    def recount(self, timeout: float) -> Result:
+        return self._run("recount", {}, timeout)
+
+    def _run(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
         import ansible_runner  # noqa: PLC0415 - needed only where there is a fleet
 
         seen: dict[str, Any] = {"errors": [], "reports": {}}
 
         def handle(event: dict[str, Any]) -> bool:
             _note(event, seen)
-            return False  # not to be kept in memory or on disk
+            return False  # keep it neither in memory nor on disk
 
         settings = self._settings
         try:
@@ -70,7 +86,7 @@ class AnsibleRunner:
                 quiet=True,
                 rotate_artifacts=10,
             )
-        except Exception as error:  # noqa: BLE001 - whatever happens here, the daemon goes on
+        except Exception as error:  # noqa: BLE001 - whatever happens here, the daemon continues
             return Result(False, f"{playbook}.yml could not be run: {error}")
         if run.status == "timeout" or run.rc == 254:
             return Result(False, f"{playbook}.yml was stopped after {timeout:g} s")
@@ -94,12 +110,12 @@ def _note(event: dict[str, Any], seen: dict[str, Any]) -> None:
 
 
 class Actions:
-    """Never two at once; after a failure not before a pause, which doubles."""
+    """Actions in the background: never two at once, and after a failure only after a pause, which doubles each time."""
 
-    def __init__(self, runner: Runner, settings: Action, clock: Callable[[], float]) -> None:
-        self.runner, self.settings, self._clock = runner, settings, clock
+    def __init__(self, target: Target, settings: Action, clock: Callable[[], float]) -> None:
+        self.target, self.settings, self._clock = target, settings, clock
         self.task: asyncio.Task[Result] | None = None
-        self.pending: int | None = None
+        self.pending: int | None = None  # the capacity that the running action will result in
         self.failures = 0  # in a row
         self.not_before = float("-inf")
         self.started = self.failed = 0
@@ -108,23 +124,29 @@ class Actions:
     def ready(self) -> bool:
         return self.task is None and self._clock() >= self.not_before
 
-    def start(self, playbook: str, variables: dict[str, str], pending: int | None = None) -> None:
-        """Run a playbook beside the loop. Only when ready."""
+    def scale_to(self, count: int) -> None:
+        """Scale the target. Only when ready."""
+        self._start(f"scale to {count}", partial(self.target.scale_to, count), count)
+
+    def recount(self) -> None:
+        """Have the target record its capacity again. Only when ready."""
+        self._start("recount", self.target.recount)
+
+    def _start(self, what: str, act: Callable[[float], Result], pending: int | None = None) -> None:
         if self.task is not None:
             raise RuntimeError("an action is running")
         self.pending = pending
         self.started += 1
-        self.task = asyncio.create_task(self._run(playbook, variables))
+        log.info("action started", extra={"action": what})
+        self.task = asyncio.create_task(self._timed(act))
 
-    async def _run(self, playbook: str, variables: dict[str, str]) -> Result:
+    async def _timed(self, act: Callable[[float], Result]) -> Result:
         began = self._clock()
-        limit = self.settings.timeout_seconds
-        log.info("action begins", extra={"playbook": playbook, **variables})
-        result = await asyncio.to_thread(self.runner, playbook, variables, limit)
-        return Result(result.good, result.text, round(self._clock() - began, 2), result.left_out)
+        result = await asyncio.to_thread(act, self.settings.timeout_seconds)
+        return replace(result, seconds=round(self._clock() - began, 2))
 
     def reap(self) -> Result | None:
-        """The result of an action that has ended since, once."""
+        """The result of an action that has ended since the last call."""
         if self.task is None or not self.task.done():
             return None
         error = None if self.task.cancelled() else self.task.exception()
@@ -146,7 +168,7 @@ class Actions:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder in which ansible-runner keeps its own."""
+    """The folder for ansible-runner's own files."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(path, 0o700)  # noqa: PTH101
     return path

@@ -1,9 +1,9 @@
 """phoenixctl autoscaler: make the capacity follow the rate of requests.
 
   phoenixctl autoscaler serve [--dry-run]   runs the daemon; its libraries are in a Python environment of its own
-  phoenixctl autoscaler validate            only reads the configuration
+  phoenixctl autoscaler validate            only checks the configuration
 
-Signals: SIGHUP reads the configuration again (a wrong one is refused, and the old one stays), SIGTERM ends.
+Signals: SIGHUP reloads the configuration (an invalid one is rejected, and the old one stays); SIGTERM stops.
 """
 
 import argparse
@@ -13,12 +13,13 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from phoenix.autoscaler import config as configuration
 from phoenix.autoscaler import state
-from phoenix.autoscaler.action import Actions, AnsibleRunner, DryRunner, private_folder
+from phoenix.autoscaler.action import Actions, DryRun, Playbooks, private_folder
 from phoenix.autoscaler.daemon import Daemon, listening
 from phoenix.autoscaler.metrics import Metrics
 from phoenix.common import systemd
@@ -39,25 +40,18 @@ class JsonFormatter(logging.Formatter):
 
 
 async def serve(config: configuration.Config, path: Path, dry_run: bool) -> None:
-    runner = DryRunner() if dry_run else AnsibleRunner(config.action, private_folder(config.paths.own / "runs"))
+    target = DryRun() if dry_run else Playbooks(config.action, private_folder(config.paths.own / "runs"))
     lock = state.NullLock() if dry_run else state.FleetLock(config.paths.state)
     metrics = Metrics()
-    daemon = Daemon(config, Actions(runner, config.action, time.monotonic), lock, metrics, dry_run=dry_run)
+    daemon = Daemon(config, Actions(target, config.action, time.monotonic), lock, metrics, dry_run=dry_run)
 
     def stop() -> None:
         daemon.stopping = True
 
-    def reload() -> None:
-        try:
-            daemon.reconfigure(configuration.load(path))
-            log.info("configuration read again")
-        except ValueError as error:
-            log.error("configuration refused, the old one stays", extra={"error": str(error)})
-
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload, partial(configuration.load, path), systemd.notify)
     metrics.serve(str(config.metrics.address), config.metrics.port)
     with listening(config) as sock:
         log.info("listening", extra={"address": str(sock.getsockname()), "dry_run": dry_run})
@@ -68,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=("serve", "validate"))
     parser.add_argument("--config", type=Path, default=Path("/etc/phoenix/autoscaler.yml"))
-    parser.add_argument("--dry-run", action="store_true", help="decide and say, change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="log the decisions, change nothing")
     options = parser.parse_args(arguments)
     try:
         config = configuration.load(options.config)

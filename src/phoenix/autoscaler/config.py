@@ -1,5 +1,6 @@
-"""The configuration file: typed, every key known, refused as a whole when anything in it is wrong."""
+"""The configuration file: typed, every key known, rejected as a whole if anything in it is invalid."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated
@@ -7,39 +8,19 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from phoenix.autoscaler.policy import Settings
+
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's errors about a key that no class has
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Policy(Model):
-    """What policy.decide goes by; the meaning of each is in docs/decisions/0020-when-to-scale.md."""
-
-    target: Annotated[float, Field(gt=0)] = 10.0  # requests a second for one instance
-    minimum: Annotated[int, Field(ge=1)] = 1
-    maximum: Annotated[int, Field(ge=1)]
-    panic_seconds: Annotated[int, Field(ge=2, le=30)] = 6
-    stable_seconds: Annotated[int, Field(ge=10, le=600)] = 60
-    long_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
-    stabilisation_seconds: Seconds = 300.0
-    calm: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the capacity whose noise is never acted on
-    significance: Annotated[float, Field(ge=0, le=10)] = 5.0  # standard deviations
-    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Policy":
-        if self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}: lower one or raise the other")
-        if not self.panic_seconds < self.stable_seconds < self.long_seconds:
-            raise ValueError("panic_seconds, stable_seconds and long_seconds have to grow in this order")
-        return self
-
-
 class Listen(Model):
-    """Where datagrams are heard, unless systemd hands a socket over, and from whom."""
+    """Where datagrams are received, unless systemd passes a socket, and from which load balancers."""
 
     address: IPv4Address | IPv6Address
     port: Port
@@ -48,7 +29,7 @@ class Listen(Model):
 
 
 class Action(Model):
-    """How scale.yml is run."""
+    """How plays are run."""
 
     ansible: Path = Path("/opt/phoenix/runner/venv/bin")
     project: Path = Path("/opt/phoenix/runner/project")
@@ -69,18 +50,37 @@ class Metrics(Model):
 
 
 class Config(Model):
-    policy: Policy
+    policy: Settings
+    room: Annotated[int, Field(ge=1)] | None = None  # instances that the application hosts hold, where it is known
     listen: Listen
     action: Action = Action()
     paths: Paths = Paths()
     metrics: Metrics = Metrics()
+
+    @model_validator(mode="after")
+    def _minimum_fits(self) -> "Config":
+        if self.room is not None and self.policy.minimum > self.room:
+            raise ValueError(
+                f"policy.minimum {self.policy.minimum} is above room {self.room}, the instances that the application "
+                "hosts hold: lower it, or add hosts"
+            )
+        return self
+
+    def placeable(self) -> tuple[Settings, str]:
+        """The policy with a maximum that the hosts hold, and a warning if that is less than the configured one."""
+        if self.room is None or self.policy.maximum <= self.room:
+            return self.policy, ""
+        return replace(self.policy, maximum=self.room), (
+            f"autoscaler_maximum is {self.policy.maximum}, but the application hosts hold {self.room} instances: "
+            f"{self.room} is the maximum until there are more hosts, or phoenix_instances_per_host is raised"
+        )
 
 
 def load(path: Path) -> Config:
     """Read the file.
 
     Raises:
-        ValueError: it can't be read, or is wrong; the text names each key with what is wrong about it.
+        ValueError: it can't be read or is invalid; the message names each invalid key, its value and what is wrong.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -88,8 +88,9 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} can't be read: {error}") from error
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (seen: {one['input']!r:.80})"
+        errors = [
+            f"{'.'.join(map(str, one['loc'])) or 'file'}: "
+            f"{'unknown key' if one['type'] in UNKNOWN else one['msg']} (value: {one['input']!r:.80})"
             for one in error.errors()
         ]
-        raise ValueError(f"{path} has {len(faults)} fault(s):\n" + "\n".join(faults)) from error
+        raise ValueError(f"{path} has {len(errors)} error(s):\n" + "\n".join(errors)) from error

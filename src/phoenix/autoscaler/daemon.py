@@ -1,4 +1,22 @@
-"""The loop: datagrams into the meter, a decision every step, actions beside it."""
+"""The loop: datagrams into the meter, a decision every step, and at most one action in the background.
+
+                excess        +-----------+  CONFIRM_SECONDS later
+         +------------------> | suspected | --------------------+
+         |  +---------------- +-----------+                     |
+         |  v     over                                          v   failed      +-------------+
+      +------+   slow rise, lower need, bounds, repair     +--------+ --------> | backing off |
+      | idle | ------------------------------------------> | acting | <-------- +-------------+
+      +------+                                             +--------+    later
+         ^                       done                           |
+         +------------------------------------------------------+
+
+suspected    policy.Memory.suspected_since: a short window shows an excess; it has to last.
+acting       Actions.task: the target is being scaled. Measuring continues; the policy holds.
+backing off  Actions.not_before: 5 s, doubled with each failure in a row. Then the current decision is carried out.
+repair       Repair: an action left hosts out. The same capacity is applied again after 60 s, doubled each time.
+frozen       FleetLock.reason(): the lock is held elsewhere. No action starts from any state; measuring continues.
+lost         A capacity that is missing or damaged: the target recounts its instances; nothing is decided meanwhile.
+"""
 
 import asyncio
 import contextlib
@@ -19,17 +37,35 @@ from phoenix.state import desired
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 0.01  # between two readings of the socket: many datagrams for each waking
-AT_ONCE = 2000  # datagrams in one reading, so that a flood can't starve the rest
+DRAIN_SECONDS = 0.01  # between two reads of the socket: many datagrams per wake-up
+AT_ONCE = 2000  # datagrams in one read, so that a flood can't starve the rest
 LARGEST = 512  # bytes of a datagram that could be ours
-TELL_SECONDS = 1.0
-REPAIR_SECONDS = 60.0  # until hosts that were left out are tried again; doubled with each time
+REPORT_SECONDS = 1.0
+REPAIR_SECONDS, REPAIR_MOST_SECONDS = 60.0, 600.0
 UDP_TABLES = (Path("/proc/self/net/udp"), Path("/proc/self/net/udp6"))
 SHOWN = 10  # decisions in the status
 
 
+class Repair:
+    """Hosts that the last action left out, and when to try them again: after a pause that doubles each time."""
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, str] = {}
+        self._at = float("inf")
+        self._pause = REPAIR_SECONDS
+
+    def note(self, left_out: dict[str, str], now: float) -> None:
+        """Take the hosts that a successful action left out, with the reasons."""
+        self.left_out = left_out
+        self._at = now + self._pause if left_out else float("inf")
+        self._pause = min(self._pause * 2, REPAIR_MOST_SECONDS) if left_out else REPAIR_SECONDS
+
+    def due(self, now: float) -> bool:
+        return now >= self._at
+
+
 class Daemon:
-    """Everything that has a life. The clock is monotonic, in seconds."""
+    """The running autoscaler: socket, measuring, decisions, actions and reports. The clock is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -40,16 +76,15 @@ class Daemon:
         clock: Callable[[], float] = time.monotonic,
         dry_run: bool = False,
     ) -> None:
-        self.config, self.actions, self.lock, self.metrics = config, actions, lock, metrics
+        self.actions, self.lock, self.metrics = actions, lock, metrics
         self.clock, self.dry_run = clock, dry_run
+        self._configure(config)
         self.meter = Meter(map(str, config.listen.balancers), config.policy.long_seconds, clock())
         self.memory = policy.Memory()
         self.decisions = state.Decisions(config.paths.own / "decisions.jsonl")
         self.capacity: int | None = None
         self.decision: policy.Decision | None = None
-        self.left_out: dict[str, str] = {}
-        self.repair_at = float("inf")
-        self.repair_pause = REPAIR_SECONDS
+        self.repair = Repair()
         self.frozen = ""
         self.stopping = False
         self.drained_at = float("-inf")
@@ -57,7 +92,7 @@ class Daemon:
     # --- datagrams
 
     def drain(self, sock: socket.socket) -> None:
-        """Take in what has arrived. What waited for long is of no known time, and no jump of the load: it is left."""
+        """Read what has arrived. What waited for long has no known arrival time and would look like a step: drop it."""
         now, receive = self.clock(), self.meter.receive
         late = now - self.drained_at > LONGEST_NAP
         for _ in range(AT_ONCE):
@@ -69,24 +104,24 @@ class Daemon:
                 receive(data, source[0], now)
         else:
             if late:
-                return  # there is more of it
+                return  # there is more to drop
         self.drained_at = now
 
     # --- one step
 
     def step(self) -> None:
-        """One decision, and what follows from it."""
+        """Make one decision, and act on it."""
         now = self.clock()
         self.meter.tick(now, self.config.listen.silent_seconds)
         pending, result = self.actions.pending, self.actions.reap()
         if result is not None:
             if self.dry_run and pending is not None:
                 self.capacity = pending  # as if it had been done
-            self._ended(result.good, result.left_out, now)
+            if result.good:
+                self.repair.note(result.left_out, now)
         if not self._know_capacity() or self.capacity is None:
             return
         self.frozen = "" if self.actions.pending is not None else self.lock.reason()
-        settings = policy.Settings(**self.config.policy.model_dump())
         inputs = policy.Inputs(
             now=now,
             count=self.meter.count,
@@ -96,10 +131,10 @@ class Daemon:
             pending=self.actions.pending,
             frozen=self.frozen,
         )
-        decision, self.memory = policy.decide(settings, inputs, self.memory)
+        decision, self.memory = policy.decide(self.settings, inputs, self.memory)
         self.decision = decision
         if decision.action != "hold" and not self.actions.ready():
-            return  # said when it was decided first; it is done after the pause, if it still holds
+            return  # logged when it was first decided; done after the pause, if it still applies
         if self.decisions.add(
             decision,
             self.capacity,
@@ -109,24 +144,10 @@ class Daemon:
         ):
             log.info("decision", extra={"capacity": self.capacity, **vars(decision)})
         if decision.action != "hold":
-            self._scale(decision.count)
-        elif self.left_out and now >= self.repair_at and self.actions.ready() and not self.frozen:
-            log.info("trying hosts again that were left out", extra={"hosts": list(self.left_out)})
-            self._scale(self.capacity)
-
-    def _scale(self, count: int) -> None:
-        lease = int(self.config.action.timeout_seconds) + 15
-        self.actions.start("scale", {"phoenix_capacity": str(count), "scale_lock_lease": str(lease)}, pending=count)
-
-    def _ended(self, good: bool, left_out: dict[str, str], now: float) -> None:
-        if not good:
-            return
-        self.left_out = left_out
-        if left_out:
-            self.repair_at = now + self.repair_pause
-            self.repair_pause = min(self.repair_pause * 2, 600.0)
-        else:
-            self.repair_at, self.repair_pause = float("inf"), REPAIR_SECONDS
+            self.actions.scale_to(decision.count)
+        elif self.repair.due(now) and self.actions.ready() and not self.frozen:
+            log.info("trying the hosts that were left out again", extra={"hosts": list(self.repair.left_out)})
+            self.actions.scale_to(self.capacity)
 
     def _know_capacity(self) -> bool:
         """Read the recorded capacity. One that is missing or damaged is counted again on the fleet."""
@@ -141,20 +162,21 @@ class Daemon:
             log.error("the capacity can't be read", extra={"error": str(error)})
             return self.capacity is not None
         if lost and self.dry_run:
-            self.capacity = self.config.policy.minimum
+            self.capacity = self.settings.minimum
         elif lost and self.actions.ready():
             log.error("the capacity is lost and is counted on the fleet", extra={"error": lost})
-            self.actions.start("recount", {})
+            self.actions.recount()
         return self.capacity is not None
 
-    # --- what is told
+    # --- reports
 
-    def tell(self) -> None:
+    def report(self) -> None:
+        """Publish the metrics and the status."""
         now, decision, counters = self.clock(), self.decision, self.meter.counters
         self.metrics.set(
             data_age_seconds=self.meter.age(now),
             frozen=float(bool(self.frozen)),
-            left_out_hosts=len(self.left_out),
+            left_out_hosts=len(self.repair.left_out),
             actions_total=self.actions.started,
             failed_actions_total=self.actions.failed,
             requests_total=counters.requests,
@@ -163,8 +185,8 @@ class Daemon:
             foreign_total=counters.foreign,
             malformed_total=counters.malformed,
             received_dropped_total=drops(UDP_TABLES, self.config.listen.port),
-            minimum=self.config.policy.minimum,
-            maximum=self.config.policy.maximum,
+            minimum=self.settings.minimum,
+            maximum=self.settings.maximum,
         )
         if decision is not None and self.capacity is not None:
             self.metrics.set(
@@ -187,18 +209,30 @@ class Daemon:
             "requests_per_second": decision.stable_rate if decision else None,
             "panic_requests_per_second": decision.panic_rate if decision else None,
             "at_maximum": decision.at_maximum if decision else False,
+            "maximum": self.settings.maximum,
+            "warning": self.warning,
             "silent": self.meter.silent(now, self.config.listen.silent_seconds),
             "frozen": self.frozen,
             "acting": self.actions.pending,
             "last_action": {"good": last.good, "text": last.text, "seconds": last.seconds} if last else None,
-            "left_out": self.left_out,
+            "left_out": self.repair.left_out,
             "decisions": self.decisions.last(SHOWN),
         }
 
     # --- the loop
 
+    def reload(self, load: Callable[[], Config], notify: Callable[[str], None]) -> None:
+        """Activate the configuration as it is now, or keep the old one if it is invalid."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self.reconfigure(load())
+            log.info("configuration reloaded")
+        except ValueError as error:
+            log.error("configuration rejected, the old one stays", extra={"error": str(error)})
+        notify("READY=1")
+
     def reconfigure(self, config: Config) -> None:
-        """Take another configuration over. Where it listens and what it keeps is for a restart."""
+        """Activate another configuration. Where the daemon listens and what it keeps changes only with a restart."""
         if (config.listen.address, config.listen.port, config.paths, config.metrics, config.policy.long_seconds) != (
             self.config.listen.address,
             self.config.listen.port,
@@ -208,24 +242,30 @@ class Daemon:
         ):
             log.warning("addresses, ports, paths and long_seconds change only with a restart")
         self.meter.rebalance(map(str, config.listen.balancers))
-        self.config = config
+        self._configure(config)
         self.actions.settings = config.action
 
+    def _configure(self, config: Config) -> None:
+        self.config = config
+        self.settings, self.warning = config.placeable()
+        if self.warning:
+            log.warning(self.warning)
+
     async def run(self, sock: socket.socket, notify: Callable[[str], None]) -> None:
-        """Until told to stop; a running action is then waited for, so that it is not cut in the middle."""
+        """Run until `stopping` is set, then wait for a running action, so that it is not cut off in the middle."""
         sock.setblocking(False)
         notify("READY=1")
         loop = asyncio.get_running_loop()
-        next_step, next_tell = loop.time(), loop.time()
+        next_step, next_report = loop.time(), loop.time()
         while not self.stopping:
             self.drain(sock)
             if loop.time() >= next_step:
                 next_step = max(next_step + STEP, loop.time())
                 self.step()
                 notify("WATCHDOG=1")
-            if loop.time() >= next_tell:
-                next_tell = loop.time() + TELL_SECONDS
-                self.tell()
+            if loop.time() >= next_report:
+                next_report = loop.time() + REPORT_SECONDS
+                self.report()
             await asyncio.sleep(DRAIN_SECONDS)
         notify("STOPPING=1")
         if self.actions.task is not None:
@@ -236,7 +276,7 @@ class Daemon:
 
 
 def listening(config: Config) -> socket.socket:
-    """The socket that systemd hands over (it goes on receiving while the daemon restarts), or one of our own."""
+    """The socket that systemd passes (it keeps receiving while the daemon restarts), or a new one."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return socket.socket(fileno=3)
     address = str(config.listen.address)
@@ -247,7 +287,7 @@ def listening(config: Config) -> socket.socket:
 
 
 def drops(tables: Iterable[Path], port: int) -> int:
-    """Datagrams to this port that the kernel dropped, out of /proc/net/udp{,6}."""
+    """Datagrams to this port that the kernel dropped, from /proc/net/udp{,6}."""
     lines = (line for table in tables if table.exists() for line in table.read_text().splitlines()[1:])
     fields = (line.split() for line in lines)
     return sum(int(one[12]) for one in fields if int(one[1].rpartition(":")[2], 16) == port)

@@ -1,4 +1,4 @@
-"""Counts requests in sliding windows, in memory that does not grow with the rate; no input and no clock of its own."""
+"""Counts requests in sliding windows, in memory that does not grow with the rate; without I/O or a clock of its own."""
 
 import re
 from array import array
@@ -6,19 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 STEP = 0.25  # seconds; what a window is a multiple of
-# Two datagrams with the same number are one that the network doubled. Numbers of this many are remembered, twice.
+# The network may deliver a datagram twice, milliseconds apart. A key is remembered in two generations: for at least one
+# generation (unless more keys than REMEMBERED arrive in it) and for at most two. No longer, because an nginx that was
+# restarted numbers its connections from 1 again, and its requests are no duplicates of those before.
+GENERATION_SECONDS = 1.0
 REMEMBERED = 8192
-# Windows are known up to the last tick; a daemon that slept longer does not know what it missed.
+# Windows are known up to the last tick; after a longer pause the daemon does not know what it missed.
 LONGEST_NAP = 2.0
 
 # As nginx writes them: <priority>time phoenix: and our own text. r: a proxied request, with the serial numbers of its
-# connection and of the request within; b: a heartbeat.
+# connection and of the request within it; b: a heartbeat.
 DATAGRAM = re.compile(rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d phoenix: (?:r (\d{1,20} \d{1,10})|b)\n?")
 
 
 @dataclass
 class Counters:
-    """What became of the datagrams, since the start."""
+    """Datagrams by what became of them, since the start."""
 
     requests: int = 0
     heartbeats: int = 0
@@ -30,11 +33,11 @@ class Counters:
 class Meter:
     """Requests of all balancers together.
 
-    Times are seconds of a clock that never goes back (time.monotonic); one that does all the same is taken to stand.
+    Times are seconds of a clock that never goes back (time.monotonic); if it does, it counts as standing still.
     """
 
     def __init__(self, balancers: Iterable[str], seconds: int, now: float) -> None:
-        """`seconds` is the longest window that will be asked for."""
+        """`seconds` is the longest window that count() has to answer."""
         self.counters = Counters()
         self._size = int(seconds / STEP) + 1
         # Requests up to the end of each step, so that a window is a difference of two.
@@ -43,11 +46,12 @@ class Meter:
         self._step = int(now / STEP)
         self._heard: dict[str, float | None] = dict.fromkeys(balancers)
         self._known_since = now
-        self._recent: set[tuple[str, bytes]] = set()
+        self._recent: set[tuple[str, bytes]] = set()  # keys of the current generation, and of the one before
         self._before: set[tuple[str, bytes]] = set()
+        self._recent_since = now
 
     def receive(self, data: bytes, source: str, now: float) -> None:
-        """Take in one datagram."""
+        """Count one datagram."""
         if source not in self._heard:
             self.counters.foreign += 1
             return
@@ -66,12 +70,12 @@ class Meter:
             return
         self._recent.add(key)
         if len(self._recent) >= REMEMBERED:
-            self._before, self._recent = self._recent, set()
+            self._begin_generation(now)
         self.counters.requests += 1
         self._total += 1
 
     def tick(self, now: float, silent_seconds: float) -> None:
-        """Close the steps up to now. To be called every STEP or so."""
+        """Close the steps up to now. To be called about every STEP."""
         step = int(now / STEP)
         nap = (step - self._step) * STEP
         for number in range(max(self._step, step - self._size), step):
@@ -79,17 +83,22 @@ class Meter:
         self._step = max(self._step, step)
         if nap > LONGEST_NAP or self.silent(now, silent_seconds):
             self._known_since = now
+        if now - self._recent_since >= GENERATION_SECONDS:
+            self._begin_generation(now)
+
+    def _begin_generation(self, now: float) -> None:
+        self._before, self._recent, self._recent_since = self._recent, set(), now
 
     def silent(self, now: float, seconds: float) -> list[str]:
-        """Balancers not heard within the last `seconds`, or never."""
+        """Balancers that sent nothing within the last `seconds`, or never did."""
         return [name for name, heard in self._heard.items() if heard is None or now - heard > seconds]
 
     def age(self, now: float) -> float:
-        """Seconds since the balancer that is silent longest was heard; infinite when one never was."""
+        """Seconds since the last datagram of the balancer silent for longest; infinite if one has never sent any."""
         return max(float("inf") if heard is None else now - heard for heard in self._heard.values())
 
     def known_seconds(self, now: float) -> float:
-        """For how long every balancer has been heard, without a gap."""
+        """Seconds for which every balancer has been heard without a gap."""
         return max(0.0, now - self._known_since)
 
     def count(self, seconds: float) -> int:
@@ -99,5 +108,5 @@ class Meter:
         return int(last - self._totals[(self._step - 1 - steps) % self._size])
 
     def rebalance(self, balancers: Iterable[str]) -> None:
-        """Other balancers count from now on; what is counted stays."""
+        """Accept datagrams of these balancers from now on; what has been counted stays."""
         self._heard = {name: self._heard.get(name) for name in balancers}

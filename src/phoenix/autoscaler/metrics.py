@@ -1,4 +1,4 @@
-"""What the autoscaler tells of itself, for Prometheus and for Netdata's collector."""
+"""The autoscaler's own metrics, for Prometheus and for Netdata's collector."""
 
 import logging
 from pathlib import Path
@@ -11,26 +11,26 @@ from phoenix.autoscaler.state import write
 log = logging.getLogger(__name__)
 
 GAUGES = {
-    "requests_per_second": "proxied requests a second, mean of the stable window",
-    "panic_requests_per_second": "proxied requests a second, mean of the panic window",
-    "capacity": "instances recorded",
-    "desired": "instances that the load asks for, within the bounds",
-    "minimum": "least instances",
-    "maximum": "most instances",
-    "at_maximum": "1 when the load asks for more than the maximum",
-    "data_age_seconds": "time since the load balancer that is silent longest was heard",
-    "frozen": "1 while somebody else holds the fleet's lock",
-    "left_out_hosts": "hosts left out by the last action",
+    "requests_per_second": "proxied requests per second, mean of the stable window",
+    "panic_requests_per_second": "proxied requests per second, mean of the panic window",
+    "capacity": "recorded number of instances",
+    "desired": "instances that the load requires, within the bounds",
+    "minimum": "minimum number of instances",
+    "maximum": "maximum number of instances that the hosts hold",
+    "at_maximum": "1 if the load requires more than the maximum",
+    "data_age_seconds": "seconds since the last datagram of the load balancer that has been silent for longest",
+    "frozen": "1 while the fleet lock is held elsewhere",
+    "left_out_hosts": "hosts that the last action left out",
     "actions_total": "actions started",
     "failed_actions_total": "actions failed",
     "requests_total": "requests counted",
-    "heartbeats_total": "heartbeats heard",
-    "duplicates_total": "datagrams heard twice",
-    "foreign_total": "datagrams from others than the load balancers",
-    "malformed_total": "datagrams that were none of ours",
+    "heartbeats_total": "heartbeats received",
+    "duplicates_total": "duplicate datagrams",
+    "foreign_total": "datagrams from addresses other than the load balancers'",
+    "malformed_total": "malformed datagrams",
     "received_dropped_total": "datagrams that the kernel dropped because the queue was full",
 }
-NEVER = 86400.0  # seconds, where a balancer was never heard: charts have no infinity
+NEVER = 86400.0  # seconds, for a balancer that was never heard: charts have no infinity
 
 
 class Metrics:
@@ -47,12 +47,14 @@ class Metrics:
             self._gauges[name].set(min(value, NEVER) if name == "data_age_seconds" else value)
 
     def write(self, path: Path) -> None:
-        """For the collector of Netdata, which reads files."""
+        """Write the file that Netdata's collector reads."""
         write(path, generate_latest(self.registry).decode())
 
     def serve(self, address: str, port: int) -> None:
-        """For Prometheus. An occupied port costs the endpoint, never the daemon."""
+        """Serve Prometheus; if the port is taken, the daemon runs without the endpoint."""
         try:
             start_http_server(port, addr=address, registry=self.registry)
         except OSError as error:
-            log.error("no metrics endpoint", extra={"address": address, "port": port, "error": str(error)})
+            log.error(
+                "the metrics endpoint can't listen", extra={"address": address, "port": port, "error": str(error)}
+            )

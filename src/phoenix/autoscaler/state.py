@@ -17,44 +17,44 @@ log = logging.getLogger(__name__)
 
 
 class NullLock:
-    """No lock at all, for where there is no fleet."""
+    """No lock, for a run without a fleet."""
 
     def reason(self) -> str:
         return ""
 
 
 class FleetLock:
-    """The fleet's lock, as far as it concerns who may scale."""
+    """Whether the fleet's lock allows scaling."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._readable = True
 
     def reason(self) -> str:
-        """Why nothing may be changed now; "" when something may."""
+        """Why nothing may be changed now; "" if nothing prevents it."""
         try:
             lock = fleet_lock.holder(self._folder)
         except OSError as error:
             if self._readable:
-                log.warning("the lock can't be read", extra={"error": str(error)})
+                log.warning("the fleet lock can't be read", extra={"error": str(error)})
             self._readable = False
-            return ""  # scale.yml asks for it again, as root
+            return ""  # scale.yml takes it anyway, as root
         self._readable = True
         return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}" if lock else ""
 
 
 def write(path: Path, text: str) -> bool:
-    """Replace a file in one step. A full disk costs the file, never the daemon; False then."""
+    """Replace a file atomically; False if that fails, for example on a full disk: the daemon continues without it."""
     try:
         files.replace(path, text)
     except OSError as error:
-        log.error("a file could not be written", extra={"path": str(path), "error": str(error)})
+        log.error("cannot write the file", extra={"path": str(path), "error": str(error)})
         return False
     return True
 
 
 class Decisions:
-    """The last 1,000 decisions that differ, with their inputs; also on disk."""
+    """The last 1,000 distinct decisions with their inputs, in memory and on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,16 +65,18 @@ class Decisions:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError) as error:
-            log.warning("earlier decisions can't be read; put aside", extra={"path": str(path), "error": str(error)})
+            log.warning(
+                "earlier decisions can't be read and are moved aside", extra={"path": str(path), "error": str(error)}
+            )
             self._kept.clear()
             try:
                 path.replace(path.with_suffix(".corrupt"))
             except OSError:
-                log.warning("they could not be put aside either", extra={"path": str(path)})
+                log.warning("they can't be moved aside either", extra={"path": str(path)})
         self._lines = len(self._kept)
 
     def add(self, decision: Decision, capacity: int, **inputs: Any) -> bool:
-        """Keep a decision; False when it only repeats the last one, which then counts one more."""
+        """Keep a decision; False if it repeats the last one, whose `repeats` then grows by one."""
         last = self._kept[-1] if self._kept else {}
         same = ("action", "count", "cause")
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -90,7 +92,7 @@ class Decisions:
         return list(self._kept)[-number:]
 
     def flush(self) -> None:
-        """Write all of them, repeats included."""
+        """Write all decisions to disk, with the number of their repeats."""
         if write(self._path, "".join(json.dumps(one) + "\n" for one in self._kept)):
             self._lines = len(self._kept)
 
@@ -103,9 +105,9 @@ class Decisions:
                 file.write(json.dumps(self._kept[-1]) + "\n")
             self._lines += 1
         except OSError as error:
-            log.error("a decision could not be kept on disk", extra={"error": str(error)})
+            log.error("cannot write the decision to disk", extra={"error": str(error)})
 
 
 def write_status(path: Path, status: dict[str, Any]) -> bool:
-    """For people, through status.yml; readable by all."""
+    """Write what status.yml shows; readable by all."""
     return write(path, json.dumps(status) + "\n")

@@ -195,10 +195,11 @@ def scaling_lines(status: Mapping[str, Any]) -> list[str]:
         f"capacity {status.get('capacity')}, desired {desired}, {rate}/s in 60 s, "
         f"{status.get('panic_requests_per_second')}/s in 6 s"
         + (", at the maximum" if status.get("at_maximum") else "")
-        + (f", making {status['acting']}" if status.get("acting") else ""),
+        + (f", scaling to {status['acting']}" if status.get("acting") else ""),
     ]
+    lines += [f"  WARNING: {status['warning']}"] if status.get("warning") else []
     lines += [f"  {status['frozen']}"] if status.get("frozen") else []
-    lines += [f"  no word from {', '.join(status['silent'])}"] if status.get("silent") else []
+    lines += [f"  no datagrams from {', '.join(status['silent'])}"] if status.get("silent") else []
     lines += [f"  left out: {host}: {why}" for host, why in (status.get("left_out") or {}).items()]
     for one in status.get("decisions") or []:
         again = f" (again {one['repeats']} times, until {one['until'][11:19]})" if one.get("repeats") else ""

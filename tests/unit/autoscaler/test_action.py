@@ -1,10 +1,11 @@
-"""Runs of plays: one at a time, with pauses after failures, whatever becomes of them."""
+"""Actions: one at a time, with pauses after failures, however they end."""
 
 import asyncio
 import inspect
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,26 @@ from tests.unit.shared import TOP, Clock, read_yaml
 SETTINGS = Action(retry_seconds=5, retry_most_seconds=20)
 
 
+class Target:
+    """A target whose actions all do the same."""
+
+    def __init__(self, act: Callable[[], action.Result]) -> None:
+        self.act = act
+
+    def scale_to(self, count: int, timeout: float) -> action.Result:
+        return self.act()
+
+    def recount(self, timeout: float) -> action.Result:
+        return self.act()
+
+
 def run_once(actions: action.Actions) -> action.Result:
     async def run() -> action.Result:
-        actions.start("scale", {"phoenix_capacity": "3"}, pending=3)
+        actions.scale_to(3)
         assert actions.pending == 3
         assert not actions.ready()
         with pytest.raises(RuntimeError):
-            actions.start("scale", {})
+            actions.recount()
         while (result := actions.reap()) is None:
             await asyncio.sleep(0.001)
         return result
@@ -33,7 +47,7 @@ def run_once(actions: action.Actions) -> action.Result:
 def test_pauses_double_and_end_with_a_success() -> None:
     outcomes = iter([action.Result(False, "no")] * 4 + [action.Result(True, "done")])
     clock = Clock(100.0)
-    actions = action.Actions(lambda *_: next(outcomes), SETTINGS, clock)
+    actions = action.Actions(Target(lambda: next(outcomes)), SETTINGS, clock)
     pauses = []
     for _ in range(4):
         assert not run_once(actions).good
@@ -46,11 +60,11 @@ def test_pauses_double_and_end_with_a_success() -> None:
     assert (actions.started, actions.failed, actions.failures) == (5, 4, 0)
 
 
-def test_a_runner_that_raises_is_a_failure() -> None:
-    def broken(playbook: str, variables: dict[str, str], timeout: float) -> action.Result:
+def test_a_target_that_raises_is_a_failure() -> None:
+    def broken() -> action.Result:
         raise OSError("no space left")
 
-    actions = action.Actions(broken, SETTINGS, Clock(100.0))
+    actions = action.Actions(Target(broken), SETTINGS, Clock(100.0))
     result = run_once(actions)
     assert not result.good
     assert "no space left" in result.text
@@ -59,13 +73,13 @@ def test_a_runner_that_raises_is_a_failure() -> None:
 def test_the_loop_goes_on_meanwhile() -> None:
     go = threading.Event()
 
-    def slow(playbook: str, variables: dict[str, str], timeout: float) -> action.Result:
+    def slow() -> action.Result:
         go.wait(5)
         return action.Result(True, "done")
 
     async def run() -> None:
-        actions = action.Actions(slow, SETTINGS, Clock(100.0))
-        actions.start("scale", {}, pending=4)
+        actions = action.Actions(Target(slow), SETTINGS, Clock(100.0))
+        actions.scale_to(4)
         for _ in range(3):
             await asyncio.sleep(0.001)
             assert actions.reap() is None
@@ -102,10 +116,28 @@ def test_the_play_reports_what_is_read() -> None:
         task["ansible.builtin.set_stats"]["data"] for task in tasks(play) if "ansible.builtin.set_stats" in task
     ]
     assert set(report) == {"phoenix_scale"}
-    read = set(re.findall(r'report\.get\("(\w+)"', inspect.getsource(action.AnsibleRunner)))
+    read = set(re.findall(r'report\.get\("(\w+)"', inspect.getsource(action.Playbooks)))
     assert read
     assert read <= set(report["phoenix_scale"])
 
 
 def test_a_dry_run_changes_nothing() -> None:
-    assert action.DryRunner()("scale", {"phoenix_capacity": "3"}, 1.0).good
+    assert action.DryRun().scale_to(3, 1.0).good
+    assert action.DryRun().recount(1.0).good
+
+
+def test_the_plays_and_their_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, dict[str, str], float]] = []
+
+    def note(self: object, *arguments: object) -> action.Result:
+        ran.append(arguments)  # type: ignore[arg-type]
+        return action.Result(True, "done")
+
+    monkeypatch.setattr(action.Playbooks, "_run", note)
+    playbooks = action.Playbooks(SETTINGS, tmp_path)
+    playbooks.scale_to(3, 180.0)
+    playbooks.recount(180.0)
+    assert ran == [
+        ("scale", {"phoenix_capacity": "3", "scale_lock_lease": "195"}, 180.0),
+        ("recount", {}, 180.0),
+    ]

@@ -1,4 +1,4 @@
-"""The daemon as a whole, without a fleet: datagrams over a real socket, a runner that only takes notes."""
+"""The daemon as a whole, without a fleet: datagrams over a real socket, a target that only takes notes."""
 
 import asyncio
 import contextlib
@@ -17,21 +17,28 @@ from tests.unit.shared import Clock
 
 
 class Fleet:
-    """Stands for scale.yml: records the capacity, or fails as told."""
+    """A target that records the capacity, or has the results that a test prepares."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.runs, self.results = folder, [], []  # type: ignore[var-annotated]
 
-    def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
-        self.runs.append((playbook, variables.get("phoenix_capacity")))
+    def scale_to(self, count: int, timeout: float) -> Result:
+        self.runs.append(("scale", count))
+        return self._record(count)
+
+    def recount(self, timeout: float) -> Result:
+        self.runs.append(("recount", None))
+        return self._record(5)
+
+    def _record(self, capacity: int) -> Result:
         result: Result = self.results.pop(0) if self.results else Result(True, "done")
         if result.good:
-            (self.folder / "capacity").write_text(variables.get("phoenix_capacity", "5"))
+            (self.folder / "capacity").write_text(str(capacity))
         return result
 
 
 class World:
-    """A daemon with everything around it, whose time passes as told."""
+    """A daemon with everything around it; time passes only by pass_time()."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("state", "own"):
@@ -82,12 +89,12 @@ def test_out_and_in_again(world: World) -> None:
         await world.pass_time(70, 5)
         assert world.fleet.runs == []
         await world.pass_time(30, 60)
-        assert world.fleet.runs == [("scale", "6")]
+        assert world.fleet.runs == [("scale", 6)]
         await world.pass_time(240, 5)
-        assert world.fleet.runs == [("scale", "6"), ("scale", "2")]
+        assert world.fleet.runs == [("scale", 6), ("scale", 2)]
 
     asyncio.run(run())
-    world.daemon.tell()
+    world.daemon.report()
     kept = [one["action"] for one in world.daemon.decisions.last(100) if one["action"] != "hold"]
     assert kept == ["out", "in"]
     status = json.loads((world.config.paths.own / "status.json").read_text())
@@ -102,9 +109,9 @@ def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:
         await world.pass_time(300, 5, silent="192.0.2.12")
 
     asyncio.run(run())
-    assert world.fleet.runs == [("scale", "6")]
+    assert world.fleet.runs == [("scale", 6)]
     assert world.daemon.decision is not None
-    assert "no word from 192.0.2.12" in world.daemon.decision.reason
+    assert "no datagrams from 192.0.2.12" in world.daemon.decision.reason
 
 
 def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
@@ -115,7 +122,7 @@ def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
         assert world.fleet.runs == []
         fleet_lock.release(world.folder, token)
         await world.pass_time(1, 60)
-        assert world.fleet.runs == [("scale", "6")]
+        assert world.fleet.runs == [("scale", 6)]
 
     asyncio.run(run())
 
@@ -128,8 +135,20 @@ def test_failures_are_tried_again_after_a_pause(world: World) -> None:
         await world.pass_time(20, 60)
 
     asyncio.run(run())
-    assert world.fleet.runs == [("scale", "6")] * 3
+    assert world.fleet.runs == [("scale", 6)] * 3
     assert world.daemon.actions.failed == 2
+
+
+def test_restarts_of_nginx_hide_no_load(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(40, 60)
+        for _ in range(3):
+            world.number = 0  # nginx numbers its connections from 1 again
+            await world.pass_time(120, 60)
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", 6)]
+    assert world.daemon.meter.counters.duplicates == 0
 
 
 def test_a_host_left_out_is_tried_again(world: World) -> None:
@@ -142,8 +161,8 @@ def test_a_host_left_out_is_tried_again(world: World) -> None:
         await world.pass_time(60, 60)
 
     asyncio.run(run())
-    assert world.fleet.runs == [("scale", "6")] * 2
-    assert world.daemon.left_out == {}
+    assert world.fleet.runs == [("scale", 6)] * 2
+    assert world.daemon.repair.left_out == {}
 
 
 @pytest.mark.parametrize("content", ["rubbish", None])
@@ -170,7 +189,7 @@ def test_a_restart_forgets_nothing_that_matters(world: World) -> None:
         await world.pass_time(70, 60)
         world.start()
         await world.pass_time(30, 5)
-        assert world.fleet.runs == [("scale", "6")]
+        assert world.fleet.runs == [("scale", 6)]
 
     asyncio.run(run())
     assert [one["action"] for one in world.daemon.decisions.last(100)].count("out") == 1
@@ -188,11 +207,11 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_runs_and_ends(world: World) -> None:
-    told: list[str] = []
+    notified: list[str] = []
     world.daemon.meter.rebalance(["127.0.0.1"])
 
     async def run(ours: socket.socket, theirs: socket.socket) -> None:
-        running = asyncio.create_task(world.daemon.run(ours, told.append))
+        running = asyncio.create_task(world.daemon.run(ours, notified.append))
         await asyncio.sleep(0.1)
         for number in range(100):
             theirs.send(b"<190>Nov 24 12:00:00 phoenix: r %d 1" % number)
@@ -202,15 +221,15 @@ def test_runs_and_ends(world: World) -> None:
         await running
 
     with sockets() as (ours, theirs):
-        # What waited while nobody was there is of no known time.
+        # What waited while no daemon ran has no known arrival time.
         for number in range(daemon.AT_ONCE // 20):
             theirs.send(b"<190>Nov 24 12:00:00 phoenix: r %d 2" % number)
         asyncio.run(run(ours, theirs))
     assert world.daemon.meter.counters.requests == 100
     assert world.daemon.meter.counters.malformed == 1
-    assert told[0] == "READY=1"
-    assert "WATCHDOG=1" in told
-    assert told[-1] == "STOPPING=1"
+    assert notified[0] == "READY=1"
+    assert "WATCHDOG=1" in notified
+    assert notified[-1] == "STOPPING=1"
 
 
 def test_a_backlog_after_a_nap_is_no_jump(world: World) -> None:
@@ -224,10 +243,57 @@ def test_a_backlog_after_a_nap_is_no_jump(world: World) -> None:
             assert world.daemon.meter.counters.requests == counted
 
 
-def test_a_reload_takes_the_new_balancers(world: World) -> None:
+def test_a_reload_activates_the_new_configuration(world: World) -> None:
     listen = world.config.listen.model_copy(update={"balancers": ["192.0.2.13"]})
-    world.daemon.reconfigure(world.config.model_copy(update={"listen": listen}))
+    notified: list[str] = []
+    world.daemon.reload(lambda: world.config.model_copy(update={"listen": listen, "room": 8}), notified.append)
     assert world.daemon.meter.silent(world.clock(), 3.0) == ["192.0.2.13"]
+    assert world.daemon.settings.maximum == 8
+    assert [message.split("\n")[0] for message in notified] == ["RELOADING=1", "READY=1"]
+
+
+def test_a_reload_rejects_an_invalid_configuration(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def load() -> config.Config:
+        raise ValueError("autoscaler.yml has 1 error(s)")
+
+    notified: list[str] = []
+    world.daemon.reload(load, notified.append)
+    assert world.daemon.config is world.config
+    assert "configuration rejected, the old one stays" in caplog.messages
+    assert notified[-1] == "READY=1"
+
+
+def test_a_maximum_that_the_hosts_do_not_hold_is_limited(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.config = world.config.model_copy(update={"room": 4})
+    world.start()
+
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        await world.pass_time(30, 150)
+
+    asyncio.run(run())
+    assert world.fleet.runs == [("scale", 4)]
+    status = world.daemon.status(world.clock())
+    assert (status["maximum"], status["at_maximum"]) == (4, True)
+    assert status["warning"].startswith("autoscaler_maximum is 12, but the application hosts hold 4 instances")
+    assert status["warning"] in caplog.messages
+
+
+def test_hosts_left_out_are_due_after_pauses_that_double() -> None:
+    repair, now, pauses = daemon.Repair(), 1000.0, []
+    assert not repair.due(now)
+    for _ in range(6):
+        repair.note({"app2": "no answer"}, now)
+        began = now
+        while not repair.due(now):
+            now += 1
+        pauses.append(now - began)
+    assert pauses == [60, 120, 240, 480, 600, 600]
+    repair.note({}, now)
+    assert not repair.due(now + 1e6)
+    repair.note({"app2": "no answer"}, now)
+    assert not repair.due(now + 59)
+    assert repair.due(now + 60)
 
 
 def test_drops_of_the_kernel(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Datagrams counted: whose, which, once each, in which window."""
 
+import random
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phoenix.autoscaler.meter import REMEMBERED, STEP, Meter
+from phoenix.autoscaler.meter import GENERATION_SECONDS, REMEMBERED, STEP, Meter
 
 LB1, LB2 = "192.0.2.11", "192.0.2.12"
 
@@ -50,12 +52,59 @@ def test_balancers_add_up_and_a_silent_one_is_known() -> None:
     assert one.silent(1006.0, 3.0) == [LB1, LB2]
 
 
-def test_twice_the_same_counts_once_however_late() -> None:
+def test_twice_the_same_counts_once_among_thousands() -> None:
     one = meter()
     for number in range(REMEMBERED + 10):
         one.receive(request(number), LB1, 1000.1)
     one.receive(request(20), LB1, 1000.1)
     assert (one.counters.requests, one.counters.duplicates) == (REMEMBERED + 10, 1)
+
+
+def test_a_number_is_forgotten_after_two_generations() -> None:
+    one = meter()
+    one.receive(request(1), LB1, 1000.0)
+    for now, duplicates in ((1000.9, 1), (1001.5, 2), (1002.6, 2)):
+        one.tick(now, 3.0)
+        one.receive(request(1), LB1, now)
+        assert one.counters.duplicates == duplicates, now
+    assert one.counters.requests == 2
+
+
+DELAY = 0.4  # seconds within which the network delivers a datagram, and each copy of it
+# Keys are remembered for two generations, each of which a tick ends; the last of the nginx before may be late.
+BLIND = 2 * (GENERATION_SECONDS + STEP) + DELAY
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.2, 20), st.integers(1, 20)), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_restarts_of_nginx_with_duplicates_and_reordering(
+    lives: list[tuple[float, int]], network: random.Random
+) -> None:
+    """Each life of nginx (seconds, requests a second) numbers its connections from 1.
+
+    No request counts twice; only in the first seconds after a restart one may be taken for a duplicate.
+    """
+    arrivals: list[tuple[float, bytes]] = []
+    began, sent, unsure = 1000.0, 0, 0
+    for life, (seconds, rate) in enumerate(lives):
+        for connection in range(1, int(seconds * rate) + 1):
+            at = began + connection / rate
+            sent += 1
+            unsure += life > 0 and at - began < BLIND
+            copies = network.choice((1, 1, 1, 2, 3))
+            arrivals += [(at + network.uniform(0, DELAY), request(1, connection)) for _ in range(copies)]
+        began += seconds
+    one, ticks = meter(), 0
+    for at, datagram in sorted(arrivals):
+        while 1000.0 + (ticks + 1) * STEP <= at:
+            ticks += 1
+            one.tick(1000.0 + ticks * STEP, 3.0)
+        one.receive(datagram, LB1, at)
+    assert sent - unsure <= one.counters.requests <= sent
+    assert one.counters.requests + one.counters.duplicates == len(arrivals)
 
 
 @pytest.mark.parametrize(

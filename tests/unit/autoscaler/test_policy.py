@@ -39,19 +39,19 @@ def confirmed(memory: policy.Memory) -> policy.Memory:
     ("rate", "capacity", "other", "action", "count", "cause"),
     [
         (19, 2, {}, "hold", 2, "at the minimum"),
-        (60, 2, {}, "out", 6, "more requests than the instances are meant for"),
+        (60, 2, {}, "out", 6, "the load exceeds the capacity"),
         (60, 6, {}, "hold", 6, "the capacity fits"),
-        (60, 2, {"pending": 6}, "hold", 6, "making 6 instances"),
-        (90, 2, {"pending": 6}, "hold", 6, "making 6 instances"),
+        (60, 2, {"pending": 6}, "hold", 6, "scaling to 6 instances"),
+        (90, 2, {"pending": 6}, "hold", 6, "scaling to 6 instances"),
         (60, 2, {"frozen": "frozen: a deploy"}, "hold", 2, "frozen: a deploy"),
-        (60, 2, {"silent": ("192.0.2.12",)}, "out", 6, "more requests than the instances are meant for"),
+        (60, 2, {"silent": ("192.0.2.12",)}, "out", 6, "the load exceeds the capacity"),
         (500, 12, {}, "hold", 12, "at the maximum"),
-        (500, 2, {}, "out", 12, "more requests than the instances are meant for"),
+        (500, 2, {}, "out", 12, "the load exceeds the capacity"),
         (20.2, 2, {"known_seconds": 60.0, "count": brief}, "hold", 2, "within the noise of the capacity"),
-        (21, 2, {}, "out", 3, "more requests than the instances are meant for"),
+        (21, 2, {}, "out", 3, "the load exceeds the capacity"),
         (5, 6, {}, "in", 2, "fewer requests"),
-        (5, 6, {"silent": ("192.0.2.12",)}, "hold", 6, "no word from 192.0.2.12: the rate is unknown"),
-        (5, 6, {"known_seconds": 10.0}, "hold", 6, "not known for long enough to shrink"),
+        (5, 6, {"silent": ("192.0.2.12",)}, "hold", 6, "no datagrams from 192.0.2.12: the rate is unknown"),
+        (5, 6, {"known_seconds": 10.0}, "hold", 6, "not enough data yet to scale in"),
         (5, 1, {}, "out", 2, "below the minimum"),
         (5, 14, {}, "in", 12, "above the maximum"),
     ],
@@ -84,7 +84,7 @@ def test_a_jump_that_does_not_last_is_forgotten() -> None:
 
 def test_not_in_soon_after_a_jump() -> None:
     memory = replace(LONG_AGO, panic_until=NOW + 1)
-    assert policy.decide(RULES, inputs(5, 6), memory)[0].cause == "not so soon after a jump"
+    assert policy.decide(RULES, inputs(5, 6), memory)[0].cause == "too soon after a sudden rise"
 
 
 def test_the_maximum_is_reported() -> None:

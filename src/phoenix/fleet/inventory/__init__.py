@@ -10,7 +10,14 @@ from typing import Any
 
 from phoenix.fleet.inputs import precedence_error
 from phoenix.fleet.inventory.archives import bad_archives
-from phoenix.fleet.inventory.fleet import clashing_ports, different_values, empty_groups, even_voters, nobody_told
+from phoenix.fleet.inventory.fleet import (
+    clashing_ports,
+    different_values,
+    empty_groups,
+    even_voters,
+    hasty_autoscaler,
+    nobody_told,
+)
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.variables import (
     failing_templates,
@@ -35,6 +42,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     even_voters,
     nobody_told,
     clashing_ports,
+    hasty_autoscaler,
     bad_archives,
 )
 

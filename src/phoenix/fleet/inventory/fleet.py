@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
-from phoenix.fleet.inventory.model import Finding, Inventory
+from phoenix.fleet.inventory.model import Finding, Inventory, boolean
 
 GROUPS = ("lb", "app", "db", "control")
 SAME_EVERYWHERE = (
@@ -21,6 +21,7 @@ SAME_EVERYWHERE = (
     "phoenix_url",
     "state_capacity_initial",
 )
+PLAY_SECONDS = 30  # of a run of scale.yml, besides its waits for instances
 
 
 def empty_groups(inventory: Inventory) -> Iterator[Finding]:
@@ -93,6 +94,29 @@ def clashing_ports(inventory: Inventory) -> Iterator[Finding]:
         claims = {name: value for name, value in _claims(inventory, host) if _of_its_type(inventory, name, value)}
         for message in port_errors(claims):
             yield host, message
+
+
+def hasty_autoscaler(inventory: Inventory) -> Iterator[Finding]:
+    """Waits of scale.yml that together exceed the time after which the autoscaler stops it, half done."""
+    controls = [host for host in inventory.members("control")[:1] if host in inventory.hostvars]
+    for control in controls:
+        if not boolean(inventory.value(control, "autoscaler_enabled")):
+            continue
+        for host in inventory.members("app"):
+            try:
+                limit = float(inventory.value(control, "autoscaler_action_timeout_seconds"))
+                health = float(inventory.value(host, "phoenix_health_timeout"))
+                drain = float(inventory.value(host, "phoenix_drain_timeout"))
+            except (TypeError, ValueError):
+                continue  # no host, or a value that unsupported_values or failing_templates reports
+            needed = health + drain + PLAY_SECONDS
+            if limit < needed:
+                yield (
+                    host,
+                    f"autoscaler_action_timeout_seconds: {limit:g} on {control} is less than phoenix_health_timeout "
+                    f"({health:g}) + phoenix_drain_timeout ({drain:g}) + {PLAY_SECONDS} for the play: scaling would "
+                    f"be stopped half done; raise it to at least {needed:g}, or lower the other two",
+                )
 
 
 def nobody_told(inventory: Inventory) -> Iterator[Finding]:
