@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +13,27 @@ from phoenix.build.identity import version
 
 # MongoDB's driver, which the role `mongodb` or `backup` unpacks there; no other code of Phoenix needs a library.
 DRIVER = "/opt/pymongo/current"
+# The Python with the autoscaler's libraries, which its role installs.
+AUTOSCALER_PYTHON = "/opt/phoenix/autoscaler/venv/bin/python"
 USAGE = 64  # EX_USAGE
 
 
 @dataclass(frozen=True)
 class Area:
-    """A part of Phoenix: the module whose main(arguments) carries out its verbs."""
+    """A part of Phoenix: the module whose main(arguments) carries out its verbs.
+
+    driver: it uses MongoDB's driver where there is one; python: the interpreter that has its libraries.
+    """
 
     module: str
     purpose: str
     driver: bool = False
+    python: str = ""
 
 
 AREAS: Mapping[str, Area] = {
-    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, watchdog, test"),
-    "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate"),
+    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test"),
+    "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
     "deploys": Area("phoenix.state.deploys", "the record of deploys: begin, end, show, previous"),
@@ -60,6 +67,8 @@ def main(arguments: list[str]) -> int:
     if area is None:
         print(f"phoenixctl: there is no area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
         return USAGE
+    if area.python not in ("", sys.executable) and Path(area.python).exists() and Path(sys.path[0]).is_file():
+        os.execv(area.python, [area.python, "-I", sys.path[0], *arguments])  # the same archive
     if area.driver and Path(DRIVER).is_dir():
         sys.path.append(DRIVER)
     sys.argv[0] = f"phoenixctl {arguments[0]}"  # as argparse's messages name it

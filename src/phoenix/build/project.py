@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from phoenix.common import files, tar
@@ -26,6 +27,9 @@ def members(project: Path) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: phoenixctl build project PROJECT ARCHIVE", file=sys.stderr)
+        return 64
     project, archive = map(Path, arguments)
     data = tar.pack(project, members(project))
     archive.parent.mkdir(parents=True, exist_ok=True)

@@ -101,10 +101,10 @@ def code_of(module: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the archive into FOLDER/<version>/ and print {"version", "archive"} as JSON."""
-    version, data = pack(root())
     if len(arguments) != 1:
         print("usage: phoenixctl build toolkit FOLDER", file=sys.stderr)
         return 64
+    version, data = pack(root())
     archive = Path(arguments[0]).resolve() / version / "phoenix.pyz"
     if not archive.exists() or archive.read_bytes() != data:
         archive.parent.mkdir(parents=True, exist_ok=True)
