@@ -143,7 +143,7 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("db1", "mongodb_archive", "/nowhere/x.tar", ["mongodb_archive: '/nowhere/x.tar' can't be read"]),
     ("db1", "mongodb_archive_checksum", "sha256:" + "0" * 64, ["mongodb_archive_checksum: 'sha256:000", "differs"]),
     ("db1", "mongodb_archive_checksum", "", ["mongodb_archive_checksum: missing"]),
-    ("db1", "mongodb_archive_checksum", "md5:1", ["mongodb_archive_checksum: 'md5:1' is no checksum"]),
+    ("db1", "mongodb_archive_checksum", "md5:1", ["mongodb_archive_checksum: 'md5:1' is not a checksum"]),
     ("app1", "phoenix_ports", [3000, 3000], ["phoenix_ports: port 3000 is taken by phoenix_ports"]),
     ("app1", "phoenix_ports", [3000, 3900], ["phoenix_spare_port: port 3900 is taken by phoenix_ports"]),
     ("app1", "phoenix_isolate_ports", [3001], ["phoenix_isolate_ports: port 3001 is taken by phoenix_ports"]),
@@ -196,7 +196,7 @@ def test_a_member_without_vote_isnt_counted(hosts: Hosts) -> None:
     assert errors(hosts, GROUPS, SPECS) == []
 
 
-def test_all_faults_at_once_and_each_once(hosts: Hosts) -> None:
+def test_all_errors_are_reported_at_once_and_each_once(hosts: Hosts) -> None:
     broken: Hosts = copy.deepcopy(hosts)
     for variables in broken.values():
         variables["phoenix_prots"] = 1
@@ -325,7 +325,7 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     output = result.stdout + result.stderr
     assert result.returncode != 0
     for message in (
-        "The inventory has 6 fault(s); nothing was changed:",
+        "The inventory has 6 error(s); nothing was changed:",
         f"preflight_validated_version: undefined, and this is Phoenix {__version__}; check the inventory against "
         f"CHANGELOG.md, then set preflight_validated_version: {__version__} in its group_vars/all/main.yml [h1, h2]",
         "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",

@@ -35,7 +35,7 @@ def test_control_gets_what_the_inventory_says_and_derives_the_rest_itself() -> N
         "b": hostvars["b"],
     }
     shared = {"x": 4, "ports": "{{ derived }}"}
-    assert wiring.told(["a", "b"], hostvars, written, ["x", "ports"], shared) == {
+    assert wiring.control_hostvars(["a", "b"], hostvars, written, ["x", "ports"], shared) == {
         "a": {"ansible_host": "192.0.2.1", "x": 1},
         "b": {"ansible_host": "192.0.2.2", "ports": [3001]},
     }

@@ -88,7 +88,7 @@ def reason(result: Mapping[str, Any]) -> str:
     return " ".join(str(result.get("stderr") or result.get("msg") or "no reason given").split())
 
 
-# Plays run from control use these; its own inventory says what the machine that runs Ansible says otherwise.
+# Plays run from control use these roles; its inventory carries the values that differ from settings and wiring.
 CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
@@ -103,10 +103,10 @@ def control_variables(specs: Specs) -> list[str]:
     return sorted(name for name in options if not options[name].get("no_log") and name not in NOT_FOR_CONTROL)
 
 
-def told(
+def control_hostvars(
     hosts: Sequence[str], hostvars: HostVars, written: HostVars, names: Sequence[str], shared: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Of each host its address within the fleet, and what the inventory says of the named variables.
+    """Return each host's address within the fleet, and the inventory's own values of the named variables.
 
     `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise:
     control has those itself, and a value that the wiring derives would no longer follow the capacity there.

@@ -35,24 +35,24 @@ SIGNER, OTHER_KEY = made("signer")
 _, LOCKED_KEY = made("locked", BestAvailableEncryption(b"secret"))
 
 
-def test_what_nginx_can_serve_has_no_fault() -> None:
-    assert certificate.fault(OWN, KEY, NOW) == ""
-    assert certificate.fault(OWN + SIGNER, KEY, NOW) == "", "a chain"
+def test_a_certificate_that_nginx_can_serve_has_no_error() -> None:
+    assert certificate.error(OWN, KEY, NOW) == ""
+    assert certificate.error(OWN + SIGNER, KEY, NOW) == "", "a chain"
 
 
 @pytest.mark.parametrize(
     ("chain", "key", "days", "why"),
     [
         ("/etc/ssl/www.pem", KEY, 0, 'begins with "/etc/ssl/www.pem" and is no certificate'),
-        (OWN[:200], KEY, 0, "is no certificate in PEM"),
-        (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is no private key in PEM"),
+        (OWN[:200], KEY, 0, "is not a PEM certificate"),
+        (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is not a PEM private key"),
         (OWN, LOCKED_KEY, 0, "has a passphrase"),
         (OWN, OTHER_KEY, 0, "does not belong to the first certificate"),
         (SIGNER + OWN, KEY, 0, "the server's own certificate before its signers'"),
-        (OWN, KEY, 10, "ended on 2030-01-11"),
+        (OWN, KEY, 10, "expired on 2030-01-11"),
     ],
 )
 def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str) -> None:
-    told = certificate.fault(chain, key, NOW + timedelta(days=days))
-    assert why in told
-    assert "PRIVATE" not in told and key not in told
+    message = certificate.error(chain, key, NOW + timedelta(days=days))
+    assert why in message
+    assert "PRIVATE" not in message and key not in message
