@@ -1,4 +1,4 @@
-"""Replays a series of arrivals through a scaler against a model of the fleet."""
+"""Replay of a series of arrivals through a scaler, with a model of the fleet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ class Fleet:
 
 @dataclass
 class Outcome:
-    """What came of it. Shares of the whole time; a queue is of requests that wait because instances are busy."""
+    """The result of a replay. The queue holds requests that wait because instances are busy."""
 
     scaler: str
-    under: float  # share of time in which more arrives (mean of 10 s) than the instances in rotation are meant for
+    under: float  # share of time in which the rate (mean of 10 s) exceeds the target of the instances in rotation
     worst_queue: float
     instance_hours: float
     actions: int
@@ -31,12 +31,12 @@ class Outcome:
 
 
 def replay(scaler: Scaler, arrivals: Sequence[int], fleet: Fleet, start: int) -> Outcome:
-    """`arrivals` holds one number for each STEP; `start` is the capacity at the beginning."""
+    """Replay `arrivals`, one number for each STEP, starting with the capacity `start`."""
     ready = capacity = start
     ready_at = 0.0
     queue = worst = used = 0.0
     under = actions = 0
-    per_question = max(1, round(scaler.every / STEP))
+    per_decision = max(1, round(scaler.every / STEP))
     behind = round(10 / STEP)
     recent = 0
     outcome = Outcome(scaler.name, 0.0, 0.0, 0.0, 0)
@@ -50,11 +50,11 @@ def replay(scaler: Scaler, arrivals: Sequence[int], fleet: Fleet, start: int) ->
         recent += number - (arrivals[step - behind] if step >= behind else 0)
         under += recent > ready * fleet.rate * min(10.0, now)
         used += ready * STEP
-        if step % per_question == per_question - 1:
+        if step % per_decision == per_decision - 1:
             wanted = min(max(scaler.desired(now, ready, capacity), fleet.minimum), fleet.maximum)
             if wanted != capacity:
                 actions += 1
-                # Fewer is at once: what is stopped leaves the rotation first.
+                # A decrease takes effect at once: instances leave the rotation before they stop.
                 ready_at = now + (fleet.startup if wanted > capacity else 0.0)
                 capacity = wanted
         if step % round(1 / STEP) == 0:

@@ -1,7 +1,7 @@
-"""Phoenix's policy as it runs, and models of other autoscalers out of their published algorithms and defaults.
+"""Phoenix's own policy, and models of other autoscalers from their published algorithms and defaults.
 
-All are asked for the same target, and new instances take the same time to start: the algorithms are compared, not the
-platforms. What is theirs by default and does not fit a rate per instance is said where it is left out.
+All have the same target, and new instances take the same time to start: the algorithms are compared, not the
+platforms. Where a default does not fit a rate per instance and is omitted, the model mentions it.
 """
 
 from collections import deque
@@ -14,10 +14,10 @@ from phoenix.autoscaler.meter import STEP, Meter
 
 
 class Scaler(Protocol):
-    """Told of each step's arrivals, asked for the capacity that it wants then. Times in seconds."""
+    """Observes each step's arrivals and returns the desired capacity. Times in seconds."""
 
     name: str
-    every: float  # seconds between two questions
+    every: float  # seconds between two decisions
 
     def observe(self, now: float, arrivals: int) -> None: ...
 
@@ -33,7 +33,7 @@ class Counted(Meter):
 
 @dataclass
 class Phoenix:
-    """roles/autoscaler: policy.decide over the meter's windows."""
+    """Phoenix's autoscaler: policy.decide over the meter's windows."""
 
     settings: policy.Settings
     name: str = "Phoenix"

@@ -54,7 +54,7 @@ Hosts = dict[str, dict[str, Any]]
 
 
 class Failing(Mapping[str, Any]):
-    """Like Ansible's hostvars: a value that fails when it is read."""
+    """Like Ansible's hostvars: a value that fails when it is evaluated."""
 
     def __init__(self, values: dict[str, Any], error: Exception) -> None:
         self.values_, self.error = values, error
@@ -191,7 +191,7 @@ def test_ports_of_a_later_growth_clash(hosts: Hosts) -> None:
     assert "phoenix_spare_port: port 3003 is taken by phoenix_ports" in found
 
 
-def test_a_member_without_vote_isnt_counted(hosts: Hosts) -> None:
+def test_a_member_without_a_vote_is_not_counted(hosts: Hosts) -> None:
     hosts["db1"]["mongodb_members"] = members(4, votes=0)
     assert errors(hosts, GROUPS, SPECS) == []
 
@@ -244,14 +244,14 @@ def test_no_spare_instance_takes_no_port(hosts: Hosts) -> None:
     assert errors(hosts, GROUPS, SPECS) == []
 
 
-def test_what_hosts_read_for_each_other_must_be_the_same(hosts: Hosts) -> None:
+def test_settings_that_hosts_read_for_each_other_must_be_equal(hosts: Hosts) -> None:
     for host, port in (("app1", 27017), ("db1", 27018), ("lb1", 27017)):
         hosts[host]["mongodb_port"] = port
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("mongodb_port: 27017 on lb1, 27018 on db1; it must be the same on every host")
 
 
-def test_the_application_has_to_be_named(hosts: Hosts) -> None:
+def test_the_application_must_be_named(hosts: Hosts) -> None:
     del hosts["control1"]["phoenix_source"]
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("phoenix_source: undefined") and found.endswith("[control1]")

@@ -1,4 +1,4 @@
-"""What holds for every role: defaults against specs, the skeleton's files, every template under StrictUndefined."""
+"""Rules for every role: defaults against specs, the skeleton's files, every template under StrictUndefined."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def ansible_plugins() -> None:
 
 
 def trusted(value: Any) -> Any:
-    """Role defaults may be templates themselves; Ansible renders only text that it was told to trust."""
+    """Role defaults may be templates themselves; Ansible renders only text that is marked as trusted."""
     if isinstance(value, dict):
         return {key: trusted(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -130,7 +130,7 @@ def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:
 
 
 def refused_by_inventory(role: str, inputs: dict[str, Any]) -> bool:
-    """Whether the check of the whole inventory has anything against these inputs on one host that holds every group."""
+    """Whether the check of the whole inventory objects to these inputs on one host that holds every group."""
     values = {
         "phoenix_source": "app",
         "netdata_recipients": {"default": ["mail"]},

@@ -40,12 +40,12 @@ def test_a_unit_restarts_for_the_code_it_runs_and_for_no_other(package: Path) ->
     assert {name for name in before if before[name] != after[name]} == {"b", "c"}
 
 
-def test_a_module_that_is_not_there_is_an_error(package: Path) -> None:
+def test_a_missing_module_is_an_error(package: Path) -> None:
     with pytest.raises(KeyError):
         toolkit.closure(toolkit.sources(package), "phoenix.absent")
 
 
-def test_the_archive_depends_on_the_content_alone(tmp_path: Path) -> None:
+def test_the_archive_depends_only_on_the_content(tmp_path: Path) -> None:
     version, data = toolkit.pack(toolkit.root())
     for path in toolkit.root().rglob("*.py"):
         os.utime(path)
@@ -86,7 +86,7 @@ def test_the_autoscaler_runs_under_the_python_that_has_its_libraries(tmp_path: P
     assert done.stdout == f"-I {archive} autoscaler validate\n", done.stderr
 
 
-def test_an_operator_s_folder_does_not_hide_python_s_own_modules(tmp_path: Path) -> None:
+def test_the_operators_folder_does_not_hide_pythons_own_modules(tmp_path: Path) -> None:
     """The source is packed in the folder from which the operator started the play."""
     (tmp_path / "tarfile.py").write_text("raise SystemExit('not the module of Python')\n")
     (tmp_path / "app").mkdir()

@@ -1,4 +1,4 @@
-"""What the role `nginx` promises, with stand-ins for instances that note what they were asked for."""
+"""The promises of the role `nginx`, checked with stand-ins for instances that record their requests."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def body(answer: Answer) -> Any:
 
 
 def seen(host: Host, port: int) -> Any:
-    """The request lines that an instance saw so far."""
+    """Return the request lines that an instance has received so far."""
     return json.loads(host.check_output(remote("fetch", f"http://127.0.0.1:{port}/seen")).split("\n", 1)[1])
 
 
@@ -66,7 +66,7 @@ def test_blocked_routes_never_reach_an_instance(host: Host, wire: Client, target
 
 
 def test_instance_itself_would_answer_a_blocked_route(host: Host) -> None:
-    """The control of the test before: nothing but nginx keeps the request away, and it would be noted."""
+    """The control of the test before: only nginx keeps the request away, and the instance would record it."""
     answer = host.check_output(remote("fetch", f"http://127.0.0.1:{INSTANCE}/crash"))
     assert answer.startswith("status 200\n")
     assert "GET /crash" in seen(host, INSTANCE)

@@ -149,7 +149,7 @@ def scaling_lines(status: Mapping[str, Any]) -> list[str]:
     lines += [f"  {status['frozen']}"] if status.get("frozen") else []
     lines += [f"  no word from {', '.join(status['silent'])}"] if status.get("silent") else []
     lines += [f"  left out: {host}: {why}" for host, why in (status.get("left_out") or {}).items()]
-    for one in status.get("decisions") or []:
-        again = f" (again {one['repeats']} times, until {one['until'][11:19]})" if one.get("repeats") else ""
-        lines.append(f"  {one['time'][:19]} {one['action']:<4} {one['count']:>3}  {one['reason']}{again}")
+    for made in status.get("decisions") or []:
+        again = f" (again {made['repeats']} times, until {made['until'][11:19]})" if made.get("repeats") else ""
+        lines.append(f"  {made['time'][:19]} {made['action']:<4} {made['count']:>3}  {made['reason']}{again}")
     return lines

@@ -1,4 +1,4 @@
-"""What people are told: decisions of the notifier, without a clock or a network."""
+"""Decisions of the notifier about messages, without a clock or a network."""
 
 import json
 import random
@@ -27,7 +27,7 @@ def event(
 
 
 def play(events: Sequence[tuple[float, dict[str, str]]], until: float, settings: Any = SETTINGS) -> list[Any]:
-    """Messages of a run that steps every half second, events handed over when they are due."""
+    """Return the messages of a run that steps every half second and passes events on when they are due."""
     state, messages, now = State(), [], 0.0
     while now < until:
         now += 0.5
@@ -44,7 +44,7 @@ def test_one_message_and_one_clear_with_its_duration() -> None:
     assert "CLEAR after 1 min 15 s: app1: CPU (phoenix@3000)" in messages[1].subject
 
 
-def test_a_message_says_host_value_threshold_since_and_runbook() -> None:
+def test_a_message_has_host_value_threshold_since_and_runbook() -> None:
     (message,) = play([(10, event("WARNING", 10))], 60)
     for piece in ("app1", "99 %", "above 80 %", "1970-01-01 00:00:10 UTC", "docs/runbook.md#alarm-phoenix_service_cpu"):
         assert piece in message.text
@@ -56,7 +56,7 @@ def test_the_same_status_again_is_no_news() -> None:
     assert len(messages) == 1
 
 
-def test_worse_is_told_and_better_is_not() -> None:
+def test_worse_is_reported_and_better_is_not() -> None:
     events = [(10, event("WARNING", 10)), (40, event("CRITICAL", 40)), (70, event("WARNING", 70))]
     assert [m.alarms[0]["event"] for m in play(events, 200)] == ["raised", "worse"]
 
@@ -68,7 +68,7 @@ def test_critical_is_reminded_of_and_warning_is_not() -> None:
         assert [m.alarms[0]["event"] for m in messages] == expected
 
 
-def test_back_before_the_clear_was_told_is_the_same_incident() -> None:
+def test_back_before_the_clear_was_reported_is_the_same_incident() -> None:
     events = [(10, event("WARNING", 10)), (40, event("CLEAR", 40)), (41, event("WARNING", 41))]
     assert [m.alarms[0]["event"] for m in play(events, 200)] == ["raised"]
 
@@ -100,7 +100,7 @@ def test_roles_do_not_share_a_message() -> None:
     assert sorted(m.role for m in messages) == ["application", "database"]
 
 
-def test_a_clear_of_nothing_and_a_removed_alarm_are_not_told() -> None:
+def test_a_clear_of_nothing_and_a_removed_alarm_are_not_reported() -> None:
     assert play([(10, event("CLEAR", 10)), (20, event("REMOVED", 20))], 60) == []
 
 
@@ -135,7 +135,7 @@ def test_a_clear_that_netdata_never_sent_comes_after_a_while() -> None:
     assert (gone["status"], gone["when"]) == ("CLEAR", "2000")
 
 
-def test_a_raise_that_was_lost_is_told_all_the_same() -> None:
+def test_a_raise_that_was_lost_is_reported_anyway() -> None:
     active = {"app1": {KEY: event("WARNING", 10)}}
     assert missed(State(), active, 30) == [], "it may be on its way"
     lost = missed(State(), active, 100)
@@ -144,7 +144,7 @@ def test_a_raise_that_was_lost_is_told_all_the_same() -> None:
     assert missed(state, active, 200) == []
 
 
-def test_retries_come_ever_slower() -> None:
+def test_retries_slow_down() -> None:
     delays = [channels.retry_delay(attempts) for attempts in range(1, 12)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5.0, 60.0)

@@ -1,4 +1,4 @@
-"""What configurations the autoscaler takes, and what it says of others."""
+"""Configurations that the autoscaler accepts, and its messages about others."""
 
 from pathlib import Path
 

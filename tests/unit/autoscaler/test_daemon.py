@@ -17,7 +17,7 @@ from tests.unit.shared import Clock
 
 
 class Fleet:
-    """Stands for scale.yml: records the capacity, or fails as told."""
+    """Stand-in for scale.yml: records the capacity, or fails on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.runs, self.results = folder, [], []  # type: ignore[var-annotated]
@@ -31,7 +31,7 @@ class Fleet:
 
 
 class World:
-    """A daemon with everything around it, whose time passes as told."""
+    """A daemon with its surroundings and a clock that the test moves."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("state", "own"):
@@ -146,7 +146,7 @@ def test_a_host_left_out_is_tried_again(world: World) -> None:
     assert world.daemon.left_out == {}
 
 
-def test_a_corrupt_capacity_is_counted_anew(world: World) -> None:
+def test_a_corrupt_capacity_is_counted_again(world: World) -> None:
     (world.folder / "capacity").write_text("rubbish")
     asyncio.run(world.pass_time(3, 5))
     assert world.fleet.runs == [("recount", None)]

@@ -171,8 +171,8 @@ def test_rates_grow_so_does_the_capacity(seed: int) -> None:
         max_size=60,
     )
 )
-def test_nothing_upsets_it(steps: list[tuple[float, int, bool, float, int, int | None]]) -> None:
-    """Clock jumps, gaps, restarts, any counts: bounds hold, and it never shrinks on what it does not know."""
+def test_no_input_breaks_it(steps: list[tuple[float, int, bool, float, int, int | None]]) -> None:
+    """Clock jumps, gaps, restarts, any counts: bounds hold, and it never shrinks without data."""
     memory, now = policy.Memory(), 0.0
     for jump_by, number, silent, known, capacity, pending in steps:
         now += jump_by

@@ -11,7 +11,7 @@ DOWN = UP.replace("21:3000", "21:3000 down")
 
 
 class Nginx:
-    """In the place of nginx: notes what it was made to read, and refuses on demand."""
+    """Stand-in for nginx: records the files that it read, and refuses on demand."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.tried, self.loaded = file, list[str](), list[str]()

@@ -43,7 +43,7 @@ def test_a_certificate_that_nginx_can_serve_has_no_error() -> None:
 @pytest.mark.parametrize(
     ("chain", "key", "days", "why"),
     [
-        ("/etc/ssl/www.pem", KEY, 0, 'begins with "/etc/ssl/www.pem" and is no certificate'),
+        ("/etc/ssl/www.pem", KEY, 0, 'begins with "/etc/ssl/www.pem" and is not a PEM certificate'),
         (OWN[:200], KEY, 0, "is not a PEM certificate"),
         (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is not a PEM private key"),
         (OWN, LOCKED_KEY, 0, "has a passphrase"),
@@ -52,7 +52,7 @@ def test_a_certificate_that_nginx_can_serve_has_no_error() -> None:
         (OWN, KEY, 10, "expired on 2030-01-11"),
     ],
 )
-def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str) -> None:
+def test_a_certificate_that_nginx_cannot_serve_is_explained(chain: str, key: str, days: int, why: str) -> None:
     message = certificate.error(chain, key, NOW + timedelta(days=days))
     assert why in message
     assert "PRIVATE" not in message and key not in message

@@ -1,4 +1,4 @@
-"""What Netdata is told: the pure parts of the plugin, on captured output."""
+"""The plugin's input for Netdata: its pure parts, on captured output."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     assert charts["phoenix_missing.autoscaler"]["missing"] >= 0.0
 
 
-def test_metrics_are_missing_since_they_were_last_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_missing_since_they_last_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     since, file = tmp_path / "since", tmp_path / "backup.prom"
     since.touch()
     clock = since.stat().st_mtime
