@@ -5,8 +5,13 @@ import sys
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 from tests.unit.shared import TOP
+
+# Nothing depends on how fast or busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
