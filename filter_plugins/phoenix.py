@@ -15,8 +15,22 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.fleet import addresses, certificate, inputs, inventory, placement, uri, wiring  # noqa: E402
+from phoenix.database import replica_set  # noqa: E402
+from phoenix.fleet import (  # noqa: E402
+    addresses,
+    certificate,
+    hosts,
+    inputs,
+    inventory,
+    placement,
+    report,
+    sandbox,
+    uri,
+    wiring,
+)
+from phoenix.rollout import decisions, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
+from phoenix.state import rebuild  # noqa: E402
 
 
 def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +81,36 @@ _known = lru_cache(maxsize=1)(inventory.known_variables)
 _shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
 
+def state_rebuilt(state: Any, results: Any, *arguments: Any) -> dict[str, Any]:
+    """What `state show` printed, with what is lost rebuilt from what the hosts printed as their status."""
+    return rebuild.rebuild(state, rebuild.statuses(results), *arguments)
+
+
 def code(module: str, version: str = "") -> str:
     """Identify the code that runs this module: its digest, or the version of the toolkit that is rolled back to."""
     return version or toolkit.code_of(module)
+
+
+def _registered(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
+    """What a task registered under this name, of each host."""
+    return {host: hostvars[host].get(name) or {} for host in hosts}
+
+
+def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
+    return decisions.rollback_refusal(decisions.placed(statuses, hosts), release)
+
+
+def status_lines(hosts: Any, hostvars: Any, name: str) -> list[str]:
+    groups = {host: hostvars[host]["group_names"] for host in hosts}
+    return report.status(groups, _registered(hosts, hostvars, name))
+
+
+def failed_units(hosts: Any, hostvars: Any, name: str) -> list[str]:
+    return report.failed_units(_registered(hosts, hostvars, name))
+
+
+def database_error(hosts: Any, hostvars: Any, name: str) -> str:
+    return report.database_error(_registered(hosts, hostvars, name))
 
 
 class FilterModule:
@@ -80,10 +121,14 @@ class FilterModule:
             "firewall_networks": addresses.networks,
             "jenkins_unmet": plugins.unmet,
             "jenkins_user_secrets": plugins.user_secrets,
+            "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_in_container": hosts.in_container,
+            "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_error": certificate.error,
+            "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
@@ -92,17 +137,44 @@ class FilterModule:
             "phoenix_recipients_errors": inputs.recipients_errors,
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
+            "phoenix_sandbox": _reported(sandbox.lines),
+            "phoenix_changes": reach.changes,
+            "phoenix_options": reach.options,
+            "phoenix_rollback_refusal": rollback_refusal,
+            "phoenix_rollout_announcement": decisions.announcement,
+            "phoenix_rollout_answers": reach.answers,
+            "phoenix_rollout_canaries": decisions.canaries,
+            "phoenix_rollout_capped": decisions.capped,
+            "phoenix_rollout_ending": decisions.ending,
+            "phoenix_rollout_holding": decisions.holding,
+            "phoenix_rollout_is_back": decisions.is_back,
+            "phoenix_rollout_left": reach.left,
+            "phoenix_rollout_lost": reach.lost,
+            "phoenix_rollout_needed": decisions.needed,
             "phoenix_rollout_plan": rollout.plan,
-            "phoenix_rollout_judge": rollout.judge,
+            "phoenix_rollout_refusal": reach.refusal,
+            "phoenix_rollout_rehearsal": rollout.rehearsal,
+            "phoenix_rollout_silent": decisions.silent,
+            "phoenix_rollout_steps": decisions.steps,
+            "phoenix_rollout_target": decisions.target,
+            "phoenix_rollout_unserved": decisions.unserved,
+            "phoenix_rollout_verdict": rollout.verdict,
+            "phoenix_rollout_wanted": reach.wanted,
+            "phoenix_state": rebuild.understand,
+            "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
             "phoenix_private_services": wiring.private_services,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
             "phoenix_upstreams": wiring.upstreams,
             "phoenix_isolated": wiring.isolated,
-            "phoenix_scaling_lines": wiring.scaling_lines,
+            "phoenix_database_error": database_error,
+            "phoenix_failed_units": failed_units,
+            "phoenix_status_lines": status_lines,
             "phoenix_control_hostvars": control_hostvars,
             "phoenix_failed": wiring.failed,
             "phoenix_reason": wiring.reason,
+            "phoenix_reasons": wiring.reasons,
+            "phoenix_still_drained": wiring.still_drained,
             "phoenix_senders": wiring.senders,
         }

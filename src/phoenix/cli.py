@@ -39,13 +39,14 @@ AREAS: Mapping[str, Area] = {
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
-    "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show"),
+    "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "pipeline": Area("phoenix.pipeline.forced", "the requests that a pipeline's SSH key may make: serve"),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
-    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set"),
+    "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),
+    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply"),
 }
 
 

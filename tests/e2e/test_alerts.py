@@ -1,6 +1,6 @@
 """Alarms as the people who receive them see them: at the lab's own mail server and webhook.
 
-The long ones (a load that flaps for five minutes, each alarm provoked) are in roles/netdata/README.md.
+The long ones (a load that flaps for five minutes, each alarm provoked) are in roles/alerting/README.md.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from hypothesis import settings
 
 from tests.unit.shared import TOP
@@ -24,3 +25,10 @@ def plugin() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def ansible_plugins() -> None:
+    """Ansible's own plugins and the repository's filters, for templates that are rendered here."""
+    init_plugin_loader()
+    filter_loader.add_directory(str(TOP / "filter_plugins"))

@@ -1,9 +1,11 @@
-"""Paths and readers that the unit tests share."""
+"""Paths, readers and the rendering of templates that the unit tests share."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 TOP = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.name for path in (TOP / "roles").glob("*/meta"))
@@ -19,6 +21,46 @@ for tag in ("!vault", "!unsafe"):
 
 def read_yaml(path: Path) -> Any:
     return (yaml.load(path.read_text(encoding="utf-8"), AnsibleLoader) or {}) if path.exists() else {}
+
+
+SAMPLES = read_yaml(Path(__file__).with_name("sample_vars.yml"))
+
+
+def trusted(value: Any) -> Any:
+    """Role defaults may be templates themselves; Ansible renders only text that is marked as trusted."""
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def inputs(role: str) -> dict[str, Any]:
+    """A role's variables with the samples of what the inventory gives it."""
+    folder = TOP / "roles" / role
+    return {
+        "role_path": str(folder),
+        "role_name": role,
+        **read_yaml(folder / "defaults" / "main.yml"),
+        **read_yaml(folder / "vars" / "main.yml"),
+        **SAMPLES.get("common", {}),
+        **(SAMPLES.get("roles", {}).get(role) or {}),
+    }
+
+
+def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
+    """A role's template with the role's variables, the samples, and inputs of the caller's own."""
+    role = path.parents[1].name
+    variables = {
+        **inputs(role),
+        "template_path": str(path),
+        **(SAMPLES.get("templates", {}).get(f"{role}/{path.name}") or {}),
+        **(own or {}),
+    }
+    loader = DataLoader()
+    loader.set_basedir(str(path.parent))
+    text = trust_as_template(path.read_text(encoding="utf-8"))
+    return str(Templar(loader=loader, variables=trusted(variables)).template(text))
 
 
 class Clock:

@@ -13,7 +13,8 @@ import pytest
 
 from phoenix import __version__
 from phoenix.fleet.inventory import errors, known_variables
-from tests.unit.shared import TOP
+from phoenix.fleet.inventory.renamed import RENAMED
+from tests.unit.shared import TOP, read_yaml
 
 SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "mongodb": {
@@ -35,10 +36,10 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "nginx_tls_enabled": {"type": "bool", "default": False},
         "nginx_https_port": {"type": "int", "default": 443},
     },
-    "netdata": {
-        "netdata_alarms_enabled": {"type": "bool", "default": True},
-        "netdata_recipients": {"type": "dict", "default": {}},
-        "netdata_channels": {"type": "dict", "default": {}, "no_log": True},
+    "alerting": {
+        "alerting_enabled": {"type": "bool", "default": True},
+        "alerting_recipients": {"type": "dict", "default": {}},
+        "alerting_channels": {"type": "dict", "default": {}, "no_log": True},
     },
     "playbooks": {
         "phoenix_source": {"type": "str", "required": True},
@@ -93,8 +94,8 @@ def hosts(tmp_path: Path) -> Hosts:
             **everywhere,
             "phoenix_source": "app",
             "phoenix_url": "https://www.example.org",
-            "netdata_recipients": {"default": ["mail"]},
-            "netdata_channels": {"mail": MAIL},
+            "alerting_recipients": {"default": ["mail"]},
+            "alerting_channels": {"mail": MAIL},
         },
     }
 
@@ -121,11 +122,11 @@ def members(count: int, **last: Any) -> list[dict[str, Any]]:
 BAD: list[tuple[str, str, Any, list[str]]] = [
     ("app1", "phoenix_port", [3000], ["phoenix_port:", "did you mean phoenix_ports?", "[app1]"]),
     ("app1", "mongodb_zzzzzz", 1, ["mongodb_zzzzzz: no role has"]),
-    ("control1", "netdata_recipients", {}, ["netdata_recipients: {} names nobody", "netdata_alarms_enabled"]),
-    ("control1", "netdata_recipients", {"default": []}, ["names nobody under `default`", "[control1]"]),
-    ("control1", "netdata_recipients", {"default": ["hook"]}, ["names the channel 'hook'"]),
-    ("control1", "netdata_channels", {"mail": {"type": "email", "to": []}}, ["mail lacks host, port, sender"]),
-    ("control1", "netdata_channels", {"mail": {"type": "mail"}}, ["mail has no type", "email, webhook, slack"]),
+    ("control1", "alerting_recipients", {}, ["alerting_recipients: {} names nobody", "alerting_enabled"]),
+    ("control1", "alerting_recipients", {"default": []}, ["names nobody under `default`", "[control1]"]),
+    ("control1", "alerting_recipients", {"default": ["hook"]}, ["names the channel 'hook'"]),
+    ("control1", "alerting_channels", {"mail": {"type": "email", "to": []}}, ["mail lacks host, port, sender"]),
+    ("control1", "alerting_channels", {"mail": {"type": "mail"}}, ["mail has no type", "email, webhook, slack"]),
     ("control1", "phoenix_url", "www.example.org", ["phoenix_url: 'www.example.org' is no address of a web site"]),
     ("control1", "phoenix_url", "https://:443", ["phoenix_url: 'https://:443' is no address"]),
     ("control1", "phoenix_url", "https://a.example:x", ["phoenix_url: 'https://a.example:x' is no address"]),
@@ -323,9 +324,11 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
         check=False,
     )
     output = result.stdout + result.stderr
+    # An inventory that names no version has to follow every change.
+    changes = read_yaml(TOP / "roles" / "preflight" / "vars" / "main.yml")["__preflight_breaking_changes"]
     assert result.returncode != 0
     for message in (
-        "The inventory has 6 error(s); nothing was changed:",
+        f"The inventory has {6 + len(changes)} error(s); nothing was changed:",
         f"preflight_validated_version: undefined, and this is Phoenix {__version__}; check the inventory against "
         f"CHANGELOG.md, then set preflight_validated_version: {__version__} in its group_vars/all/main.yml [h1, h2]",
         "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",
@@ -339,5 +342,19 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
 
 
 def test_alarms_that_are_off_need_no_recipient(hosts: Hosts) -> None:
-    hosts["control1"] |= {"netdata_recipients": {}, "netdata_alarms_enabled": False}
+    hosts["control1"] |= {"alerting_recipients": {}, "alerting_enabled": False}
     assert errors(hosts, GROUPS, SPECS) == []
+
+
+def test_an_old_name_is_answered_with_the_new_one() -> None:
+    hosts = {"control1": {"netdata_channels": {}, "netdata_heartbeat_url": "https://watch.example.org/x"}}
+    found = errors(hosts, {}, {**SPECS, "netdata": {}})
+    assert "netdata_channels: renamed; set alerting_channels instead [control1]" in found
+    assert "netdata_heartbeat_url: renamed; set alerting_deadman_url instead [control1]" in found
+    assert not [message for message in found if "no role has a variable" in message]
+
+
+def test_every_new_name_is_an_option_and_no_old_one_is() -> None:
+    known = {name for options in known_variables(TOP / "roles").values() for name in options}
+    assert set(RENAMED.values()) <= known
+    assert not set(RENAMED) & known

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
 
 from phoenix.fleet.inventory import errors, known_variables
-from tests.unit.shared import ROLES, TOP, read_yaml
+from tests.unit.shared import ROLES, SAMPLES, TOP, read_yaml, rendered, trusted
+from tests.unit.shared import inputs as inputs_of
 
 TEMPLATES = sorted((TOP / "roles").glob("*/templates/**/*.j2"))
-SAMPLES = read_yaml(Path(__file__).with_name("sample_vars.yml"))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -57,47 +56,16 @@ def cases() -> list[Any]:
     return found
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ansible_plugins() -> None:
-    init_plugin_loader()
-    filter_loader.add_directory(str(TOP / "filter_plugins"))
-    for folder in (TOP / "roles").glob("*/filter_plugins"):
-        filter_loader.add_directory(str(folder))
-
-
-def trusted(value: Any) -> Any:
-    """Role defaults may be templates themselves; Ansible renders only text that is marked as trusted."""
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
 @pytest.mark.parametrize(("role", "path", "own"), cases())
+@pytest.mark.usefixtures("ansible_plugins")
 def test_template_renders(role: str, path: Path, own: dict[str, Any]) -> None:
-    folder = TOP / "roles" / role
-    variables = {
-        "role_path": str(folder),
-        "role_name": role,
-        "template_path": str(path),
-        **read_yaml(folder / "defaults" / "main.yml"),
-        **read_yaml(folder / "vars" / "main.yml"),
-        **SAMPLES.get("common", {}),
-        **(SAMPLES.get("roles", {}).get(role) or {}),
-        **(SAMPLES.get("templates", {}).get(f"{role}/{path.name}") or {}),
-        **own,
-    }
-    loader = DataLoader()
-    loader.set_basedir(str(path.parent))
-    text = path.read_text(encoding="utf-8")
     try:
-        rendered = str(Templar(loader=loader, variables=trusted(variables)).template(trust_as_template(text)))
+        text = rendered(path, own)
     except Exception as error:  # noqa: BLE001 - any failure to render is this test's finding
         pytest.fail(f"{path.relative_to(TOP)}: {error} (an input that only tasks define belongs into sample_vars.yml)")
-    assert rendered.strip()
-    assert "{{" not in rendered
-    assert "ansible_managed" in text, "the file doesn't say that it is managed"
+    assert text.strip()
+    assert "{{" not in text
+    assert "ansible_managed" in path.read_text(encoding="utf-8"), "the file doesn't say that it is managed"
 
 
 def test_no_two_roles_write_the_same_unit() -> None:
@@ -111,30 +79,19 @@ def test_no_two_roles_write_the_same_unit() -> None:
 
 def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:
     """Whether the role's own preflight, its first assertion, refuses these inputs."""
-    folder = TOP / "roles" / role
-    task = next(t for t in read_yaml(folder / "tasks" / "preflight.yml") if "ansible.builtin.assert" in t)
-    variables = {
-        **read_yaml(folder / "defaults" / "main.yml"),
-        **read_yaml(folder / "vars" / "main.yml"),
-        **SAMPLES["common"],
-        **(SAMPLES["roles"].get(role) or {}),
-        **task.get("vars", {}),
-        **inputs,
-    }
-    templar = Templar(loader=DataLoader(), variables=trusted(variables))
-    if "loop" in task:
-        return not all(item["that"] for item in templar.template(trusted(task["loop"])))
-    that = task["ansible.builtin.assert"]["that"]
-    conditions = that if isinstance(that, list) else [that]
-    return not all(templar.template(trust_as_template("{{ " + condition + " }}")) for condition in conditions)
+    preflight = read_yaml(TOP / "roles" / role / "tasks" / "preflight.yml")
+    task = next(task for task in preflight if "ansible.builtin.assert" in task)
+    variables = inputs_of(role) | task.get("vars", {}) | inputs
+    loop = Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(task["loop"]))
+    return not all(item["that"] for item in loop)
 
 
 def refused_by_inventory(role: str, inputs: dict[str, Any]) -> bool:
     """Whether the check of the whole inventory objects to these inputs on one host that holds every group."""
     values = {
         "phoenix_source": "app",
-        "netdata_recipients": {"default": ["mail"]},
-        "netdata_channels": CHANNELS,
+        "alerting_recipients": {"default": ["mail"]},
+        "alerting_channels": CHANNELS,
         **inputs,
     }
     specs = {name: {**options} for name, options in SPECS.items() if name in (role, "playbooks")}
@@ -149,10 +106,10 @@ MEMBERS = [{"host": f"db{n}", "address": f"192.0.2.3{n}"} for n in range(1, 10)]
 SECRETS = {f"mongodb_{name}_password": "p" for name in ("admin", "app", "backup", "monitor")}
 # What else the role's assertion asks for, so that only the input in question decides.
 SOUND: dict[str, dict[str, Any]] = {
+    "alerting": {},
     "archive": {"archive_name": "x"},
     "jenkins": {"jenkins_plugin_manager_archive_checksum": SUM},
     "mongodb": {**SECRETS, "mongodb_keyfile_content": "abcdefgh", "mongodb_address": "192.0.2.31"},
-    "netdata": {"__netdata_alarming": True},
     "nginx": {},
     "phoenix": {"phoenix_release_checksum": SUM},
     "release": {"release_source": "app"},
@@ -186,9 +143,9 @@ def agreed() -> list[tuple[str, dict[str, Any], bool]]:
     found += [("mongodb", {"mongodb_members": MEMBERS[:n]}, good) for n, good in ((1, True), (2, False), (9, False))]
     found += [("mongodb", {"mongodb_members": [*MEMBERS[:3], {**MEMBERS[3], "votes": v}]}, v == 0) for v in (0, 1)]
     for default, good in ((["mail"], True), ("mail", True), ([], False), (["hook"], False)):
-        found.append(("netdata", {"netdata_recipients": {"default": default}, "netdata_channels": CHANNELS}, good))
+        found.append(("alerting", {"alerting_recipients": {"default": default}, "alerting_channels": CHANNELS}, good))
     for channel, good in (({"type": "slack", "url": "u"}, True), ({"type": "slack"}, False), ({"type": "fax"}, False)):
-        found.append(("netdata", {"netdata_channels": {**CHANNELS, "more": channel}}, good))
+        found.append(("alerting", {"alerting_channels": {**CHANNELS, "more": channel}}, good))
     for port, good in ((8443, True), (80, False), (8089, False), (0, False), (70000, False)):
         found.append(("nginx", {"nginx_http_port": 80, "nginx_https_port": port, "nginx_status_port": 8089}, good))
     for ports, spare, good in (([3000], 3900, True), ([3000], 0, True), ([3000], 3000, False), ([80], 3900, False)):
@@ -200,7 +157,7 @@ def agreed() -> list[tuple[str, dict[str, Any], bool]]:
 
 @pytest.mark.parametrize(("role", "inputs", "good"), agreed())
 def test_a_role_and_the_inventorys_check_agree(role: str, inputs: dict[str, Any], good: bool) -> None:
-    recipients = {"netdata_recipients": {"default": ["mail"]}} if role == "netdata" else {}
+    recipients = {"alerting_recipients": {"default": ["mail"]}} if role == "alerting" else {}
     assert refused_by_role(role, {**SOUND[role], **recipients, **inputs}) is not good
     assert refused_by_inventory(role, inputs) is not good
 

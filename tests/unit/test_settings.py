@@ -29,10 +29,18 @@ OPTIONS = {name: option for options in KNOWN.values() for name, option in option
 SHARED = shared_variables(TOP / "playbooks")
 # What a play says of one step, and an inventory therefore can't: the roles describe it, the plays set it.
 ARGUMENTS = frozenset(
-    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart_primary", "phoenix_release_archive"}
+    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
+    | {"nginx_drained", "phoenix_recorded"}  # and goes by the record
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
-    | {"release_version", "runner_authorized_key", "runner_host_keys", "state_lock_holder", "state_lock_lease"}
+    | {
+        "release_build_as",
+        "release_version",
+        "runner_authorized_key",
+        "runner_host_keys",
+        "state_lock_holder",
+        "state_lock_lease",
+    }
     | {"state_lock_purpose", "state_lock_wait", "state_name", "state_value"}
     | set(KNOWN["archive"])  # other roles call it
 )
@@ -135,6 +143,7 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
 def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -> Any:
     """Return the value of an expression on a host, as a task of a play would see it."""
     words = [host, "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
+    words += ["-e", json.dumps({"state_capacity": 2, "state_drained": {}})]  # as the play has read them
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
         cwd=project,

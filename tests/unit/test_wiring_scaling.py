@@ -87,3 +87,17 @@ def test_the_autoscaler_for_people() -> None:
     assert "left out: app2: no answer" in text
     assert "2026-11-24T12:00:00 out    6  more requests\n" in text
     assert "again 3 times, until 12:05:00" in text
+
+
+def test_what_was_started_and_is_healthy_is_in_rotation_again() -> None:
+    started = '{"changed": [{"action": "start", "port": 3001}]}'
+    hostvars: Hosts = {
+        "a": {"phoenix_address": "192.0.2.1", "phoenix_started": {"rc": 0, "stdout": started}},
+        "b": {"phoenix_address": "192.0.2.2", "phoenix_started": {"rc": 1, "stdout": started}},
+        "c": {"phoenix_address": "192.0.2.3"},
+    }
+    drained = [f"192.0.2.{host}:3001" for host in (1, 2, 3)]
+    assert wiring.still_drained(drained, list(hostvars), hostvars, "phoenix_started") == drained[1:]
+    assert wiring.reasons(["b"], hostvars, "phoenix_started") == {"b": "no reason given"}
+    looped = {"results": [{"stderr": ""}, {"stderr": "no space"}], "msg": "All items completed"}
+    assert wiring.reason(looped) == "no space"

@@ -46,7 +46,7 @@ class AnsibleRunner:
     def __call__(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
         import ansible_runner  # noqa: PLC0415 - needed only where there is a fleet
 
-        seen: dict[str, Any] = {"errors": [], "report": {}}
+        seen: dict[str, Any] = {"errors": [], "reports": {}}
 
         def handle(event: dict[str, Any]) -> bool:
             _note(event, seen)
@@ -74,7 +74,7 @@ class AnsibleRunner:
             return Result(False, f"{playbook}.yml could not be run: {error}")
         if run.status == "timeout" or run.rc == 254:
             return Result(False, f"{playbook}.yml was stopped after {timeout:g} s")
-        report = seen["report"]
+        report = seen["reports"].get(f"phoenix_{playbook}", {})
         left_out = {host: str(report.get("reasons", {}).get(host, "failed")) for host in report.get("left_out", [])}
         left_out |= dict.fromkeys(report.get("balancers_left_out", []), "did not take the pools")
         if not report.get("recorded", playbook != "scale" and run.rc == 0):
@@ -83,11 +83,11 @@ class AnsibleRunner:
 
 
 def _note(event: dict[str, Any], seen: dict[str, Any]) -> None:
-    """Keep what tells how a run ended: what the last task reports, and what failed."""
+    """Keep what says how a run ended: what its play reports by set_stats, and what failed."""
     data = event.get("event_data", {})
     result = data.get("res") or {}
-    if event.get("event") == "runner_on_ok" and data.get("task") == "Report" and isinstance(result.get("msg"), dict):
-        seen["report"] = result["msg"]
+    if event.get("event") == "playbook_on_stats":
+        seen["reports"] = data.get("artifact_data") or {}
     elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
         why = str(result.get("stderr") or result.get("msg") or "failed").strip()
         seen["errors"].append(f"{data.get('host')}: {data.get('task')}: {why}"[:500])

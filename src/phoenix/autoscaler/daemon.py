@@ -15,6 +15,7 @@ from phoenix.autoscaler.action import Actions
 from phoenix.autoscaler.config import Config
 from phoenix.autoscaler.meter import LONGEST_NAP, STEP, Meter
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import desired
 
 log = logging.getLogger(__name__)
 
@@ -128,20 +129,23 @@ class Daemon:
             self.repair_at, self.repair_pause = float("inf"), REPAIR_SECONDS
 
     def _know_capacity(self) -> bool:
-        """Read the recorded capacity. One that is none is put aside and counted anew on the fleet."""
+        """Read the recorded capacity. One that is missing or damaged is counted again on the fleet."""
         if self.dry_run and self.capacity is not None:
             return True
         try:
-            self.capacity = state.read_capacity(self.config.paths.state) or self.config.policy.minimum
-        except state.Corrupt as error:
-            if self.actions.ready():
-                log.error("the capacity is corrupt and is counted anew", extra={"error": str(error)})
-                self.actions.start("recount", {})
-            return False
+            self.capacity = desired.read_capacity(self.config.paths.state)
+            lost = "" if self.capacity else "it is not recorded"
+        except desired.Corrupt as error:
+            self.capacity, lost = None, str(error)
         except OSError as error:
             log.error("the capacity can't be read", extra={"error": str(error)})
             return self.capacity is not None
-        return True
+        if lost and self.dry_run:
+            self.capacity = self.config.policy.minimum
+        elif lost and self.actions.ready():
+            log.error("the capacity is lost and is counted on the fleet", extra={"error": lost})
+            self.actions.start("recount", {})
+        return self.capacity is not None
 
     # --- what is told
 

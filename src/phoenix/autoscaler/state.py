@@ -1,4 +1,4 @@
-"""What the daemon reads and keeps on disk: the fleet's capacity (not its own), its decisions, its status for people."""
+"""What the daemon reads and keeps on disk: the fleet's lock (not its own), its decisions, its status for people."""
 
 import json
 import logging
@@ -14,10 +14,6 @@ from phoenix.state import lock as fleet_lock
 
 KEPT = 1000
 log = logging.getLogger(__name__)
-
-
-class Corrupt(Exception):
-    """The capacity on disk is no capacity."""
 
 
 class NullLock:
@@ -45,23 +41,6 @@ class FleetLock:
             return ""  # scale.yml asks for it again, as root
         self._readable = True
         return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}" if lock else ""
-
-
-def read_capacity(folder: Path) -> int | None:
-    """The recorded capacity; None when none ever was.
-
-    Raises:
-        Corrupt: there is something else in the file.
-        OSError: it can't be read.
-    """
-    path = folder / "capacity"
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
-        raise Corrupt(f"{path} holds {text[:40]!r} instead of a number")
-    return int(text)
 
 
 def write(path: Path, text: str) -> bool:

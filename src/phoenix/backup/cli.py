@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -39,7 +40,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
     for name in ("plan", "restore", "verify"):
-        verbs.add_parser(name, help="for playbooks/restore.yml: the order comes as JSON over standard input")
+        one = verbs.add_parser(name, help="for playbooks/restore.yml: the order comes as JSON over standard input")
+        if name == "plan":
+            one.add_argument("--json", action="store_true", help='print {"dump": its name, "lines": [...]}')
     return parser.parse_args(arguments)
 
 
@@ -56,14 +59,18 @@ def on_sender(options: argparse.Namespace) -> int:
         return sender.RETRY
 
 
-def on_restore(store: Store, verb: str) -> int:
+def on_restore(store: Store, verb: str, as_json: bool = False) -> int:
     order = restore.read_order(sys.stdin.read())
     try:
         if verb == "verify":
             told = restore.verify(store, order)
             print("\n".join(told) or "equal to the manifest")
             return int(bool(told))
-        print(restore.plan(store, order) if verb == "plan" else restore.run(store, order))
+        if verb == "plan":
+            name, lines = restore.plan(store, order)
+            print(json.dumps({"dump": name, "lines": lines}) if as_json else "\n".join(lines))
+        else:
+            print(restore.run(store, order))
     except restore.Refused as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
@@ -88,7 +95,11 @@ def on_store(options: argparse.Namespace) -> int:
         "watch": lambda: watch.run(store),
         "offsite": lambda: offsite.run(store, Path(os.environ["CREDENTIALS_DIRECTORY"]) / "rclone"),
     }
-    return verbs[options.verb]() if options.verb in verbs else on_restore(store, options.verb)
+    return (
+        verbs[options.verb]()
+        if options.verb in verbs
+        else on_restore(store, options.verb, getattr(options, "json", False))
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -83,8 +83,8 @@ def _live(store: Store, order: Order) -> Any:
     )  # fmt: skip
 
 
-def plan(store: Store, order: Order) -> str:
-    """What a restore would do, in lines. Raises Refused."""
+def plan(store: Store, order: Order) -> tuple[str, list[str]]:
+    """The name of the dump that is meant, and what a restore would do, in lines. Raises Refused."""
     dump = choose(store.dumps(), order.dump)
     names = wanted(dump, order.collection)
     try:
@@ -102,7 +102,7 @@ def plan(store: Store, order: Order) -> str:
         for name, one in sorted(names.items())
     ]
     lines += [f"{name}: {live[name]} documents now, dropped" for name in surplus(live, names, order.collection)]
-    return "\n".join(lines)
+    return dump.name, lines
 
 
 def _counts(client: Any) -> dict[str, int]:

@@ -129,7 +129,7 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
 def watch(options: argparse.Namespace) -> int:
     """Puts them into rotation itself: a watcher that were told only afterwards would come too late."""
     try:
-        upstreams.set_down(())
+        upstreams.set_down(options.down)
     except upstreams.Refused as error:
         print(error, file=sys.stderr)
         return 1
@@ -142,7 +142,7 @@ def watch(options: argparse.Namespace) -> int:
             # Here and not by the play: in the seconds that it takes to tell it, more requests would fail. Where nginx
             # does not take it, the play does on its way back.
             with contextlib.suppress(upstreams.Refused):
-                upstreams.set_down(options.stop)
+                upstreams.set_down([*options.down, *options.stop])
             break
     print(json.dumps(counts.result()))
     return 0
@@ -182,6 +182,9 @@ def main(arguments: list[str]) -> int:
         default=[],
         metavar="ADDRESS:PORT",
         help="end at once, without these servers, when they fail",
+    )
+    one.add_argument(
+        "--down", action="append", default=[], metavar="ADDRESS:PORT", help="these servers stay out of rotation"
     )
     one.add_argument("--errors", type=int, default=5, help="... this often")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Build a release of a Node.js application: a checksummed archive that runs without a package registry.
 
-status: prints {"present": bool, "checksum": "sha256:..."} of a release.
+status: prints {"present": bool, "checksum": "sha256:...", "built": [name of each release that is there]} of a release.
 build:  unpacks the source, runs `npm ci --production` as an unprivileged user, writes .phoenix-start,
         packs everything, and keeps the newest releases.
 """
@@ -8,6 +8,8 @@ build:  unpacks the source, runs `npm ci --production` as an unprivileged user, 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import gzip
 import json
 import os
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +137,22 @@ def pack(folder: Path, target: Path) -> None:
 
 
 def status(archive: Path) -> dict[str, Any]:
-    """Whether the archive is there and is what was built."""
+    """Whether the archive is there and is what was built, and the names of all that are there."""
+    built = sorted(path.name[: -len(".tar.gz")] for path in archive.parent.glob("[!.]*.tar.gz"))
     note = archive.with_name(archive.name + ".sha256")
-    if not (archive.is_file() and note.is_file()):
-        return {"present": False, "checksum": ""}
-    expected = note.read_text(encoding="ascii").split()[0]
-    if files.sha256(archive) != expected:
-        return {"present": False, "checksum": ""}
-    return {"present": True, "checksum": f"sha256:{expected}"}
+    if archive.is_file() and note.is_file():
+        expected = note.read_text(encoding="ascii").split()[0]
+        if files.sha256(archive) == expected:
+            return {"present": True, "checksum": f"sha256:{expected}", "built": built}
+    return {"present": False, "checksum": "", "built": built}
+
+
+@contextlib.contextmanager
+def alone(archive: Path) -> Iterator[None]:
+    """Of several builds of one name, one at a time."""
+    with archive.with_name(f".{archive.name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
 
 
 def prune(releases: Path, keep: int, needed: set[str]) -> None:
@@ -242,10 +253,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--serving", default="", help="version that is never pruned")
     options = parser.parse_args(arguments)
     try:
-        if options.action == "status":
-            answer = status(options.releases / f"{options.version}.tar.gz")
-        else:
-            answer = build(options)
+        archive = options.releases / f"{options.version}.tar.gz"
+        answer = status(archive)
+        if options.action == "build":
+            with alone(archive):
+                answer = status(archive)  # another run may have built it meanwhile
+                answer = answer if answer["present"] else build(options)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,21 @@ class State:
         if goal == "member":
             return self.member and bool(self.primary)
         return bool(self.primary) if self.initiated else not self.silent
+
+
+def configured_members(members: Sequence[Mapping[str, Any]], port: int) -> list[dict[str, Any]]:
+    """The members as the set's configuration has them, {host: "address:port", priority, votes}.
+
+    The first is the preferred primary, so that the start of a whole fleet is predictable, unless its priority is given.
+    """
+    return [
+        {
+            "host": f"{member['address']}:{port}",
+            "priority": member.get("priority", 2 if index == 0 else 1),
+            "votes": member.get("votes", 1),
+        }
+        for index, member in enumerate(members)
+    ]
 
 
 def client(address: str, port: int, **options: Any) -> Any:

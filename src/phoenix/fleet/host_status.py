@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import time
 from pathlib import Path
 
 from phoenix.build import identity
-from phoenix.common import files
+from phoenix.common import files, systemd
 from phoenix.database import replica_set
+from phoenix.state import desired
 
 
 def run(*command: str) -> str:
@@ -24,16 +26,12 @@ def run(*command: str) -> str:
 def instances() -> list[str]:
     """Instances of the application as "port" or "port(restarts)", with their state where it is not active."""
     found = []
-    for line in run("systemctl", "list-units", "--all", "--plain", "--no-legend", "phoenix@*.service").splitlines():
-        unit = line.split()[0]
-        shown = dict(
-            pair.split("=", 1) for pair in run("systemctl", "show", "-p", "ActiveState,NRestarts", unit).splitlines()
-        )
-        port = unit.removeprefix("phoenix@").removesuffix(".service")
+    for shown in systemd.parse(run("systemctl", "show", "--property=Id,ActiveState,NRestarts", "phoenix@*.service")):
+        port = shown["Id"].removeprefix("phoenix@").removesuffix(".service")
         restarts = "" if shown.get("NRestarts", "0") == "0" else f"(restarts {shown['NRestarts']})"
         state = "" if shown.get("ActiveState") == "active" else f"[{shown.get('ActiveState')}]"
         found.append(f"{port}{restarts}{state}")
-    return found
+    return sorted(found)
 
 
 def database() -> str:
@@ -71,5 +69,8 @@ def main(arguments: list[str]) -> int:
         status["backup"] = run("/usr/local/bin/phoenixctl", "backup", "status") or "unknown"
     if scaling := autoscaler():
         status["autoscaler"] = scaling
+    with contextlib.suppress(OSError, desired.Corrupt):
+        if out := desired.read_drained():
+            status["drained"] = out
     print(json.dumps(status))
     return 0

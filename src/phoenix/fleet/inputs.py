@@ -75,23 +75,23 @@ def recipients_errors(recipients: Any, channels: Any, alarms_enabled: Any) -> li
     found = []
     if alarms_enabled and not recipients.get("default"):
         found.append(
-            f"netdata_recipients: {dict(recipients)!r} names nobody under `default`, while netdata_alarms_enabled is "
-            "true; name a channel of netdata_channels, or set netdata_alarms_enabled to false"
+            f"alerting_recipients: {dict(recipients)!r} names nobody under `default`, while alerting_enabled is "
+            "true; name a channel of alerting_channels, or set alerting_enabled to false"
         )
     named = [name for listed in recipients.values() for name in ([listed] if isinstance(listed, str) else listed)]
     found += [
-        f"netdata_recipients: it names the channel {name!r}, which netdata_channels does not have; add it there"
+        f"alerting_recipients: it names the channel {name!r}, which alerting_channels does not have; add it there"
         for name in dict.fromkeys(named)
         if name not in channels
     ]
     for name, channel in channels.items():
         kind = channel.get("type") if isinstance(channel, Mapping) else None
         if kind not in CHANNELS:
-            found.append(f"netdata_channels: {name} has no type that is known; give {', '.join(CHANNELS)}")
+            found.append(f"alerting_channels: {name} has no type that is known; give {', '.join(CHANNELS)}")
             continue
         missing = [key for key in CHANNELS[kind] if key not in channel]
         if missing:
-            found.append(f"netdata_channels: {name} lacks {', '.join(missing)}; add it")
+            found.append(f"alerting_channels: {name} lacks {', '.join(missing)}; add it")
     return found
 
 

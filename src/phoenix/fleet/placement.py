@@ -1,6 +1,11 @@
 """Placement of the ordinary instances on hosts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+
+def _order(hosts: Sequence[str], standby: Sequence[str], first_port: int, per_host: int) -> list[tuple[str, int]]:
+    """Where the instances go, the first one first."""
+    return [(host, first_port + turn) for pool in (hosts, standby) for turn in range(per_host) for host in pool]
 
 
 def place(
@@ -33,9 +38,8 @@ def place(
             f"capacity is {capacity}, but {len(names)} hosts hold at most {maximum} instances ({per_host} each): "
             "lower the capacity, or add a host"
         )
-    order = [(host, first_port + turn) for pool in (hosts, standby) for turn in range(per_host) for host in pool]
     placed: dict[str, list[int]] = {name: [] for name in names}
-    for host, port in order[:capacity]:
+    for host, port in _order(hosts, standby, first_port, per_host)[:capacity]:
         placed[host].append(port)
     return placed
 
@@ -68,3 +72,15 @@ def place_around(
     before = place(min(max(previous, 1), len(placed) * per_host), hosts, standby, first_port, per_host)
     around = place(min(capacity, holds), good, reserve, first_port, per_host)
     return {host: around.get(host, before[host]) for host in placed}
+
+
+def covering(
+    running: Mapping[str, Collection[int]],
+    hosts: Sequence[str],
+    standby: Sequence[str] = (),
+    first_port: int = 3000,
+    per_host: int = 4,
+) -> int:
+    """The lowest capacity whose placement holds every running port; 0 when none runs."""
+    order = _order(hosts, standby, first_port, per_host)
+    return max((place for place, (host, port) in enumerate(order, 1) if port in running.get(host, ())), default=0)

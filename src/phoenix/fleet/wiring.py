@@ -1,24 +1,27 @@
 """How the groups of an inventory become the lists that the roles take."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
+from phoenix.rollout import reach
 
 HostVars = Mapping[str, Mapping[str, Any]]
 
 
 def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
-    """The replica set's members; the first is preferred as primary, so that a whole fleet's start is predictable."""
+    """The replica set's members, in the inventory's order."""
+    return [{"host": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
+
+
+def addresses(hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+    """Each application host's name, the address by which others reach it, and its wanted ordinary instances."""
     return [
-        {"host": host, "address": hostvars[host]["phoenix_address"], "priority": 2 if index == 0 else 1}
-        for index, host in enumerate(hosts)
+        {"name": host, "address": hostvars[host]["phoenix_address"], "ports": list(placement.get(host, []))}
+        for host in hosts
     ]
-
-
-def addresses(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
-    """Each host's name and the address by which others reach it."""
-    return [{"name": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
 
 
 def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence[str]) -> list[dict[str, Any]]:
@@ -84,16 +87,37 @@ def failed(hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]
 
 
 def reason(result: Mapping[str, Any]) -> str:
-    """Why a command failed, on one line."""
-    return " ".join(str(result.get("stderr") or result.get("msg") or "no reason given").split())
+    """Why a task failed, on one line: what the command printed, of whichever item of a loop."""
+    printed = [str(one.get("stderr") or "") for one in (result, *result.get("results", []))]
+    text = " ".join(printed).strip() or str(result.get("msg") or "no reason given")
+    return " ".join(text.split())
+
+
+def reasons(hosts: Sequence[str], hostvars: HostVars, register: str) -> dict[str, str]:
+    """Why the task registered under this name failed, host by host."""
+    return {host: reason(hostvars[host].get(register) or {}) for host in hosts}
+
+
+def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]:
+    """Servers that stay out of rotation: all but those that a task (register) started, which waits for health."""
+    results = {host: hostvars[host].get(register) or {} for host in hosts}
+    started = {
+        f"{hostvars[host]['phoenix_address']}:{change['port']}"
+        for host, result in results.items()
+        if result.get("rc") == 0
+        for change in reach.changes(result)
+    }
+    return [server for server in drained if server not in started]
 
 
 # Plays run from control use these roles; its inventory carries the values that differ from settings and wiring.
 CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
-    {"deploy_version", "deploy_what", "phoenix_release_archive", "phoenix_release_checksum", "phoenix_version"}
-    | {"release_local_directory", "release_serving", "release_source", "release_version", "state_name", "state_value"}
+    {"deploy_version", "deploy_what", "nginx_drained", "phoenix_recorded", "phoenix_release_archive"}
+    | {"phoenix_release_checksum", "phoenix_version"}
+    | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
+    | {"state_name", "state_value"}
 )
 
 

@@ -1,16 +1,143 @@
-"""phoenixctl instances VERB: this host's instances of the application."""
+"""This host's instances of the application: phoenixctl instances VERB ...
+
+Verbs that change something print one line of JSON: {"changed": [{"action", "port" or "release"}, ...]}, also when they
+fail (with --check: what would change). Exit status 1: an instance did not become healthy, or the request can't be met;
+standard error says why.
+"""
 
 from __future__ import annotations
 
-from phoenix.instances import drain, instances, probe, scale
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from phoenix.common import files
+from phoenix.instances import converge, drain, memory, model, paths, probe, releases, scale, switch, units
+from phoenix.instances.health import HealthCheck, Unhealthy
+from phoenix.instances.model import Change
+
+
+def status(release: str | None) -> dict[str, Any]:
+    """What is there. Stale: active, but not with that release (or the current one), unit, environment and Node.js."""
+    revision = units.revision_of(str(paths.RELEASES / release) if release else files.target(paths.CURRENT))
+    return {
+        "current": Path(files.target(paths.CURRENT)).name,
+        "releases": releases.whole(),
+        "kept": releases.kept(),
+        "instances": [
+            {
+                "port": one.port,
+                "active": one.active,
+                "release": Path(one.release).name,
+                "healthy": one.active and bool(one.revision),
+                "stale": one.active and one.revision != revision,
+            }
+            for one in units.find()
+        ],
+    }
+
+
+def name_of_release(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a release")
+    return text
+
+
+def _healthy(times: int) -> argparse.ArgumentParser:
+    """Options of a HealthCheck."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--health-path", default="/")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds to become healthy")
+    parser.add_argument("--times", type=int, default=times, help="good answers in a row that make an instance healthy")
+    parser.add_argument("--limit", type=float, default=5, help="seconds that one answer may take")
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    ports = argparse.ArgumentParser(add_help=False)
+    ports.add_argument("ports", type=int, nargs="*", metavar="PORT")
+    check = argparse.ArgumentParser(add_help=False)
+    check.add_argument("--check", action="store_true", help="only report what would change")
+    release = argparse.ArgumentParser(add_help=False)
+    release.add_argument("--release", type=name_of_release, required=True)
+    some_release = argparse.ArgumentParser(add_help=False)
+    some_release.add_argument("--release", type=name_of_release)
+    keep = argparse.ArgumentParser(add_help=False)
+    keep.add_argument("--keep", type=int, default=5, help="releases to keep")
+
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = top.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser(
+        "converge", parents=[ports, check, some_release, keep, _healthy(1)],
+        help="exactly these ports run the current release; restarts, one after another, what is stale",
+    )  # fmt: skip
+    verb.add_argument("--keep-running", action="store_true", help="stop and restart nothing that runs")
+    verbs.add_parser(
+        "start", parents=[ports, check, some_release, _healthy(3)], help="start together those that don't run"
+    )
+    verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all but these, which nginx has left")
+    verb.add_argument("--timeout", type=float, default=60, help="seconds to finish requests in flight")
+    verb = verbs.add_parser(
+        "switch", parents=[ports, release, _healthy(1)], help="drain, stop, link and start the ports"
+    )
+    verb.add_argument("--drain", type=float, default=0, help="seconds to wait for requests in flight")
+    verb.add_argument("--rehearse", action="store_true", help='read [{"path", "host"}, ...] from standard input')
+    verbs.add_parser("status", parents=[some_release], help="what is there, as JSON")
+    verb = verbs.add_parser("memory", parents=[ports], help="each port's memory every second, as JSON")
+    verb.add_argument("--seconds", type=float, default=0)
+    verbs.add_parser("activate", parents=[release, keep], help="make a release that of new instances; remove old ones")
+    verb = verbs.add_parser("drop", parents=[release], help="remove a release that never became the current one")
+    verb.add_argument("--force", action="store_true", help="also one that did; one in use stays in any case")
+    return top
+
+
+def _change(options: argparse.Namespace, changes: list[Change]) -> None:
+    """Carry out a verb that changes something. Raises Unhealthy and NotUnpacked."""
+    if options.verb in ("converge", "start", "switch"):
+        check = HealthCheck(options.health_path, options.times, options.limit, options.timeout)
+    if options.verb == "converge":
+        converge.converge(
+            options.ports, options.release or "", check, options.keep, options.keep_running, options.check, changes
+        )
+    elif options.verb == "start":
+        changes += [Change("start", port) for port in model.missing(options.ports, units.find())]
+        if changes and not options.check:
+            scale.start([change.port for change in changes], check, options.release or "")
+    elif options.verb == "only":
+        changes += [Change("stop", port) for port in model.surplus(options.ports, units.find())]
+        if changes and not options.check:
+            units.stop([change.port for change in changes], options.timeout)
+    elif options.verb == "switch":
+        rehearsal = json.loads(sys.stdin.read() or "[]") if options.rehearse else []
+        changes += [Change("switch", port) for port in options.ports]
+        switch.switch(options.ports, options.release, check, options.drain, rehearsal)
+    elif options.verb == "activate":
+        changes += releases.activate(options.release, options.keep)
+    else:
+        changes += releases.drop(options.release, options.force)
 
 
 def main(arguments: list[str]) -> int:
-    verb = arguments[0] if arguments else ""
-    if verb in ("start", "only"):
-        return scale.main(arguments)
-    if verb == "drain":
+    if arguments[:1] == ["drain"]:
         return drain.main(arguments[1:])
-    if verb == "probe":
+    if arguments[:1] == ["probe"]:
         return probe.main(arguments[1:])
-    return instances.main(arguments)
+    options = _parser().parse_args(arguments)
+    if options.verb == "status":
+        print(json.dumps(status(options.release)))
+        return 0
+    if options.verb == "memory":
+        print(json.dumps(memory.sample(options.ports, options.seconds)))
+        return 0
+    changes: list[Change] = []
+    try:
+        _change(options, changes)
+    except (Unhealthy, releases.NotUnpacked) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        print(json.dumps({"changed": [change.shown() for change in changes]}), flush=True)
+    return 0

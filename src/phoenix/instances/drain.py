@@ -2,7 +2,7 @@
 
 A request has a connection, and a reloaded nginx closes idle ones at once: no established connection from elsewhere
 means no request. Connections over the loopback are this host's own probes.
-Exit status: 0 none is left; 1 some were left after the time-out, and are told.
+Exit status: 0 none is left; 1 some were left after the time-out, and are named.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -46,21 +46,26 @@ def look(ports: Iterable[int]) -> dict[int, int]:
     return count((line for table in TABLES if table.exists() for line in table.read_text().splitlines()[1:]), ports)
 
 
+def wait(ports: Sequence[int], timeout: float) -> dict[int, int]:
+    """Wait until no request is in flight; {port: connections} that are still open after timeout seconds, reported."""
+    start = quiet_since = time.monotonic()
+    while True:
+        left = {port: number for port, number in look(ports).items() if number}
+        now = time.monotonic()
+        if left:
+            quiet_since = now
+        elif now - quiet_since >= QUIET_SECONDS:
+            return {}
+        if now - start >= timeout:
+            seen = ", ".join(f"{number} on port {port}" for port, number in left.items()) or "none just now"
+            print(f"Connections still open after {timeout:.0f} s: {seen}", file=sys.stderr)
+            return left or dict.fromkeys(ports, 0)
+        time.sleep(INTERVAL)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ports", type=int, nargs="+")
     parser.add_argument("--timeout", type=float, default=60, help="seconds")
     options = parser.parse_args(arguments)
-    start = quiet_since = time.monotonic()
-    while True:
-        left = {port: number for port, number in look(options.ports).items() if number}
-        now = time.monotonic()
-        if left:
-            quiet_since = now
-        elif now - quiet_since >= QUIET_SECONDS:
-            return 0
-        if now - start >= options.timeout:
-            told = ", ".join(f"{number} on port {port}" for port, number in left.items()) or "none just now"
-            print(f"Connections still open after {options.timeout:.0f} s: {told}", file=sys.stderr)
-            return 1
-        time.sleep(INTERVAL)
+    return int(bool(wait(options.ports, options.timeout)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
+from phoenix.state import desired
 
 
 class FleetWatch(Collector):
@@ -18,9 +19,9 @@ class FleetWatch(Collector):
 
     interval = 5
 
-    def __init__(self, url: str, hosts: list[str], application_hosts: list[str], capacity_file: str) -> None:
+    def __init__(self, url: str, hosts: list[str], application_hosts: list[str], state_folder: str) -> None:
         self.url, self.hosts, self.application_hosts = url, hosts, application_hosts
-        self.capacity = Path(capacity_file)
+        self.state = Path(state_folder)
         # Nobody is silent before the parent had time to listen.
         self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
         self.agents: dict[str, str] = {}
@@ -61,8 +62,10 @@ class FleetWatch(Collector):
                 {"silent": silent},
             )
         try:
-            wanted = int(self.capacity.read_text(encoding="ascii"))
-        except (FileNotFoundError, ValueError):
+            wanted = desired.read_capacity(self.state)
+        except (desired.Corrupt, OSError):
+            wanted = None
+        if wanted is None:
             return
         counts = [self.newest(host, "phoenix_fleet.instances") for host in self.application_hosts]
         running = sum(count[1] for count in counts if count is not None)

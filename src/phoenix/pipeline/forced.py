@@ -70,7 +70,7 @@ def package(commit: str) -> int:
         version = f"{package['version']}-{commit[:8]}"
         if not VERSION.fullmatch(version):
             return refuse(f"package.json: the version {version!r} is not a valid release name")
-        if status := play("build", f"phoenix_source={folder}", f"phoenix_version={version}"):
+        if status := play("build", f"phoenix_source={folder}", f"phoenix_build_as={version}"):
             return status
         print(version)
         return 0

@@ -1,10 +1,14 @@
 """How a release reaches the instances: in which order, and what a canary has to show before the others follow."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (roles/nginx/files/phoenix_traffic.py).
+from phoenix.rollout import reach
+
+# As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (phoenix.balancer.access_log).
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 # Fewer answers say nothing of a quantile.
 ENOUGH = 20
@@ -48,13 +52,16 @@ def plan(
     release: str,
     last_ports: Sequence[int] = (),
     batch: int = 1,
+    drained: Collection[str] = (),
 ) -> dict[str, Any]:
     """The steps that bring every running instance to `release`.
 
-    `statuses` is what phoenix_instances.py says of each host: {host: {"instances": [{port, active, release, stale}]}},
-    where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports, servers} and
-    never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares, sacrificial instances)
-    come at the end: while the first ones are tried, they are what catches a failed request.
+    `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
+    stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports,
+    servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares,
+    sacrificial instances) come at the end: while the first ones are tried, they are what catches a failed request.
+    `drained` servers are out of rotation until something proves them healthy: they come first, and are switched even
+    when they run the release.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
@@ -68,7 +75,8 @@ def plan(
         for one in statuses.get(host["name"], {}).get("instances", []):
             if not one["active"]:
                 continue
-            fits = one["release"] == release and not one["stale"]
+            out = f"{host['address']}:{one['port']}" in drained
+            fits = one["release"] == release and not one["stale"] and not out
             if one["port"] in last_ports:
                 late += [] if fits else [one["port"]]
                 continue
@@ -79,6 +87,7 @@ def plan(
                 ordinary.append((host, one["port"]))
         if late:
             last.append((host, late))
+    ordinary.sort(key=lambda one: f"{one[0]['address']}:{one[1]}" not in drained)
     size = max(1, min(batch, total // 2))
     canary = _step(ordinary[0][0], [ordinary[0][1]]) if ordinary else None
     steps: list[dict[str, Any]] = []
@@ -190,3 +199,30 @@ def judge(
         for asked, failed, counted in ((requests, errors, buckets), (other_requests, other_errors, other_buckets))
     ]
     return {"faults": faults, "seen": f"{figures[0]}, {last:.0f} MB; the others: {figures[1]}"}
+
+
+def verdict(
+    traffic: Sequence[Mapping[str, Any]],
+    canaries: Sequence[str],
+    others: Sequence[str],
+    policy: Mapping[str, float],
+    memory: Mapping[str, Any] | None = None,
+    others_memory: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """judge(), out of the results of tasks: what load balancers counted, and what hosts saw of instances' memory."""
+    own = reach.outputs([memory or {}])
+    samples = [one["samples"] for host in reach.outputs(others_memory) for one in host.values() if one["samples"]]
+    return judge(
+        reach.outputs(traffic),
+        canaries,
+        others,
+        next(iter(own[0].values())) if own else {},
+        [float(last[-1][1]) for last in samples],
+        policy,
+    )
+
+
+def rehearsal(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The paths that clients asked for at any of the load balancers, out of the results of tasks; each once."""
+    found = [asked for paths in reach.outputs(samples) for asked in paths]
+    return [asked for number, asked in enumerate(found) if asked not in found[:number]]

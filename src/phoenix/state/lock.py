@@ -4,8 +4,11 @@
   phoenixctl lock renew --token T --lease SECONDS
   phoenixctl lock release --token T
   phoenixctl lock show [--json]
+  phoenixctl lock break [--yes]
 
-`acquire` prints a token. A lock is free again when its lease has lapsed or control was booted anew since.
+`acquire` prints a token. A lock is free again when its lease has lapsed or control was rebooted since.
+`break` takes it away from its holder, after asking: for a play that was killed. One that still runs ends at its next
+step, without touching what others own by then.
 Exit status: 0 done; 1 the lock could not be read or written; 75 held by another, who is named;
 76 (renew) the token does not hold the lock any more: whoever renews has to stop.
 """
@@ -86,7 +89,7 @@ def _write(folder: Path, lock: Lock) -> None:
 
 
 @contextlib.contextmanager
-def _guarded(folder: Path) -> Iterator[None]:
+def guarded(folder: Path) -> Iterator[None]:
     """Between reading the lock and writing it nobody else may."""
     with (folder / ".lock.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
@@ -108,7 +111,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
     """Take the lock and return (token, None); or ("", its holder) when it stayed busy for `wait` seconds."""
     deadline = time.monotonic() + wait
     while True:
-        with _guarded(folder):
+        with guarded(folder):
             other = _sight(folder)
             if other is None:
                 token = secrets.token_hex(8)
@@ -122,7 +125,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
 
 def renew(folder: Path, token: str, lease: float) -> bool:
     """Let the lease run from now on; False when the token does not hold the lock."""
-    with _guarded(folder):
+    with guarded(folder):
         lock = holder(folder)
         if lock is None or lock.token != token:
             return False
@@ -132,12 +135,17 @@ def renew(folder: Path, token: str, lease: float) -> bool:
 
 def release(folder: Path, token: str) -> bool:
     """Free the lock; False when the token does not hold it, which then stays as it is."""
-    with _guarded(folder):
+    with guarded(folder):
         lock = holder(folder)
         if lock is None or lock.token != token:
             return False
         (folder / "lock").unlink()
         return True
+
+
+def lost(folder: Path) -> str:
+    """What to report to the holder of a token that holds nothing any more."""
+    return f"This play has lost the fleet's lock and changes nothing any more; the lock is {describe(holder(folder))}."
 
 
 def describe(lock: Lock | None) -> str:
@@ -161,7 +169,23 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--lease", type=float, required=True)
     commands.add_parser("release").add_argument("--token", required=True)
     commands.add_parser("show").add_argument("--json", action="store_true")
+    commands.add_parser("break").add_argument("--yes", action="store_true", help="do not ask")
     return parser
+
+
+def _break(options: argparse.Namespace) -> int:
+    lock = holder(options.folder)
+    print(f"The fleet's lock is {describe(lock)}.")
+    if lock is None:
+        return 0
+    if not options.yes and input("Break it? Its play must not be running any more. Type yes: ") != "yes":
+        print("Nothing was changed.")
+        return 1
+    if not release(options.folder, lock.token):
+        print(f"Nothing was changed: meanwhile the lock is {describe(holder(options.folder))}.", file=sys.stderr)
+        return 1
+    print("The lock is free.")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -173,11 +197,13 @@ def _run(options: argparse.Namespace) -> int:
         print(token)
     elif options.command == "renew":
         if not renew(options.folder, options.token, options.lease):
-            print(f"The token does not hold the fleet's lock: {describe(holder(options.folder))}.", file=sys.stderr)
+            print(lost(options.folder), file=sys.stderr)
             return LOST
     elif options.command == "release":
         if not release(options.folder, options.token):
             print(f"Nothing to release: the lock is {describe(holder(options.folder))}.", file=sys.stderr)
+    elif options.command == "break":
+        return _break(options)
     else:
         lock = holder(options.folder)
         left = {"seconds_left": round(lock.expires - now(), 1)} if lock else {}

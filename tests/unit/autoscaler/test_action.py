@@ -1,13 +1,17 @@
 """Runs of plays: one at a time, with pauses after failures, whatever becomes of them."""
 
 import asyncio
+import inspect
+import re
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from phoenix.autoscaler import action
 from phoenix.autoscaler.config import Action
-from tests.unit.shared import Clock
+from tests.unit.shared import TOP, Clock, read_yaml
 
 SETTINGS = Action(retry_seconds=5, retry_most_seconds=20)
 
@@ -75,15 +79,32 @@ def test_the_loop_goes_on_meanwhile() -> None:
 
 
 def test_what_is_taken_from_the_events() -> None:
-    seen: dict[str, object] = {"errors": [], "report": {}}
-    report = {"capacity": 6, "left_out": ["app2"], "reasons": {"app2": "no answer"}}
-    action._note({"event": "runner_on_ok", "event_data": {"task": "Report", "res": {"msg": report}}}, seen)
-    action._note({"event": "runner_on_ok", "event_data": {"task": "Other", "res": {"msg": {"a": 1}}}}, seen)
+    seen: dict[str, object] = {"errors": [], "reports": {}}
+    report = {"phoenix_scale": {"capacity": 6, "left_out": ["app2"], "reasons": {"app2": "no answer"}}}
     failed = {"task": "Take the lock", "host": "control1", "res": {"stderr": "held by ann", "msg": "rc"}}
     action._note({"event": "runner_on_failed", "event_data": failed}, seen)
     action._note({"event": "runner_on_failed", "event_data": {**failed, "ignore_errors": True}}, seen)
-    action._note({"event": "playbook_on_stats"}, seen)
-    assert seen == {"errors": ["control1: Take the lock: held by ann"], "report": report}
+    action._note({"event": "playbook_on_stats", "event_data": {"ok": {}, "artifact_data": report}}, seen)
+    assert seen == {"errors": ["control1: Take the lock: held by ann"], "reports": report}
+
+
+def test_the_play_reports_what_is_read() -> None:
+    """By the same names, whatever its tasks are called."""
+
+    def tasks(blocks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for task in blocks:
+            yield task
+            for part in ("tasks", "block", "always"):
+                yield from tasks(task.get(part) or [])
+
+    play = read_yaml(TOP / "playbooks" / "scale.yml")
+    (report,) = [
+        task["ansible.builtin.set_stats"]["data"] for task in tasks(play) if "ansible.builtin.set_stats" in task
+    ]
+    assert set(report) == {"phoenix_scale"}
+    read = set(re.findall(r'report\.get\("(\w+)"', inspect.getsource(action.AnsibleRunner)))
+    assert read
+    assert read <= set(report["phoenix_scale"])
 
 
 def test_a_dry_run_changes_nothing() -> None:

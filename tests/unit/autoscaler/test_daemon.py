@@ -146,8 +146,9 @@ def test_a_host_left_out_is_tried_again(world: World) -> None:
     assert world.daemon.left_out == {}
 
 
-def test_a_corrupt_capacity_is_counted_again(world: World) -> None:
-    (world.folder / "capacity").write_text("rubbish")
+@pytest.mark.parametrize("content", ["rubbish", None])
+def test_a_lost_capacity_is_counted_on_the_fleet(world: World, content: str | None) -> None:
+    (world.folder / "capacity").write_text(content) if content else (world.folder / "capacity").unlink()
     asyncio.run(world.pass_time(3, 5))
     assert world.fleet.runs == [("recount", None)]
     assert world.daemon.capacity == 5

@@ -1,9 +1,7 @@
-"""The capacity as it is recorded, and what the daemon keeps."""
+"""What the daemon keeps."""
 
 import json
 from pathlib import Path
-
-import pytest
 
 from phoenix.autoscaler import state
 from phoenix.autoscaler.policy import Decision
@@ -12,23 +10,6 @@ from phoenix.state import lock as fleet_lock
 
 def decision(action: str = "hold", count: int = 2, cause: str = "the capacity fits") -> Decision:
     return Decision(action, count, count, cause, 5.0, 5.0, False, cause)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("text", "capacity"), [("2\n", 2), ("12", 12), (" 7 \n", 7)])
-def test_reads_the_capacity(tmp_path: Path, text: str, capacity: int) -> None:
-    (tmp_path / "capacity").write_text(text)
-    assert state.read_capacity(tmp_path) == capacity
-
-
-def test_none_recorded(tmp_path: Path) -> None:
-    assert state.read_capacity(tmp_path) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"0", b"-2", b"two", b"2 3", b"\x00\xff\x81", b"9" * 20, "٣".encode()])
-def test_corrupt(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "capacity").write_bytes(content)
-    with pytest.raises(state.Corrupt):
-        state.read_capacity(tmp_path)
 
 
 def test_only_the_lock_freezes_it(tmp_path: Path) -> None:

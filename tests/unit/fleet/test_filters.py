@@ -26,8 +26,8 @@ def test_wiring(plugin: ModuleType) -> None:
     filters = plugin.FilterModule().filters()
     placement = {"a": [3000, 3001], "b": [3000], "c": []}
     assert filters["phoenix_members"](["a", "b"], HOSTVARS) == [
-        {"host": "a", "address": "192.0.2.1", "priority": 2},
-        {"host": "b", "address": "192.0.2.2", "priority": 1},
+        {"host": "a", "address": "192.0.2.1"},
+        {"host": "b", "address": "192.0.2.2"},
     ]
     assert filters["phoenix_upstreams"](["a", "b", "c"], HOSTVARS, placement, 3900) == [
         {"name": "a", "address": "192.0.2.1", "ports": [3000, 3001], "spare_port": 3900},

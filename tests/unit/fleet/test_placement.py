@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phoenix.fleet.placement import place, place_around
+from phoenix.fleet.placement import covering, place, place_around
 
 PER_HOST = 3
 POOLS = st.integers(1, 5).flatmap(
@@ -102,3 +102,12 @@ def test_a_failed_host_keeps_what_it_had_and_the_others_take_the_rest(
 def test_all_hosts_failed() -> None:
     with pytest.raises(ValueError, match="every application host has failed"):
         place_around(2, 2, {"app1"}, ["app1"])
+
+
+@given(st.integers(1, 12))
+def test_covering_is_the_inverse_of_place(capacity: int) -> None:
+    assert covering(place(capacity, ["a", "b"], ["c"]), ["a", "b"], ["c"]) == capacity
+
+
+def test_covering_nothing() -> None:
+    assert covering({"a": [], "gone": [3000]}, ["a", "b"]) == 0

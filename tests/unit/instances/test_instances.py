@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import http.server
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phoenix.common import files
-from phoenix.instances import instances
+from phoenix.common import files, systemd
+from phoenix.instances import cli, health, model, paths, releases, units
+from phoenix.instances.health import HealthCheck
 
 R = "/opt/phoenix/releases/1"
 
 
 def steps(
-    wanted: list[int], found: list[tuple[int, bool, bool, str, str]], restart: bool = True
+    wanted: list[int], found: list[tuple[int, bool, bool, str, str]], keep_running: bool = False
 ) -> list[tuple[str, int]]:
-    known = [instances.Instance(*values) for values in found]
-    return [(step.action, step.port) for step in instances.decide(wanted, known, "new", restart)]
+    known = [model.Instance(*values) for values in found]
+    return [(step.action, step.port) for step in model.decide(wanted, known, "new", keep_running)]
 
 
 def test_converge() -> None:
@@ -33,8 +34,9 @@ def test_converge() -> None:
     assert steps([3001], [(3000, False, False, "", ""), (3001, False, True, "new", R)]) == [("start", 3001)]
 
 
-def test_without_restarts_running_instances_are_left_alone() -> None:
-    assert steps([3000, 3001], [(3000, True, True, "old", R)], restart=False) == [("enable", 3001), ("start", 3001)]
+def test_what_runs_may_be_in_rotation_and_is_kept() -> None:
+    found = [(3000, True, True, "old", R), (3002, True, True, "new", R)]
+    assert steps([3000, 3001], found, keep_running=True) == [("enable", 3001), ("start", 3001)]
 
 
 def test_an_instance_without_a_link_gets_it_before_anything_else() -> None:
@@ -44,10 +46,10 @@ def test_an_instance_without_a_link_gets_it_before_anything_else() -> None:
 
 def test_the_newest_releases_stay_and_those_in_use() -> None:
     found = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
-    assert instances.old_releases(found, ["d"], 2) == ["b", "a"]
-    assert instances.old_releases(found, ["a"], 2) == ["c", "b"]
-    assert instances.old_releases(found, ["a", "b"], 1) == ["d", "c"]
-    assert instances.old_releases(found, ["d"], 9) == []
+    assert releases.old(found, ["d"], 2) == ["b", "a"]
+    assert releases.old(found, ["a"], 2) == ["c", "b"]
+    assert releases.old(found, ["a", "b"], 1) == ["d", "c"]
+    assert releases.old(found, ["d"], 9) == []
 
 
 @pytest.fixture
@@ -79,31 +81,31 @@ def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
         one.server_close()
 
 
-OPTIONS = argparse.Namespace(health_path="/", times=3, limit=0.3, timeout=1.5)
+CHECK = HealthCheck("/", times=3, limit=0.3, timeout=1.5)
 Server = Callable[[list[tuple[int, float]]], int]
 
 
 def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "restarts", lambda port: 0)
-    instances.wait_healthy(server([(200, 0), (500, 0), (404, 0)]), OPTIONS)
-    with pytest.raises(instances.Unhealthy, match="last: status 500"):
-        instances.wait_healthy(server([(200, 0), (200, 0), (500, 0)]), OPTIONS)
-    with pytest.raises(instances.Unhealthy, match=r"last: no answer within 0\.3 s"):
-        instances.wait_healthy(server([(200, 1.0)]), OPTIONS)
+    monkeypatch.setattr(units, "restarts", lambda port: 0)
+    health.wait(server([(200, 0), (500, 0), (404, 0)]), CHECK)
+    with pytest.raises(health.Unhealthy, match="last: status 500"):
+        health.wait(server([(200, 0), (200, 0), (500, 0)]), CHECK)
+    with pytest.raises(health.Unhealthy, match=r"last: no answer within 0\.3 s"):
+        health.wait(server([(200, 1.0)]), CHECK)
 
 
 def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "restarts", lambda port: 5)
+    monkeypatch.setattr(units, "restarts", lambda port: 5)
     start = time.monotonic()
-    with pytest.raises(instances.Unhealthy, match="ended 5 times"):
-        instances.wait_healthy(1, argparse.Namespace(**{**vars(OPTIONS), "timeout": 60}), crashes=5)
+    with pytest.raises(health.Unhealthy, match="ended 5 times"):
+        health.wait(1, replace(CHECK, timeout=60), crashes=5)
     assert time.monotonic() - start < 5
 
 
 def test_the_rehearsal_names_the_path_without_its_query(server: Server) -> None:
     port = server([(503, 0)])
-    with pytest.raises(instances.Unhealthy, match=r"GET /a with status 503") as error:
-        instances.rehearse(port, [{"path": "/a?token=1", "host": "phoenix.test"}], OPTIONS)
+    with pytest.raises(health.Unhealthy, match=r"GET /a with status 503") as error:
+        health.rehearse(port, [{"path": "/a?token=1", "host": "phoenix.test"}], 0.3)
     assert "token" not in str(error.value)
 
 
@@ -117,8 +119,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "CURRENT": tmp_path / "current",
         "STATE": tmp_path / "state",
     }.items():
-        monkeypatch.setattr(instances, name, path)
-    monkeypatch.setattr(instances, "systemctl", lambda *arguments: "")
+        monkeypatch.setattr(paths, name, path)
+    monkeypatch.setattr(systemd, "systemctl", lambda *arguments: "")
     (tmp_path / "state").mkdir()
     for name in ("1", "2"):
         (tmp_path / "releases" / name).mkdir(parents=True)
@@ -127,34 +129,60 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_a_release_that_was_never_current_can_be_dropped(host: Path) -> None:
-    assert instances.main(["activate", "--release", "1"]) == 0
+    assert cli.main(["activate", "--release", "1"]) == 0
     files.point(host / "instances" / "3000", str(host / "releases" / "2"))
-    assert instances.main(["drop", "--release", "2"]) == 0
+    assert cli.main(["drop", "--release", "2"]) == 0
     assert (host / "releases" / "2").is_dir(), "an instance still runs it"
     (host / "instances" / "3000").unlink()
     for name in ("1", "2"):
-        assert instances.main(["drop", "--release", name]) == 0
+        assert cli.main(["drop", "--release", name]) == 0
     assert (host / "releases" / "1").is_dir()
     assert not (host / "releases" / "2").exists()
 
 
 def test_status_names_what_can_be_rolled_back_to(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    instances.main(["activate", "--release", "1"])
+    cli.main(["activate", "--release", "1"])
     capsys.readouterr()
-    assert instances.main(["status"]) == 0
+    assert cli.main(["status"]) == 0
     seen = json.loads(capsys.readouterr().out)
     assert (seen["current"], seen["releases"], seen["kept"]) == ("1", ["1", "2"], ["1"])
 
 
+def test_what_was_changed_is_printed_as_one_line_of_json(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["activate", "--release", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"changed": [{"action": "current", "release": "1"}]}
+    assert cli.main(["activate", "--release", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"changed": []}
+    assert cli.main(["switch", "--release", "9", "3000"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"changed": [{"action": "switch", "port": 3000}]}
+
+
+def test_an_instance_is_stopped_once_for_all_and_forgotten(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def systemctl(*arguments: str) -> str:
+        ran.append(arguments)
+        return ""
+
+    monkeypatch.setattr(systemd, "systemctl", systemctl)
+    monkeypatch.setattr(units, "reset_failed", lambda ports: None)
+    (host / "state" / "3001").write_text("revision")
+    units.link(3001, str(host / "releases" / "1"))
+    units.stop([3001], 0)
+    assert ran == [("disable", "--quiet", "--now", "phoenix@3001.service")]
+    assert units.find() == []
+    assert not (host / "instances" / "3001").is_symlink()
+
+
 def test_a_release_is_taken_only_where_none_is_current_or_restarts_are_allowed(host: Path) -> None:
-    instances.main(["--release", "1", "--no-restart"])
+    cli.main(["converge", "--release", "1", "--keep-running"])
     assert (host / "current").resolve().name == "1"
-    instances.main(["--release", "2", "--no-restart"])
+    cli.main(["converge", "--release", "2", "--keep-running"])
     assert (host / "current").resolve().name == "1"
-    instances.main(["--release", "2"])
+    cli.main(["converge", "--release", "2"])
     assert (host / "current").resolve().name == "2"
 
 
 def test_names_that_leave_the_folder_are_refused(host: Path) -> None:
     with pytest.raises(SystemExit):
-        instances.main(["drop", "--release", "../etc"])
+        cli.main(["drop", "--release", "../etc"])

@@ -92,7 +92,7 @@ def test_a_source_is_built_under_its_commits_name(
     assert package(deploy, monkeypatch, archive({"package.json": b'{"version": "1.2.3"}'})) == 0
     assert capsys.readouterr().out == "1.2.3-01234567\n"
     assert [words[0] for words in deploy.played] == ["build"]
-    assert "phoenix_version=1.2.3-01234567" in deploy.played[0]
+    assert "phoenix_build_as=1.2.3-01234567" in deploy.played[0]
     assert list(tmp_path.iterdir()) == [], "the source is left over"
 
 

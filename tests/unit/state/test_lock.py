@@ -99,3 +99,18 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert run(tmp_path, "release", "--token", token).returncode == 0
     assert json.loads(run(tmp_path, "show", "--json").stdout) == {"held": False}
     assert run(tmp_path / "absent", "acquire", "--holder", "a", "--purpose", "scale", "--lease", "9").returncode == 1
+
+
+def test_a_lock_is_broken_after_asking_and_its_holder_named(
+    lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--folder", str(tmp_path), "break"]
+    assert lock.main(words) == 0  # free already
+    token, _ = lock.acquire(tmp_path, "ann", "deploy", 60)
+    monkeypatch.setattr("builtins.input", lambda prompt: "no")
+    assert lock.main(words) == 1
+    assert lock.holder(tmp_path) is not None
+    assert lock.main([*words, "--yes"]) == 0
+    assert "held by ann for deploy" in capsys.readouterr().out
+    assert lock.holder(tmp_path) is None
+    assert not lock.renew(tmp_path, token, 60)

@@ -98,9 +98,9 @@ def clashing_ports(inventory: Inventory) -> Iterator[Finding]:
 def alarms_without_recipients(inventory: Inventory) -> Iterator[Finding]:
     """Alarms that are enabled and have no usable recipient."""
     for host in inventory.members("control"):
-        if host not in inventory.hostvars or "netdata_alarms_enabled" not in inventory.options:
+        if host not in inventory.hostvars or "alerting_enabled" not in inventory.options:
             continue
-        names = ("netdata_recipients", "netdata_channels", "netdata_alarms_enabled")
+        names = ("alerting_recipients", "alerting_channels", "alerting_enabled")
         read = [inventory.read(host, name) for name in names]
         if any(reason for _, reason in read):
             continue  # failing_templates reports it

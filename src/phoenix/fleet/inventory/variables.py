@@ -7,6 +7,7 @@ from typing import Any
 
 from phoenix.fleet.inputs import mongodb_version_error
 from phoenix.fleet.inventory.model import PLAYBOOKS, Finding, Inventory
+from phoenix.fleet.inventory.renamed import RENAMED
 from phoenix.fleet.uri import is_connection_string, url_error
 
 # Where a role runs, so that its secrets are required only there. Those of other roles are required where the
@@ -29,7 +30,9 @@ def unknown_variables(inventory: Inventory) -> Iterator[Finding]:
     known = sorted(set(inventory.options) | inventory.late_variables)
     for host in inventory.hostvars:
         for name in inventory.names(host):
-            if name not in known:
+            if name in RENAMED:
+                yield host, f"{name}: renamed; set {RENAMED[name]} instead"
+            elif name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 fix = f"did you mean {near[0]}?" if near else "remove it, or use a name from the roles' README files"
                 yield host, f"{name}: no role has a variable of this name; {fix}"

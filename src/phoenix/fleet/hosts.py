@@ -1,0 +1,26 @@
+"""What roles need to know about a host, out of Ansible's facts and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CONTAINERS = ("docker", "container", "containerd", "podman")
+
+
+def in_container(facts: Mapping[str, Any]) -> bool:
+    """Whether the host shares the kernel of a machine below it, whose settings and counters are not its own."""
+    return facts.get("virtualization_type", "") in CONTAINERS
+
+
+def libcurl(facts: Mapping[str, Any]) -> str:
+    """The package of libcurl, which brings the TLS, LDAP and GSSAPI libraries that MongoDB's programs need."""
+    return "libcurl4t64" if int(facts["distribution_major_version"]) >= 13 else "libcurl4"
+
+
+def apt_failed(result: Mapping[str, Any], check_mode: bool) -> bool:
+    """Whether a task of the module `apt` failed.
+
+    A run on a bare host installs python3-apt by itself; a dry run can't, and that is not an error.
+    """
+    return bool(result.get("failed")) and not (check_mode and "python3-apt" in str(result.get("msg", "")))

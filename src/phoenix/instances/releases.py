@@ -1,0 +1,85 @@
+"""The releases on this host: which are whole, which one new instances get, and which are removed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from phoenix.common import files
+from phoenix.instances import paths
+from phoenix.instances.model import Change
+
+# Written into a release once it became the current one.
+MARK = ".phoenix-activated"
+
+
+class NotUnpacked(Exception):
+    """The release is not whole on this host; the text says so."""
+
+
+def old(found: Mapping[str, float], used: Iterable[str], keep: int) -> list[str]:
+    """The releases to remove, of those that were current at the given times: all but the newest ones and the used."""
+    needed = set(used)
+    ordered = sorted((name for name in found if name not in needed), key=lambda name: found[name], reverse=True)
+    return ordered[max(keep - len(needed), 0) :]
+
+
+def whole() -> list[str]:
+    """Names of the releases that are unpacked."""
+    return sorted(path.parent.name for path in paths.RELEASES.glob("[!.]*/.phoenix-start"))
+
+
+def kept() -> list[str]:
+    """Names of the releases that were current once: what can be rolled back to."""
+    return sorted(path.parent.name for path in paths.RELEASES.glob(f"[!.]*/{MARK}"))
+
+
+def unpacked(name: str) -> Path:
+    """The release's folder. Raises NotUnpacked."""
+    release = paths.RELEASES / name
+    if not (release / ".phoenix-start").is_file():
+        raise NotUnpacked(f"{release} is no release of this host: it has to be unpacked first")
+    return release
+
+
+def mark_current() -> None:
+    if paths.CURRENT.is_dir() and not (paths.CURRENT / MARK).exists():
+        (paths.CURRENT / MARK).touch()
+
+
+def prune(keep: int, check: bool = False) -> list[Change]:
+    """Remove the oldest of those that were current once. Others may be about to be."""
+    found = {name: (paths.RELEASES / name / MARK).stat().st_mtime for name in kept()}
+    links = [paths.CURRENT, *paths.LINKS.glob("[0-9]*")]
+    return _remove(old(found, {Path(files.target(link)).name for link in links if link.is_symlink()}, keep), check)
+
+
+def activate(name: str, keep: int) -> list[Change]:
+    """Make it the release of new instances, and remove old ones. Raises NotUnpacked."""
+    release = unpacked(name)
+    changes = []
+    if files.target(paths.CURRENT) != str(release):
+        files.point(paths.CURRENT, str(release))
+        (release / MARK).touch()
+        changes.append(Change("current", release=name))
+    mark_current()
+    return changes + prune(keep)
+
+
+def drop(name: str, force: bool = False) -> list[Change]:
+    """Remove a release that never became the current one; with force also one that did. One in use stays."""
+    release = paths.RELEASES / name
+    used = any(files.target(link) == str(release) for link in (paths.CURRENT, *paths.LINKS.glob("[0-9]*")))
+    if used or (not force and (release / MARK).exists()) or not release.is_dir():
+        return []
+    return _remove([name], False)
+
+
+def _remove(names: Iterable[str], check: bool) -> list[Change]:
+    changes = []
+    for name in names:
+        if not check:
+            shutil.rmtree(paths.RELEASES / name)
+        changes.append(Change("remove", release=name))
+    return changes

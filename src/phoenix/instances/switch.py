@@ -1,0 +1,41 @@
+"""Put instances that are out of rotation on another release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from phoenix.common import systemd
+from phoenix.instances import drain, health, paths, releases, units
+
+
+def switch(
+    ports: Sequence[int],
+    release: str,
+    check: health.HealthCheck,
+    drain_seconds: float,
+    rehearsal: Iterable[Mapping[str, str]] = (),
+) -> None:
+    """Drain, stop, link and start the ports, all at once, and wait until each is healthy and answers the rehearsal.
+
+    Raises:
+        health.Unhealthy: one did not.
+        releases.NotUnpacked: there is no such release; nothing was touched.
+    """
+    target = str(releases.unpacked(release))
+    asked = list(rehearsal)
+    units.reload_changed()
+    revision = units.revision_of(target)
+    # A request that is still open after so long is cut, as nginx itself does with those of old workers.
+    if drain_seconds:
+        drain.wait(ports, drain_seconds)
+    systemd.systemctl("stop", *units.names(ports))
+    for port in ports:
+        (paths.STATE / str(port)).unlink(missing_ok=True)
+        units.link(port, target)
+    systemd.systemctl("enable", "--quiet", *units.names(ports))
+    units.reset_failed(ports)
+    systemd.systemctl("start", *units.names(ports))
+    for port in ports:
+        health.wait(port, check, health.CRASHES)
+        health.rehearse(port, asked, check.limit)
+        units.note(port, revision)

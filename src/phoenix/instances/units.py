@@ -1,0 +1,91 @@
+"""This host's phoenix@ units and their links, each of which names the release that its instance runs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Sequence
+
+from phoenix.common import files, systemd
+from phoenix.instances import drain, paths
+from phoenix.instances.model import Instance
+
+UNIT = "phoenix@{}.service"
+# Waiting for its restart counts as running: systemd brings it back by itself.
+RUNNING = ("active", "activating", "reloading")
+
+
+def names(ports: Sequence[int]) -> list[str]:
+    return [UNIT.format(port) for port in ports]
+
+
+def revision_of(release: str) -> str:
+    """Identity of all that an instance is started with, if it runs this release (a path)."""
+    digest = hashlib.sha256()
+    for path in paths.FILES:
+        digest.update(path.read_bytes() if path.exists() else b"-")
+    for text in (release, files.target(paths.NODEJS)):
+        digest.update(text.encode() or b"-")
+    return digest.hexdigest()
+
+
+def find() -> list[Instance]:
+    """Every port of this host that runs, would run after a reboot, or is remembered."""
+    active: set[int] = set()
+    for shown in systemd.show("Id,ActiveState", UNIT.format("*")):
+        match = re.fullmatch(r"phoenix@(\d+)\.service", shown.get("Id", ""))
+        if match and shown.get("ActiveState") in RUNNING:
+            active.add(int(match[1]))
+    wants = paths.WANTS.glob("phoenix@*.service")
+    enabled = {int(match[1]) for link in wants if (match := re.fullmatch(r"phoenix@(\d+)\.service", link.name))}
+    known = {int(path.name) for path in paths.STATE.glob("[0-9]*")}
+    linked = {int(path.name) for path in paths.LINKS.glob("[0-9]*")}
+    return [
+        Instance(
+            port,
+            port in active,
+            port in enabled,
+            (paths.STATE / str(port)).read_text(encoding="ascii") if port in known else "",
+            files.target(paths.LINKS / str(port)),
+        )
+        for port in sorted(active | enabled | known | linked)
+    ]
+
+
+def restarts(port: int) -> int:
+    """How often systemd has restarted the instance since it was started."""
+    return int(systemd.show("NRestarts", UNIT.format(port))[0].get("NRestarts") or 0)
+
+
+def note(port: int, revision: str) -> None:
+    """Remember what the instance was healthy with."""
+    files.replace(paths.STATE / str(port), revision)
+
+
+def link(port: int, release: str) -> None:
+    """Name the release (a path) that the instance runs from its next start on."""
+    files.point(paths.LINKS / str(port), release)
+
+
+def stop(ports: Sequence[int], drain_seconds: float) -> None:
+    """Wait until no request is in flight, then stop the ports for good. What is open after drain_seconds is cut."""
+    if drain_seconds:
+        drain.wait(ports, drain_seconds)
+    systemd.systemctl("disable", "--quiet", "--now", *names(ports))
+    reset_failed(ports)
+    for port in ports:
+        (paths.STATE / str(port)).unlink(missing_ok=True)
+        (paths.LINKS / str(port)).unlink(missing_ok=True)
+
+
+def reset_failed(ports: Sequence[int]) -> None:
+    """Forget failures. systemd forgets a unit that was stopped cleanly, and then has none of it to reset."""
+    subprocess.run(["systemctl", "reset-failed", *names(ports)], check=False, stderr=subprocess.DEVNULL)
+
+
+def reload_changed() -> None:
+    """Have systemd read unit files that changed since."""
+    shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"))
+    if any(unit.get("NeedDaemonReload") == "yes" for unit in shown):
+        systemd.systemctl("daemon-reload")

@@ -1,0 +1,120 @@
+"""What a roll-out goes by and reports: which release is meant, whether anything is to be done, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+Statuses = Mapping[str, Mapping[str, Any]]
+
+
+def target(what: str, named: str, recorded: str, previous: str) -> str:
+    """The release that is rolled out.
+
+    what: deploy (the named one), rollback (the named one, or else the previous one) or roll (the recorded one).
+    """
+    if what == "roll":
+        return recorded
+    return named or (previous if what == "rollback" else "")
+
+
+def common_releases(statuses: Statuses) -> list[str]:
+    """The releases that served once and are kept on every host."""
+    kept = [set(status["kept"]) for status in statuses.values()]
+    return sorted(set.intersection(*kept)) if kept else []
+
+
+def rollback_refusal(statuses: Statuses, release: str) -> str:
+    """Why the fleet can't be rolled back to the release; "" when it can."""
+    without = unserved(statuses, release)
+    if release and not without:
+        return ""
+    return (
+        f"The release {release or '(none)'} did not serve on {', '.join(without) or 'this fleet'}, or is not kept "
+        f"there. Kept everywhere: {', '.join(common_releases(statuses)) or 'none'}. A release that control still has "
+        "is put there by deploy.yml -e phoenix_version=..."
+    )
+
+
+def unserved(statuses: Statuses, release: str) -> list[str]:
+    """The hosts on which the release never served: when it fails, they must not be rolled back to it."""
+    return [host for host, status in statuses.items() if release not in status["kept"]]
+
+
+def needed(plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str) -> bool:
+    """Whether anything is to be done. Without a recorded release, on a fleet that is just being made, nothing is."""
+    if not release:
+        return False
+    current = {status["current"] for status in statuses.values()}
+    return bool(plan["canary"] or plan["steps"] or release != recorded or current - {release})
+
+
+def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: bool, lost: Sequence[str]) -> list[str]:
+    """The steps, in lines for people."""
+    lines = [f"From {recorded or 'nothing'} to {release}" + ("" if wanted else ": nothing to do")]
+    if lost:
+        lines.append(f"left out, does not answer: {', '.join(lost)}")
+    titles = ["canary: "] if plan["canary"] else []
+    titles += [""] * len(plan["steps"])
+    return lines + [
+        f"{title}{step['host']} {', '.join(map(str, step['ports']))}" for title, step in zip(titles, steps(plan))
+    ]
+
+
+def steps(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All steps in their order, the canary's first."""
+    return [*([plan["canary"]] if plan["canary"] else []), *plan["steps"]]
+
+
+def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:
+    """The servers that are judged: the canary's, and those that a roll-out which was killed left on the release."""
+    return [*plan["canary"]["servers"], *(plan["already"] if elsewhere else [])]
+
+
+def silent(hosts: Sequence[Mapping[str, Any]], lost: Collection[str], drained: Collection[str] = ()) -> list[str]:
+    """The servers of hosts that did not answer, which stay out of rotation: what they will run is not known.
+
+    Those that are wanted there, and those that were drained already. On the other hosts every instance that runs was
+    proven healthy, and one that does not run is proven when it is started.
+    """
+    without = [host for host in hosts if host["name"] in lost]
+    servers = [f"{host['address']}:{port}" for host in without for port in host.get("ports", [])]
+    servers += [server for server in drained if server.rpartition(":")[0] in {host["address"] for host in without}]
+    return list(dict.fromkeys(servers))
+
+
+def holding(statuses: Statuses, release: str) -> list[str]:
+    """The hosts that have the release. One that was away when it was unpacked gets it by site.yml."""
+    return [host for host, status in statuses.items() if release in status["releases"]]
+
+
+def placed(statuses: Statuses, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The statuses of hosts that instances are wanted on, or run on: an empty standby host has nothing to go back."""
+    wanted = {host["name"] for host in hosts if host.get("ports")}
+    return {
+        host: status
+        for host, status in statuses.items()
+        if host in wanted or any(one["active"] for one in status["instances"])
+    }
+
+
+def capped(stuck: Sequence[str], before: Collection[str]) -> list[str]:
+    """The servers that a way back leaves out of rotation: never more than were out before it began."""
+    return list(dict.fromkeys(stuck))[: len(before)]
+
+
+def is_back(elsewhere: bool, recorded: str, stuck: Collection[str]) -> bool:
+    """Whether the whole fleet is back on the recorded release."""
+    return elsewhere and bool(recorded) and not stuck
+
+
+def ending(why: str, elsewhere: bool, recorded: str, stuck: Sequence[str], lost: Sequence[str] = ()) -> str:
+    """What is reported of a roll-out that failed."""
+    sentence = why if why.endswith(".") else f"{why}."
+    if lost:
+        sentence += f" Left out, for they do not answer: {', '.join(lost)}."
+    if is_back(elsewhere, recorded, stuck):
+        return f"{sentence} The fleet is back on {recorded}."
+    if stuck:
+        return f"{sentence} Not back in order: {', '.join(stuck)}. Check the instances there, then run the play again."
+    return f"{sentence} The instances that were not switched yet run as before; fix it, then run the play again."

@@ -1,0 +1,199 @@
+"""The fleet's desired state, on control: the one reader and writer of its records.
+
+  phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
+  phoenixctl state record capacity|release VALUE [--if-lost]
+  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
+                                                        exactly these servers (ADDRESS:PORT) are out of rotation
+
+`drain` prints what is out of rotation as JSON. With a token it renews the fleet's lock first, so that a play which lost
+the lock changes nothing any more.
+Exit status: 0 done; 1 a record could not be read or written; 64 the value is not valid; 76 the lock is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from phoenix.common import files
+from phoenix.state import lock
+
+FOLDER = lock.FOLDER
+MOST = 1_000_000
+USAGE = 64  # EX_USAGE
+RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+SERVER = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+
+class Corrupt(ValueError):
+    """A record that holds something else than it should; the text names file and content."""
+
+
+def capacity(text: str) -> int:
+    """The number of ordinary instances that a text stands for. Raises ValueError."""
+    digits = text.strip()
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 7 or not 1 <= int(digits) <= MOST:
+        raise ValueError(f"{text[:40]!r} instead of a number of instances from 1 to {MOST}")
+    return int(digits)
+
+
+def release(text: str) -> str:
+    """The release that a text names. Raises ValueError."""
+    name = text.strip()
+    if not RELEASE.fullmatch(name):
+        raise ValueError(f"{text[:40]!r} instead of the name of a release (letters, digits and ._+-)")
+    return name
+
+
+def drained(text: str) -> dict[str, str]:
+    """Servers out of rotation with the reasons, from JSON. Raises ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(SERVER.fullmatch(str(name)) for name in found):
+        raise ValueError(f'{text[:40]!r} instead of {{"ADDRESS:PORT": "reason"}}')
+    return {str(name): str(reason) for name, reason in found.items()}
+
+
+def _text(folder: Path, name: str) -> str | None:
+    try:
+        return (folder / name).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def read_capacity(folder: Path = FOLDER) -> int | None:
+    """The recorded capacity; None when none is recorded. Raises Corrupt, or OSError when it can't be read."""
+    text = _text(folder, "capacity")
+    try:
+        return None if text is None else capacity(text)
+    except ValueError as error:
+        raise Corrupt(f"{folder / 'capacity'} holds {error}") from error
+
+
+def read_release(folder: Path = FOLDER) -> str | None:
+    """The recorded release; None when none is recorded. Raises Corrupt, or OSError when it can't be read."""
+    text = _text(folder, "release")
+    try:
+        return None if text is None else release(text)
+    except ValueError as error:
+        raise Corrupt(f"{folder / 'release'} holds {error}") from error
+
+
+def read_drained(folder: Path = FOLDER) -> dict[str, str]:
+    """Servers out of rotation with the reasons. Raises Corrupt, or OSError when they can't be read."""
+    text = _text(folder, "drained.json")
+    try:
+        return {} if text is None else drained(text)
+    except ValueError as error:
+        raise Corrupt(
+            f"{folder / 'drained.json'} holds {error}. Record the servers that have to stay out of rotation again: "
+            "phoenixctl state drain --reason TEXT [ADDRESS:PORT]..."
+        ) from error
+
+
+def read(folder: Path = FOLDER) -> dict[str, Any]:
+    """The state as `state show --json` prints it. Raises Corrupt (drained.json only) and OSError.
+
+    capacity and release are None where their record is missing or damaged; `lost` then says how.
+    """
+    state: dict[str, Any] = {"capacity": None, "release": None, "drained": read_drained(folder), "lost": {}}
+    for name, reader in (("capacity", read_capacity), ("release", read_release)):
+        try:
+            state[name] = reader(folder)
+            if state[name] is None:
+                state["lost"][name] = f"{folder / name} is not there"
+        except Corrupt as error:
+            state["lost"][name] = str(error)
+    return state
+
+
+def record(name: str, value: str, folder: Path = FOLDER, *, if_lost: bool = False) -> bool:
+    """Record the capacity or the release; whether that changed anything. A damaged record is kept beside it.
+
+    Raises:
+        ValueError: the value is not valid.
+        OSError: it could not be written.
+    """
+    parsed = str(capacity(value)) if name == "capacity" else release(value)
+    with lock.guarded(folder):
+        state = read(folder)
+        if state[name] is not None and (if_lost or str(state[name]) == parsed):
+            return False
+        path = folder / name
+        if state[name] is None and path.exists():
+            path.replace(folder / f"{name}.corrupt")
+        files.replace(path, f"{parsed}\n", durable=True)
+        return True
+
+
+def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[str, str]:
+    """Record exactly these servers as out of rotation; those that are keep their reason.
+
+    Raises:
+        ValueError: one is no ADDRESS:PORT.
+        OSError: it could not be written.
+    """
+    with lock.guarded(folder):
+        before: dict[str, str] | None = None
+        with contextlib.suppress(Corrupt):  # this is how it is repaired
+            before = read_drained(folder)
+        wanted = {server: (before or {}).get(server, reason) for server in servers}
+        text = json.dumps(wanted, indent=1, sort_keys=True) + "\n"
+        if drained(text) != before:
+            files.replace(folder / "drained.json", text, durable=True)
+        return wanted
+
+
+def describe(state: Mapping[str, Any]) -> str:
+    """The state in lines for people."""
+    lines = [f"{name}: {state[name] or state['lost'][name]}" for name in ("release", "capacity")]
+    lines += [f"out of rotation: {server}: {why}" for server, why in state["drained"].items()]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are (default: %(default)s)")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("show").add_argument("--json", action="store_true")
+    verb = verbs.add_parser("record")
+    verb.add_argument("name", choices=("capacity", "release"))
+    verb.add_argument("value")
+    verb.add_argument("--if-lost", action="store_true", help="only where the record is missing or damaged")
+    verb = verbs.add_parser("drain")
+    verb.add_argument("servers", nargs="*", metavar="ADDRESS:PORT")
+    verb.add_argument("--reason", default="by hand")
+    verb.add_argument("--token", default="", help="the fleet's lock, which is renewed")
+    verb.add_argument("--lease", type=float, default=300)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb == "show":
+        state = read(options.folder)
+        print(json.dumps(state) if options.json else describe(state))
+    elif options.verb == "record":
+        changed = record(options.name, options.value, options.folder, if_lost=options.if_lost)
+        print(json.dumps({"changed": changed}))
+    else:
+        if options.token and not lock.renew(options.folder, options.token, options.lease):
+            print(lock.lost(options.folder), file=sys.stderr)
+            return lock.LOST
+        print(json.dumps(drain(options.servers, options.reason, options.folder)))
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        return _run(_parser().parse_args(arguments))
+    except (Corrupt, OSError) as error:
+        print(f"The fleet's state can't be used: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"Not recorded: {error}", file=sys.stderr)
+        return USAGE

@@ -1,0 +1,78 @@
+"""What the desired state must have been, out of what the fleet runs: for records that are missing or damaged."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phoenix.fleet import placement
+
+
+class Unknown(ValueError):
+    """The state can't be known; the text says why, and what to do."""
+
+
+def understand(shown: str) -> dict[str, Any]:
+    """What `phoenixctl state show --json` printed; a host without phoenixctl has recorded nothing."""
+    nothing = dict.fromkeys(("capacity", "release"), "control has no phoenixctl yet")
+    state: dict[str, Any] = {"capacity": None, "release": None, "drained": {}, "lost": nothing}
+    if shown.startswith("{"):
+        state = json.loads(shown)
+    return {**state, "unrecorded": list(state["lost"])}
+
+
+def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """What each host (`item`) printed as its instances' status; None: it did not answer, {}: it runs nothing yet.
+
+    Raises Unknown when a host answered with an error.
+    """
+    found: dict[str, dict[str, Any] | None] = {}
+    for result in results:
+        if result.get("rc", 0) and not result.get("unreachable"):
+            raise Unknown(f"{result['item']} can't tell its instances: {result.get('stderr') or result.get('msg')}")
+        text = str(result.get("stdout", ""))
+        found[result["item"]] = None if result.get("unreachable") else json.loads(text) if text.startswith("{") else {}
+    return found
+
+
+def rebuild(
+    state: Mapping[str, Any],
+    seen: Mapping[str, Mapping[str, Any] | None],
+    hosts: Sequence[str],
+    standby: Sequence[str],
+    initial: int,
+    first_port: int = 3000,
+    per_host: int = 4,
+) -> dict[str, Any]:
+    """The state with lost records rebuilt. Only a fleet that runs nothing gets the initial capacity, and no release.
+
+    The capacity is the lowest one whose placement holds every ordinary instance that runs, so that none of them is
+    stopped. The release is the one that most instances serve, once healthy with it.
+
+    Raises Unknown when hosts are silent and the others run nothing.
+    """
+    ports = range(first_port, first_port + per_host)
+    running = {
+        host: [one for one in (status or {}).get("instances", []) if one["active"] and one["port"] in ports]
+        for host, status in seen.items()
+    }
+    found = [one for instances in running.values() for one in instances]
+    silent = sorted(host for host, status in seen.items() if status is None)
+    if silent and not found:
+        raise Unknown(
+            f"The desired state is lost ({'; '.join(state['lost'].values())}), and {', '.join(silent)} can't be "
+            "reached: what runs there is not known. Bring them back, or record it on control: "
+            "phoenixctl state record capacity N"
+        )
+    served = Counter(one["release"] for one in found if one["release"] and one.get("healthy", True))
+    rebuilt = dict(state)
+    if state["capacity"] is None:
+        by_host = {host: [one["port"] for one in instances] for host, instances in running.items()}
+        rebuilt["capacity"] = placement.covering(by_host, hosts, standby, first_port, per_host) or initial
+    if state["release"] is None:
+        rebuilt["release"] = max(served, key=lambda name: (served[name], name)) if served else ""
+    rebuilt["rebuilt"] = [name for name in ("capacity", "release") if state[name] is None and found and rebuilt[name]]
+    rebuilt["unrecorded"] = [name for name in state["lost"] if name not in rebuilt["rebuilt"]]
+    return rebuilt

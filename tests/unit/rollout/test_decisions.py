@@ -1,0 +1,202 @@
+"""What a roll-out goes by: which release, which hosts, and what is left out of rotation when it fails."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from phoenix.rollout import decisions, plan, reach
+
+HOSTS = [
+    {"name": "app1", "address": "192.0.2.21", "ports": [3000]},
+    {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
+    {"name": "app3", "address": "192.0.2.23", "ports": []},
+]
+CANARY = {"host": "app1", "ports": [3000], "servers": ["192.0.2.21:3000"]}
+NOTHING: dict[str, Any] = {"canary": None, "steps": [], "already": ["192.0.2.22:3000"], "others": [], "neighbours": {}}
+
+
+def status(*kept: str, current: str = "a") -> dict[str, Any]:
+    return {"current": current, "kept": list(kept), "instances": []}
+
+
+@pytest.mark.parametrize(
+    ("what", "named", "recorded", "previous", "expected"),
+    [
+        ("deploy", "b", "a", "", "b"),
+        ("rollback", "", "b", "a", "a"),
+        ("rollback", "c", "b", "a", "c"),
+        ("rollback", "", "b", "", ""),
+        ("roll", "", "a", "", "a"),
+        ("roll", "b", "a", "", "a"),
+    ],
+)
+def test_which_release_is_meant(what: str, named: str, recorded: str, previous: str, expected: str) -> None:
+    assert decisions.target(what, named, recorded, previous) == expected
+
+
+def test_a_release_can_be_rolled_back_to_where_every_host_keeps_it() -> None:
+    seen = {"app1": status("a", "b", "c"), "app2": status("b", "c")}
+    assert decisions.common_releases(seen) == ["b", "c"]
+    assert decisions.rollback_refusal(seen, "b") == ""
+    refusal = decisions.rollback_refusal(seen, "a")
+    assert "did not serve on app2" in refusal and "Kept everywhere: b, c." in refusal
+    assert "(none)" in decisions.rollback_refusal(seen, "")
+    assert decisions.unserved(seen, "a") == ["app2"]
+    assert decisions.common_releases({}) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "seen", "release", "recorded", "expected"),
+    [
+        (NOTHING, {"app1": status(current="a")}, "a", "a", False),
+        (NOTHING, {"app1": status(current="old")}, "a", "a", True),
+        (NOTHING, {"app1": status(current="a")}, "a", "b", True),
+        ({**NOTHING, "canary": CANARY}, {"app1": status(current="a")}, "a", "a", True),
+        ({**NOTHING, "steps": [CANARY]}, {"app1": status(current="a")}, "a", "a", True),
+        ({**NOTHING, "canary": CANARY}, {"app1": status(current="")}, "", "", False),
+    ],
+)
+def test_whether_anything_is_to_be_done(
+    found: dict[str, Any], seen: dict[str, Any], release: str, recorded: str, expected: bool
+) -> None:
+    assert decisions.needed(found, seen, release, recorded) is expected
+
+
+def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
+    found = {**NOTHING, "canary": CANARY, "steps": [{"host": "app2", "ports": [3000, 3001], "servers": []}]}
+    assert decisions.announcement(found, "b", "a", True, ["app3"]) == [
+        "From a to b",
+        "left out, does not answer: app3",
+        "canary: app1 3000",
+        "app2 3000, 3001",
+    ]
+    assert decisions.announcement(NOTHING, "a", "", False, []) == ["From nothing to a: nothing to do"]
+    assert decisions.steps(found) == [CANARY, *found["steps"]]
+
+
+def test_a_killed_roll_outs_instances_are_judged_with_the_canary_of_the_next() -> None:
+    found = {**NOTHING, "canary": CANARY}
+    assert decisions.canaries(found, True) == ["192.0.2.21:3000", "192.0.2.22:3000"]
+    assert decisions.canaries(found, False) == ["192.0.2.21:3000"]
+
+
+@pytest.mark.parametrize(
+    ("stuck", "before", "out"),
+    [
+        (["x", "y"], ["x"], ["x"]),
+        (["x", "y"], ["x", "z"], ["x", "y"]),
+        ([], ["x"], []),
+        (["y"], [], []),
+    ],
+)
+def test_a_way_back_leaves_no_more_servers_out_than_before(stuck: list[str], before: list[str], out: list[str]) -> None:
+    assert decisions.capped(stuck, before) == out
+
+
+def test_only_servers_of_silent_hosts_stay_out_of_rotation_after_a_good_roll() -> None:
+    drained = ["192.0.2.21:3001", "192.0.2.22:3001", "192.0.2.2:3000"]
+    assert decisions.silent(HOSTS, ["app2", "app3"], drained) == ["192.0.2.22:3000", "192.0.2.22:3001"]
+    assert decisions.silent(HOSTS, [], drained) == []
+
+
+def test_a_standby_host_that_was_away_keeps_nobody_from_going_back() -> None:
+    seen = {"app1": {**status("a"), "releases": ["a"]}, "app3": {**status(), "releases": []}}
+    assert decisions.rollback_refusal(decisions.placed(seen, HOSTS), "a") == ""
+    assert decisions.holding(seen, "a") == ["app1"]
+    running = {**status(), "instances": [{"active": True}]}
+    assert "app3" in decisions.rollback_refusal(decisions.placed({**seen, "app3": running}, HOSTS), "a")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "recorded", "stuck", "end"),
+    [
+        (True, "a", [], "no answer. The fleet is back on a."),
+        (True, "a", ["x"], "Not back in order: x. Check the instances there, then run the play again."),
+        (False, "a", [], "The instances that were not switched yet run as before; fix it, then run the play again."),
+        (True, "", [], "The instances that were not switched yet run as before; fix it, then run the play again."),
+    ],
+)
+def test_how_a_failure_is_reported(elsewhere: bool, recorded: str, stuck: list[str], end: str) -> None:
+    assert decisions.ending("no answer", elsewhere, recorded, stuck).endswith(end)
+    assert decisions.is_back(elsewhere, recorded, stuck) is ("is back" in end)
+    assert "do not answer: app3." in decisions.ending("no answer.", elsewhere, recorded, stuck, ["app3"])
+
+
+# --- hosts that do not answer
+
+
+@pytest.mark.parametrize(
+    ("wanted", "without", "share", "good"),
+    [
+        (["app1", "app2"], [], 0.5, True),
+        (["app1", "app2"], ["app3"], 1, True),  # an empty standby never counts
+        (["app1", "app2"], ["app1"], 0.5, True),
+        (["app1", "app2", "app4"], ["app1", "app2"], 0.5, False),
+        (["app1", "app2"], ["app1"], 1, False),
+        (["app1", "app2"], ["app1", "app2"], 0, False),
+        (["lb1"], ["lb1"], 0.5, False),
+        (["app1", "app2", "app4"], ["app1", "app2"], 0, True),
+        ([], ["app3"], 0.5, True),
+    ],
+)
+def test_who_has_to_answer(wanted: list[str], without: list[str], share: float, good: bool) -> None:
+    refusal = reach.refusal(wanted, without, share)
+    assert (refusal == "") is good
+    assert good or all(host in refusal for host in without)
+
+
+def test_hosts_that_are_left_out_stay_left_out() -> None:
+    results: list[dict[str, Any]] = [{"item": "app1", "stdout": '{"a": 1}'}, {"item": "app2", "unreachable": True}]
+    assert reach.lost(results, ["app3"]) == ["app3", "app2"]
+    assert reach.answers(results) == {"app1": {"a": 1}}
+    assert reach.left(["app1", "app2"], ["app2"]) == ["app1"]
+    assert [host["name"] for host in reach.left(HOSTS, ["app2"])] == ["app1", "app3"]
+    assert reach.wanted(HOSTS) == ["app1", "app2"]
+    assert reach.options(["x", "y"], "--down") == ["--down", "x", "--down", "y"]
+    assert reach.changes({"stdout": '{"changed": [{"action": "start", "port": 1}]}'}) == [
+        {"action": "start", "port": 1}
+    ]
+    assert reach.changes({"unreachable": True}) == reach.changes({"stdout": "skipped, since"}) == []
+
+
+# --- out of rotation, and the verdict out of results
+
+
+def test_a_drained_server_comes_first_and_is_switched_though_it_runs_the_release() -> None:
+    seen = {
+        "app1": {"instances": [{"port": 3000, "active": True, "release": "a", "stale": False}]},
+        "app2": {"instances": [{"port": 3000, "active": True, "release": "a", "stale": False}]},
+    }
+    assert plan.plan(seen, HOSTS, "a")["canary"] is None
+    found = plan.plan(seen, HOSTS, "a", drained=["192.0.2.22:3000"])
+    assert found["canary"]["servers"] == ["192.0.2.22:3000"]
+    found = plan.plan(seen, HOSTS, "b", drained=["192.0.2.22:3000"])
+    assert found["canary"]["servers"] == ["192.0.2.22:3000"]
+    assert [step["servers"] for step in found["steps"]] == [["192.0.2.21:3000"]]
+
+
+def test_a_verdict_out_of_results() -> None:
+    seen = {"servers": {"c": {"requests": 100, "errors": 50, "buckets": {}}}}
+    traffic: list[dict[str, Any]] = [{"stdout": json.dumps(seen)}, {"skipped": True}]
+    memory = {"stdout": json.dumps({"3000": {"samples": [[0, 400.0]], "ended": 2, "max_mb": 0}})}
+    others: list[dict[str, Any]] = [
+        {"stdout": json.dumps({"3001": {"samples": [[0, 60.0], [1, 50.0]]}, "3002": {"samples": []}})},
+        {"unreachable": True},
+    ]
+    assert len(plan.verdict(traffic, ["c"], [], {})["faults"]) == 1
+    faults = plan.verdict(traffic, ["c"], [], {}, memory, others)["faults"]
+    assert any("ended 2 times" in fault for fault in faults)
+    assert any("the others: 50 MB at most" in fault for fault in faults)
+
+
+def test_each_path_is_rehearsed_once() -> None:
+    asked = {"path": "/", "host": "a"}
+    results: list[dict[str, Any]] = [
+        {"stdout": json.dumps([asked])},
+        {"stdout": json.dumps([asked, {"path": "/b", "host": "a"}])},
+        {"unreachable": True},
+    ]
+    assert plan.rehearsal(results) == [asked, {"path": "/b", "host": "a"}]
