@@ -42,7 +42,9 @@ AREAS: Mapping[str, Area] = {
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
-    "pipeline": Area("phoenix.pipeline.forced", "the requests that a pipeline's SSH key may make: serve"),
+    "pipeline": Area(
+        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and its last result: serve, ended"
+    ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),

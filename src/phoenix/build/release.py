@@ -1,8 +1,12 @@
 """Build a release of a Node.js application: a checksummed archive that runs without a package registry.
 
 status: prints {"present": bool, "checksum": "sha256:...", "built": [name of each release that is there]} of a release.
-build:  unpacks the source, runs `npm ci --production` as an unprivileged user, writes .phoenix-start,
-        packs everything, and keeps the newest releases.
+build:  unpacks the source, installs the modules and runs package.json's `build` in a sandbox, removes what only the
+        build needed, packs everything with .phoenix-start, keeps the newest releases, and prints the same with
+        "warnings": [str].
+
+Root neither reads through nor writes into the folder that packages' scripts could write to: what it packs is a stream
+that the build user sends once nothing of the build runs any more.
 """
 
 from __future__ import annotations
@@ -11,22 +15,29 @@ import argparse
 import contextlib
 import fcntl
 import gzip
+import io
 import json
 import os
 import pwd
 import re
 import shlex
 import shutil
-import subprocess
+import stat
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from phoenix.build import npm
+from phoenix.build.sandbox import Sandbox, SandboxError, credential
 from phoenix.common import files
 
+START = ".phoenix-start"
+LOCK = Path("/run/phoenix-build.lock")
+MAX_PACKAGE = 1 << 20  # bytes of package.json
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})")
 _OPERATORS = frozenset(";&|<>()")
@@ -35,8 +46,17 @@ _BUILTINS = frozenset(
 )
 
 
+# Name and value's owner: assigned in npm start they would take precedence, and every instance would use the same.
+_RESERVED = {
+    "PORT": "systemd gives each instance its own port",
+    "DB_CONNECTION_STRING": "the inventory's mongodb_uri is its value",
+}
+_LAUNCHERS = frozenset({"env", "cross-env", "cross-env-shell"})
+_DAEMONS = frozenset({"pm2", "forever"})
+
+
 class BuildError(Exception):
-    """Something the developer or the operator can mend; its text says what."""
+    """Something the developer or the operator can fix; its text says how."""
 
 
 def parse_start(command: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -72,7 +92,32 @@ def parse_start(command: str) -> tuple[list[tuple[str, str]], list[str]]:
             f"package.json: scripts.start {command!r} begins with {words[0]!r}, which would stay between systemd and "
             "node. Name the program itself, for example: node server.js"
         )
+    _refuse_assignments(command, [*variables, *_launched(words)[0]])
+    program = _launched(words)[1]
+    if program and Path(program[0]).name in _DAEMONS:
+        raise BuildError(
+            f"package.json: scripts.start {command!r} runs {program[0]}, which starts the application in the "
+            "background and ends: systemd would start it over and over. systemd itself restarts instances, and Phoenix "
+            "starts as many as are needed: name the program that it should run, for example: node server.js"
+        )
     return variables, words
+
+
+def _launched(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What `env` or `cross-env` assigns, and the words that it runs; without them nothing, and the words."""
+    if not words or Path(words[0]).name not in _LAUNCHERS:
+        return [], words
+    count = next((index for index, word in enumerate(words[1:], 1) if not _ASSIGNMENT.match(word)), len(words))
+    return [(name, value) for name, _, value in (word.partition("=") for word in words[1:count])], words[count:]
+
+
+def _refuse_assignments(command: str, variables: list[tuple[str, str]]) -> None:
+    for name, value in variables:
+        if name in _RESERVED and value not in (f"${name}", f"${{{name}}}"):
+            raise BuildError(
+                f"package.json: scripts.start {command!r} sets {name}, which would replace the value that the instance "
+                f"is given: {_RESERVED[name]}. Leave {name} out; for development, set it in another script"
+            )
 
 
 def quote(word: str) -> str:
@@ -105,35 +150,39 @@ def start_script(package: dict[str, Any], has_server_js: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def unpack(source: Path, target: Path, user: pwd.struct_passwd) -> None:
-    """Unpack as the build user; tar itself drops leading slashes and refuses members with `..`."""
-    with source.open("rb") as handle:
-        subprocess.run(
-            ["tar", "--extract", "--no-same-owner", "--directory", str(target)],
-            stdin=handle,
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=[],
-            check=True,
-        )
+def repack(received: IO[bytes], target: Path, start: str) -> None:
+    """Pack what an untrusted tar stream holds, and the start script, so that the same content gives the same bytes.
 
+    Root owns all, nobody else may write. Sockets, pipes and devices are left out, and so is another .phoenix-start.
+    """
 
-def pack(folder: Path, target: Path) -> None:
-    """Pack folder so that the same content gives the same bytes; root owns all, nobody else may write."""
-
-    def normal(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.uid = info.gid = 0
+    def normal(name: str, kind: bytes, executable: bool) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(name)
+        info.type = kind
         info.uname = info.gname = "root"
-        info.mtime = 0
-        info.mode = 0o755 if info.isdir() or info.mode & 0o100 else 0o644
+        info.mode = 0o755 if executable else 0o644
         return info
 
     with (
         target.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        tarfile.open(fileobj=received, mode="r|") as source,
     ):
-        archive.add(folder, arcname=".", filter=normal)
+        for member in source:
+            if Path(member.name).parts[:1] == (START,) or not (
+                member.isreg() or member.isdir() or member.issym() or member.islnk()
+            ):
+                continue
+            info = normal(member.name, member.type, member.isdir() or bool(member.mode & 0o100))
+            info.linkname = member.linkname
+            if member.isreg():
+                info.type = tarfile.REGTYPE
+                info.size = member.size
+            archive.addfile(info, source.extractfile(member) if member.isreg() else None)
+        info = normal(f"./{START}", tarfile.REGTYPE, True)
+        info.size = len(start.encode())
+        archive.addfile(info, io.BytesIO(start.encode()))
 
 
 def status(archive: Path) -> dict[str, Any]:
@@ -147,14 +196,6 @@ def status(archive: Path) -> dict[str, Any]:
     return {"present": False, "checksum": "", "built": built}
 
 
-@contextlib.contextmanager
-def alone(archive: Path) -> Iterator[None]:
-    """Of several builds of one name, one at a time."""
-    with archive.with_name(f".{archive.name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
-
-
 def prune(releases: Path, keep: int, needed: set[str]) -> None:
     """Keep the newest archives, and those of the needed versions however old: they count towards keep."""
     found = sorted(releases.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -164,41 +205,95 @@ def prune(releases: Path, keep: int, needed: set[str]) -> None:
         archive.unlink()
 
 
-def install_modules(folder: Path, scratch: Path, user: pwd.struct_passwd, options: argparse.Namespace) -> None:
-    """npm ci, as the build user: packages' own scripts are other people's code."""
-    home = scratch / "home"
-    home.mkdir()
-    environment = {
-        "HOME": str(home),
+@dataclass(frozen=True)
+class Source:
+    """What the unpacked source says of its build."""
+
+    package: dict[str, Any]
+    start: str
+    locked: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> Source:
+        """Raises BuildError for a source that can't be built or started."""
+        try:
+            handle = os.open(folder / "package.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise BuildError(
+                "the source holds no package.json at its top: name the application's own folder"
+            ) from error
+        except OSError as error:
+            raise BuildError(f"package.json can't be read ({error}): it has to be a plain file") from error
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise BuildError("package.json has to be a plain file")
+            text = file.read(MAX_PACKAGE + 1)
+        try:
+            package = json.loads(text) if len(text) <= MAX_PACKAGE else None
+        except ValueError as error:
+            raise BuildError(f"package.json is no JSON: {error}") from error
+        if not isinstance(package, dict):
+            raise BuildError(f"package.json has to hold one object, in {MAX_PACKAGE >> 20} MB at most")
+        return cls(
+            package,
+            start_script(package, _exists(folder / "server.js")),
+            any(_exists(folder / name) for name in npm.LOCKS),
+        )
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file, or a link, which is not followed."""
+    return os.path.lexists(path)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One build at a time: all run as one user, who could otherwise reach into another's processes."""
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def environment(options: argparse.Namespace, scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """What npm and the scripts find in their environment; `given` holds what the operator passes on, by name."""
+    found = {
+        "HOME": str(scratch / "home"),
         "PATH": f"{options.node}/bin:/usr/local/bin:/usr/bin:/bin",
-        "npm_config_cache": str(home / ".npm"),
+        "LANG": "C.UTF-8",
+        "npm_config_userconfig": str(scratch / "npmrc"),
+        "npm_config_cache": str(scratch / "home" / ".npm"),
         "npm_config_update_notifier": "false",
         "npm_config_audit": "false",
-        "npm_config_unsafe_perm": "false",
+        "npm_config_fund": "false",
+        "npm_config_progress": "false",
     }
     if Path(options.ca_file).is_file():
-        environment |= {"NODE_EXTRA_CA_CERTS": options.ca_file, "npm_config_cafile": options.ca_file}
-    if Path("/etc/npmrc").is_file():
-        # Copied, since it may hold a token that only root can read.
-        shutil.copyfile("/etc/npmrc", home / ".npmrc")
-        (home / ".npmrc").chmod(0o600)
-    for path in (home, *home.iterdir()):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    result = subprocess.run(
-        [f"{options.node}/bin/node", options.npm, "ci", "--production", "--no-progress"],
-        cwd=folder,
-        env=environment,
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise BuildError(f"npm ci ended with status {result.returncode}:\n{result.stdout[-4000:]}")
+        found |= {"NODE_EXTRA_CA_CERTS": options.ca_file, "npm_config_cafile": options.ca_file}
+    if Path(options.node, "include/node/node.h").is_file():
+        found["npm_config_nodedir"] = str(options.node)  # the headers for native modules, which need no download then
+    passed = [*npm.PROXIES, *options.pass_environment]
+    return found | {name: given[name] for name in passed if name in given}
+
+
+def make(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Namespace) -> None:
+    """Install the modules and run the build's scripts, in the sandbox.
+
+    npm's settings with the credentials of a registry are readable to those commands only that run no package's script.
+    """
+    settings = options.npmrc.read_text(encoding="utf-8") if options.npmrc.is_file() else ""
+    (scratch / "npmrc").write_text(npm.without_secrets(settings), encoding="utf-8")
+    variables = environment(options, scratch, os.environ)
+    credentials = npm.has_secrets(settings)
+    for step in npm.steps(source.package, source.locked, credentials):
+        words = [f"{options.node}/bin/node", options.npm, *step.words]
+        own: dict[str, str] = dict(step.environment)
+        secret = None
+        if step.credential and credentials:
+            secret, own["npm_config_userconfig"] = options.npmrc, credential()
+        try:
+            sandbox.run(words, variables | own, folder=scratch / "release", secret=secret)
+        except SandboxError as error:
+            raise BuildError(f"npm {' '.join(step.words)} {error}") from error
 
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
@@ -206,27 +301,29 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     user = pwd.getpwnam(options.user)
     scratch = Path(tempfile.mkdtemp(prefix="build-", dir=options.scratch))
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+    programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})
+    sandbox = Sandbox(options.user, scratch, programs, options.timeout, options.memory)
+    folder = scratch / "release"
     try:
-        folder = scratch / "release"
-        folder.mkdir()
-        for path in (scratch, folder):
+        sandbox.end()
+        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were broken off
+            shutil.rmtree(left, ignore_errors=True)
+        scratch.chmod(0o755)  # root's: what is in it can't be renamed by the build user
+        for path in (scratch / "home", folder):
+            path.mkdir()
             os.chown(path, user.pw_uid, user.pw_gid)
-        unpack(options.source, folder, user)
-        if not (folder / "package.json").is_file():
-            raise BuildError("the source holds no package.json at its top")
-        if not any((folder / name).is_file() for name in ("package-lock.json", "npm-shrinkwrap.json")):
-            raise BuildError(
-                "the source holds no package-lock.json: run `npm install` and commit it, "
-                "so that every build has the same modules"
-            )
-        package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-        script = start_script(package, (folder / "server.js").is_file())
-        install_modules(folder, scratch, user, options)
-        start = folder / ".phoenix-start"
-        start.unlink(missing_ok=True)
-        start.write_text(script, encoding="utf-8")
-        start.chmod(0o755)
-        pack(folder, partial)
+        try:
+            with options.source.open("rb") as handle:
+                sandbox.run(["tar", "--extract", "--no-same-owner"], {}, folder=folder, stdin=handle)
+        except SandboxError as error:
+            raise BuildError(f"the source can't be unpacked: tar {error}") from error
+        source = Source.read(folder)
+        make(source, scratch, sandbox, options)
+        try:
+            with sandbox.stream(["tar", "--create", "--sort=name", "."], folder=folder) as stream:
+                repack(stream, partial, source.start)
+        except (SandboxError, tarfile.TarError) as error:
+            raise BuildError(f"the release can't be packed: {error}") from error
         checksum = files.sha256(partial)
         partial.chmod(0o644)
         partial.rename(archive)
@@ -235,7 +332,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         partial.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
     prune(options.releases, options.keep, {options.version, options.serving})
-    return {"present": True, "checksum": f"sha256:{checksum}"}
+    return {"present": True, "checksum": f"sha256:{checksum}", "warnings": npm.warnings(source.package, source.locked)}
 
 
 def main(arguments: list[str]) -> int:
@@ -249,6 +346,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--node", default="/opt/nodejs/current")
     parser.add_argument("--npm", default="/opt/npm/current/bin/npm-cli.js")
     parser.add_argument("--ca-file", default="/etc/ssl/certs/ca-certificates.crt")
+    parser.add_argument("--npmrc", type=Path, default=Path("/etc/npmrc"), help="npm's settings, which may hold secrets")
+    parser.add_argument("--timeout", type=int, default=900, help="seconds for each of npm's commands")
+    parser.add_argument("--memory", default="2G", help="limit of the build's memory, as systemd's MemoryMax")
+    parser.add_argument(
+        "--pass-environment", action="append", default=[], metavar="NAME", help="variable for the build"
+    )
     parser.add_argument("--keep", type=int, default=5)
     parser.add_argument("--serving", default="", help="version that is never pruned")
     options = parser.parse_args(arguments)
@@ -256,7 +359,7 @@ def main(arguments: list[str]) -> int:
         archive = options.releases / f"{options.version}.tar.gz"
         answer = status(archive)
         if options.action == "build":
-            with alone(archive):
+            with alone():
                 answer = status(archive)  # another run may have built it meanwhile
                 answer = answer if answer["present"] else build(options)
     except BuildError as error:

@@ -20,3 +20,15 @@ def boot() -> str:
     """Identify this boot. The start of process 1 is part of it: a container shares the boot ID of its host."""
     identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{identity}/{stat(1)[19]}"
+
+
+def owned_by(account: int) -> list[int]:
+    """The processes of a user, those apart that have ended and wait for their parent (Z)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and folder.stat().st_uid == account and stat(folder.name)[0] != "Z":
+                found.append(int(folder.name))
+        except (OSError, IndexError):  # gone meanwhile
+            continue
+    return found

@@ -70,7 +70,8 @@ def package(commit: str) -> int:
         version = f"{package['version']}-{commit[:8]}"
         if not VERSION.fullmatch(version):
             return refuse(f"package.json: the version {version!r} is not a valid release name")
-        if status := play("build", f"phoenix_source={folder}", f"phoenix_build_as={version}"):
+        source = (f"phoenix_source={folder}", "release_source_exported=true")
+        if status := play("build", *source, f"phoenix_build_as={version}"):
             return status
         print(version)
         return 0

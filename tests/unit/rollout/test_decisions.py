@@ -9,7 +9,7 @@ import pytest
 
 from phoenix.rollout import decisions, plan, reach
 
-HOSTS = [
+HOSTS: list[dict[str, Any]] = [
     {"name": "app1", "address": "192.0.2.21", "ports": [3000]},
     {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
     {"name": "app3", "address": "192.0.2.23", "ports": []},

@@ -1,0 +1,83 @@
+"""What npm is asked to do for a release: decided here, run by phoenix.build.release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# The application's own scripts that npm, or Phoenix after it, runs: they may need the devDependencies.
+BUILD_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepare", "build")
+# Whatever the application's .npmrc says, a command that knows a credential executes no program of its choice.
+NO_SCRIPTS = {
+    "npm_config_ignore_scripts": "true",
+    "npm_config_onload_script": "",
+    "npm_config_git": "/usr/bin/git",
+    "npm_config_package_lock": "true",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of npm's commands. credential: it runs no script, and may read the registry's credentials."""
+
+    words: tuple[str, ...]
+    credential: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def steps(package: Mapping[str, Any], locked: bool, credential: bool) -> list[Step]:
+    """The commands that make a release's modules, in their order.
+
+    Where the registry asks for a credential, everything is fetched into npm's cache first, and installed out of it.
+    """
+    scripts = package.get("scripts") or {}
+    development = any(scripts.get(name) for name in BUILD_SCRIPTS) and bool(package.get("devDependencies"))
+    install = ("ci",) if development else ("ci", "--production")
+    found = []
+    if not locked:
+        found.append(Step(("install", "--package-lock-only"), True, NO_SCRIPTS))
+    if credential:
+        found.append(Step(install, True, NO_SCRIPTS))
+    found.append(Step((*install, "--prefer-offline") if credential else install))
+    if scripts.get("build"):
+        found.append(Step(("run", "build")))
+    if development:
+        found.append(Step(("prune", "--production"), False, {"npm_config_ignore_scripts": "true"}))
+    return found
+
+
+def warnings(package: Mapping[str, Any], locked: bool) -> list[str]:
+    """What the operator should know of a release that was built."""
+    if locked:
+        return []
+    count = len({**(package.get("dependencies") or {}), **(package.get("devDependencies") or {})})
+    return [
+        "the source holds no package-lock.json (or npm-shrinkwrap.json): npm resolved the versions of its "
+        f"{count} dependencies now, and another build may get others. The release's own package-lock.json records "
+        "them: commit that file, or run `npm install` and commit what it writes"
+    ]
+
+
+def _secret(line: str) -> bool:
+    """Whether a line of npm's settings may hold a credential: a registry's own key, one of the old global ones, or a
+    URL with a user's name."""
+    name, _, value = (part.strip() for part in line.partition("="))
+    return (
+        name.startswith(("//", "_"))
+        or name.lower() in {"username", "password", "email", "key", "cert", "keyfile", "certfile", "otp", "token"}
+        or re.search(r"//[^/\s]*@", value) is not None
+    )
+
+
+def has_secrets(settings: str) -> bool:
+    """Whether npm's settings (the text of an npmrc) hold a credential."""
+    return without_secrets(settings) != settings
+
+
+def without_secrets(settings: str) -> str:
+    """npm's settings for those commands that run packages' scripts."""
+    return "".join(line for line in settings.splitlines(keepends=True) if not _secret(line))

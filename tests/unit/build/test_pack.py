@@ -1,0 +1,238 @@
+"""How a release is made of an untrusted folder: what root reads of it, what it packs, and in which order it builds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pwd
+import tarfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoenix.build import release, sandbox
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.linkname = kind, mode, link
+    info.uid, info.gid, info.uname, info.mtime = 998, 998, "phoenix-build", 12345
+    return info
+
+
+def stream(*entries: tarfile.TarInfo, content: bytes = b"text") -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for info in entries:
+            info.size = len(content) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(content) if info.isreg() else None)
+    buffer.seek(0)
+    return buffer
+
+
+def packed(target: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(target) as archive:
+        return {info.name: info for info in archive}
+
+
+def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path: Path) -> None:
+    target = tmp_path / "release.tar.gz"
+    received = stream(
+        entry(".", tarfile.DIRTYPE, 0o777),
+        entry("./a.js", mode=0o666),
+        entry("./run", mode=0o6755),
+        entry("./link", tarfile.SYMTYPE, link="a.js"),
+        entry("./same", tarfile.LNKTYPE, link="./a.js"),
+    )
+    release.repack(received, target, "#!/bin/sh\n")
+    found = packed(target)
+    assert {name: oct(one.mode) for name, one in found.items() if not one.issym()} == {
+        ".": "0o755",
+        "./a.js": "0o644",
+        "./run": "0o755",
+        "./same": "0o644",
+        "./.phoenix-start": "0o755",
+    }
+    assert {(one.uid, one.gid, one.uname, one.mtime) for one in found.values()} == {(0, 0, "root", 0)}
+    assert (found["./link"].linkname, found["./same"].linkname) == ("a.js", "./a.js")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [entry("./.phoenix-start", tarfile.SYMTYPE, link="/etc/passwd")],
+        [entry("./.phoenix-start", mode=0o755)],
+        [entry("./.phoenix-start", tarfile.DIRTYPE), entry("./.phoenix-start/x")],
+        [entry("./pipe", tarfile.FIFOTYPE), entry("./disk", tarfile.BLKTYPE)],
+    ],
+)
+def test_what_scripts_left_behind_in_bad_faith_is_not_packed(tmp_path: Path, left: list[tarfile.TarInfo]) -> None:
+    target = tmp_path / "release.tar.gz"
+    release.repack(stream(*left), target, "#!/bin/sh\nexec node a.js\n")
+    with tarfile.open(target) as archive:
+        (only,) = archive.getmembers()
+        assert only.name == "./.phoenix-start"
+        assert only.isreg()
+        file = archive.extractfile(only)
+        assert file is not None
+        assert file.read() == b"#!/bin/sh\nexec node a.js\n"
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, other = entry("./a.js"), entry("./a.js", mode=0o664)
+    other.uid, other.mtime = 999, 99999
+    release.repack(stream(one), tmp_path / "1.tar.gz", "x")
+    release.repack(stream(other), tmp_path / "2.tar.gz", "x")
+    assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
+
+
+def test_package_json_is_read_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('{"scripts": {"start": "node secret.js"}}')
+    (tmp_path / "package.json").symlink_to("secret")
+    with pytest.raises(release.BuildError, match="plain file"):
+        release.Source.read(tmp_path)
+    (tmp_path / "package.json").unlink()
+    os.mkfifo(tmp_path / "package.json")
+    with pytest.raises(release.BuildError, match="plain file"):
+        release.Source.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "holds no package.json"), ("{", "no JSON"), ("[]", "one object"), (" " * (1 << 20) + "{}", "1 MB")],
+)
+def test_a_package_json_that_is_of_no_use(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "package.json").write_text(text)
+    with pytest.raises(release.BuildError, match=words):
+        release.Source.read(tmp_path)
+
+
+@pytest.mark.parametrize("lock", ["package-lock.json", "npm-shrinkwrap.json", ""])
+def test_either_lock_file_counts(tmp_path: Path, lock: str) -> None:
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node a.js"}}')
+    if lock:
+        (tmp_path / lock).write_text("{}")
+    assert release.Source.read(tmp_path).locked == bool(lock)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pm2 start app.js", "background"),
+        ("./node_modules/.bin/forever start app.js", "background"),
+        ("cross-env NODE_ENV=production pm2 start app.js", "background"),
+        ("PORT=8080 node app.js", "sets PORT"),
+        ("cross-env PORT=8080 node app.js", "sets PORT"),
+        ("env DB_CONNECTION_STRING=mongodb://localhost/x node app.js", "sets DB_CONNECTION_STRING"),
+    ],
+)
+def test_a_start_that_could_not_work_is_refused_with_the_way_out(command: str, words: str) -> None:
+    with pytest.raises(release.BuildError, match=words) as caught:
+        release.parse_start(command)
+    assert "node server.js" in str(caught.value) or "Leave" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "PORT=$PORT node app.js",
+        "cross-env NODE_ENV=production node app.js",
+        "env A=b node -r ./x app.js",
+        "node pm2.js",
+    ],
+)
+def test_a_start_that_looks_alike_and_works_is_taken(command: str) -> None:
+    release.parse_start(command)
+
+
+def test_proxies_and_named_variables_reach_the_build_and_no_others(tmp_path: Path) -> None:
+    given = {"https_proxy": "http://proxy:3128", "NO_PROXY": "localhost", "TOKEN": "x", "BRANCH": "main"}
+    options = Namespace(node=tmp_path, ca_file="/nonexistent", pass_environment=["BRANCH", "UNSET"])
+    found = release.environment(options, tmp_path, given)
+    assert found["https_proxy"] == "http://proxy:3128"
+    assert (found["NO_PROXY"], found["BRANCH"]) == ("localhost", "main")
+    assert "TOKEN" not in found
+    assert "UNSET" not in found
+
+
+class Bare(sandbox.Sandbox):
+    """Runs commands as they are, as this user."""
+
+    def line(self, words, environment, folder, secret=None):  # type: ignore[no-untyped-def]
+        return ["env", "-C", str(folder), *words]
+
+    def end(self) -> None:
+        pass
+
+
+# Stands for node with npm: notes its words, and does what matters of each.
+NODE = """#!/bin/sh
+echo "$2 $3" >>"$HOME/../../asked"
+case $2 in
+    ci) mkdir -p node_modules/ms && echo 1 >node_modules/ms/index.js ;;
+    run) ln -s /etc/passwd .phoenix-start && echo built >built.js ;;
+    broken) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    monkeypatch.setattr(release, "Sandbox", Bare)
+    for name in ("node/bin", "npm/current/bin", "releases", "scratch"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "node/bin/node").write_text(NODE)
+    (tmp_path / "node/bin/node").chmod(0o755)
+    return Namespace(
+        version="1.0.0",
+        releases=tmp_path / "releases",
+        scratch=tmp_path / "scratch",
+        source=tmp_path / "source.tar",
+        user=pwd.getpwuid(os.getuid()).pw_name,
+        node=str(tmp_path / "node"),
+        npm=str(tmp_path / "npm/current/bin/npm-cli.js"),
+        npmrc=tmp_path / "npmrc",
+        ca_file="/nonexistent",
+        timeout=60,
+        memory="1G",
+        pass_environment=[],
+        keep=5,
+        serving="",
+    )
+
+
+def write_source(path: Path, package: dict[str, Any]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, text in (("package.json", json.dumps(package)), ("package-lock.json", "{}")):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+
+
+def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
+    write_source(
+        options.source, {"scripts": {"start": "node built.js", "build": "make"}, "devDependencies": {"a": "1"}}
+    )
+    answer = release.build(options)
+    archive = options.releases / "1.0.0.tar.gz"
+    assert release.status(archive) == {"present": True, "checksum": answer["checksum"], "built": ["1.0.0"]}
+    assert answer["warnings"] == []
+    names = packed(archive)
+    assert {"./node_modules/ms/index.js", "./built.js", "./package-lock.json"} <= set(names)
+    assert names["./.phoenix-start"].isreg(), "the link that the build left is packed in place of the start script"
+    assert list(options.scratch.glob("build-*")) == []
+    asked = (options.scratch / "asked").read_text().splitlines()
+    assert [line.strip() for line in asked] == ["ci", "run build", "prune --production"]
+
+
+def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_broken_off(options: Namespace) -> None:
+    (options.scratch / "build-broken" / "release").mkdir(parents=True)
+    options.source.write_bytes(b"no archive")
+    with pytest.raises(release.BuildError, match="can't be unpacked"):
+        release.build(options)
+    assert list(options.scratch.iterdir()) == []
+    assert [path.name for path in options.releases.iterdir()] == []

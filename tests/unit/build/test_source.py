@@ -1,0 +1,116 @@
+"""Which files of a folder are the application's source."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from phoenix.build import source
+
+FILES = {
+    ".gitignore": "/dist/\n.env\n",
+    ".npmignore": "notes/\n",
+    "package.json": '{"version": "1.2.3"}',
+    "server.js": "1",
+    "lib/coverage/a.js": "1",
+    "dist/forced.js": "1",
+    "notes/tracked.md": "1",
+}
+LEFT_OVER = {
+    ".env": "SECRET=1",
+    "dist/made.js": "1",
+    "notes/own.md": "1",
+    "node_modules/ms/index.js": "1",
+    "npm-debug.log": "1",
+}
+
+
+def write(folder: Path, contents: dict[str, str]) -> None:
+    for name, text in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(
+        ["git", "-C", str(folder), "-c", "protocol.file.allow=always", *words], check=True, capture_output=True
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "application"
+    write(folder, FILES)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all", "--force")
+    write(folder, LEFT_OVER)
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.as_posix() for path in source.members(folder)}
+
+
+def test_what_git_tracks_is_the_source_and_what_is_ignored_is_not(checkout: Path) -> None:
+    assert names(checkout) == set(FILES)
+
+
+def test_what_git_does_not_know_yet_belongs_to_it_and_what_is_deleted_does_not(checkout: Path) -> None:
+    write(checkout, {"new.js": "1"})
+    (checkout / "server.js").unlink()
+    (checkout / "link").symlink_to("/nonexistent")
+    assert names(checkout) == (set(FILES) | {"new.js", "link"}) - {"server.js"}
+
+
+def test_ignored_files_do_not_change_the_name(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def digest() -> str:
+        assert source.main([str(checkout), str(tmp_path / "packed")]) == 0
+        return str(json.loads(capsys.readouterr().out)["sha256"])
+
+    before = digest()
+    write(checkout, {".env": "SECRET=2", "node_modules/ms/new.js": "1"})
+    assert digest() == before
+    write(checkout, {"server.js": "2"})
+    assert digest() != before
+
+
+def test_a_folder_within_a_checkout(checkout: Path) -> None:
+    write(checkout, {"packages/web/package.json": "{}", "packages/web/.env": "SECRET=1"})
+    assert names(checkout / "packages" / "web") == {"package.json"}
+
+
+def test_a_submodule_is_part_of_the_source(checkout: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    write(library, {"index.js": "1"})
+    git(library, "init", "--quiet")
+    git(library, "add", "--all")
+    git(library, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "--quiet", "--message=x")
+    git(checkout, "submodule", "--quiet", "add", str(library), "library")
+    assert "library/index.js" in names(checkout)
+    assert not [name for name in names(checkout) if name.startswith("library/.git/")]
+
+
+@pytest.mark.parametrize("outside", ["no checkout", "an ignored folder of one"])
+def test_outside_git_the_same_rules_hold(tmp_path: Path, outside: str) -> None:
+    folder = tmp_path / "application"
+    write(folder, {**FILES, **LEFT_OVER})
+    if outside != "no checkout":
+        git(tmp_path, "init", "--quiet")
+        write(tmp_path, {".gitignore": "application\n"})
+    assert names(folder) == set(FILES) - {"dist/forced.js", "notes/tracked.md"}
+    assert not (folder / ".git").exists()
+
+
+def test_a_folder_that_git_exported_is_packed_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, {**FILES, "coverage/a.js": "1"})
+    assert {path.as_posix() for path in source.everything(tmp_path)} == {*FILES, "coverage/a.js"}
+
+
+def test_without_git_nothing_is_guessed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert source.main([str(checkout), str(checkout)]) == 1
