@@ -1,1 +1,1 @@
-"""The numbers of the design, measured on the running lab fleet: one module a theme."""
+"""Measurements of the design's figures on the running lab fleet, one module for each theme."""

@@ -1,4 +1,4 @@
-"""Measures the numbers of the design on the running lab fleet: a table, and bench.json.
+"""Measure the design's figures on the running lab fleet; print a table and write bench.json.
 
 usage: python -m bench [theme ...]    (make bench; without a theme, all of them)
 
@@ -26,12 +26,12 @@ FILE = Path("bench.json")
 
 
 def themes() -> list[str]:
-    """Names of the modules that measure something."""
+    """List the modules that measure something."""
     return [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet")]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as people read them."""
+    """Format the rows as a table for people."""
     lines = [("what", "value", "unit", "reference", "ratio", "note")]
     for row in rows:
         data = row.as_json()
@@ -50,7 +50,7 @@ def main() -> int:
     for theme in chosen:
         start = time.monotonic()
         print(f"measuring: {theme}", file=sys.stderr, flush=True)
-        # Only its own theme is about the autoscaler: it would answer the load of the others.
+        # Only its own theme measures the autoscaler: it would react to the load of the others.
         with contextlib.nullcontext() if theme == "autoscaler" else still(fleet.inventory):
             rows += importlib.import_module(f"bench.{theme}").measure(fleet)
         print(f"measured: {theme}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How fast a busy core is reported, and what monitoring costs."""
+"""Time until a busy core is reported, and the cost of monitoring."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LONGEST_S = 180.0
 
 
 def cost(host: Any) -> tuple[float, float]:
-    """CPU in percent of one core and memory in MB of Netdata with its plugin, while the host is idle."""
-    # Beside the first version's hierarchies the second is mounted here; alone it is at the top.
+    """Return the CPU (percent of one core) and memory (MB) of Netdata with its plugin on an idle host."""
+    # cgroup v2 is mounted here beside the hierarchies of v1, and at the top where it is alone.
     unified = "/sys/fs/cgroup/unified"
     top = unified if host.file(unified).is_directory else "/sys/fs/cgroup"
     group = f"{top}/system.slice/netdata.service"
@@ -45,7 +45,7 @@ def measure(fleet: Fleet) -> list[Row]:
             round(message["time"] - start, 1),
             "s",
             WITHIN_S,
-            "asked: ≤ 30 s",
+            "required: ≤ 30 s",
         ),
         Row("an agent on an idle host, CPU", round(cpu, 2), "% of one core"),
         Row("an agent on an idle host, memory", round(memory, 1), "MB"),

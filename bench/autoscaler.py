@@ -1,4 +1,4 @@
-"""What metering costs, what it loses, and how fast the capacity follows a jump of the load."""
+"""Cost and losses of metering, and the time in which the capacity follows a jump of the load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from phoenix.autoscaler.meter import Meter  # isort: skip
 RATE = 5000  # datagrams a second
 SECONDS = 5
 DESIGN = "reference: the design's"
-# Next to bench.json, with a picture of the same name; those in docs/ are copies of one run's.
+# Next to bench.json, with a chart of the same name; docs/ has copies from one run.
 RECORD = Path("bench-step.json")
 
 
@@ -29,7 +29,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def counting() -> Row:
-    """The daemon's own way of receiving requests, over a real socket, without a daemon."""
+    """Measure the daemon's way of receiving requests, over a real socket, without a daemon."""
     meter = Meter(["127.0.0.1"], 600, time.monotonic())
     used = 0.0
     with (
@@ -52,7 +52,7 @@ def counting() -> Row:
 
 
 def receiving(fleet: Fleet) -> list[Row]:
-    """Heartbeats, which cause no action, from a load balancer to the daemon that runs."""
+    """Send heartbeats, which cause no action, from a load balancer to the running daemon."""
     (balancer, *_) = fleet.hosts("lb").values()
     (control, *_) = fleet.hosts("control").values()
     address = re.search(r"syslog:server=([0-9.]+):(\d+)", balancer.check_output("cat /etc/nginx/nginx.conf"))
@@ -60,7 +60,7 @@ def receiving(fleet: Fleet) -> list[Row]:
 
     threads = f"/proc/{pid_of(control, 'phoenix-autoscaler')}/task/*/schedstat"
 
-    def heard() -> float:
+    def received() -> float:
         text = control.check_output("cat /var/lib/phoenix/autoscaler/autoscaler.prom")
         return float(text.partition("\nphoenix_autoscaler_heartbeats_total ")[2].split()[0])
 
@@ -71,11 +71,11 @@ def receiving(fleet: Fleet) -> list[Row]:
     idle = -used()
     time.sleep(SECONDS)
     idle += used()
-    before, busy = heard(), -used()
+    before, busy = received(), -used()
     sent = int(balancer.check_output(remote("datagrams", address[1], address[2], RATE, SECONDS)))
     time.sleep(2)  # the daemon writes its numbers once a second
     busy += used()
-    lost = sent - (heard() - before)
+    lost = sent - (received() - before)
     return [
         Row("metering: CPU of the daemon for a datagram", (busy - idle * 1.4) / sent / 1000, "us", 20, DESIGN),
         # nginx itself sends one each second meanwhile.
@@ -84,7 +84,7 @@ def receiving(fleet: Fleet) -> list[Row]:
 
 
 def step(fleet: Fleet) -> list[Row]:
-    """5 to 60 requests a second, and back."""
+    """Measure a step from 5 to 60 requests a second, and back."""
     settle(fleet.inventory)
     client = fleet.client()
     with Watch(fleet.inventory) as watch:

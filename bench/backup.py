@@ -14,13 +14,13 @@ from tests.harness.load import RATE, load
 
 ROUNDS = 3
 SECONDS = 20.0
-# The sender waits for the proof, which is not to be there: it is ended when it says that the dump is stored.
+# The sender waits for the proof, which is off here: it is stopped once it reports that the dump is stored.
 UNTIL_STORED = (
     "systemctl start --no-block phoenix-backup@{unit}; for i in $(seq 100); do sleep 0.1;"
     " journalctl -u phoenix-backup@{unit} -o cat --no-pager | grep -q stored, && break; done;"
     " systemctl stop phoenix-backup@{unit}"
 )
-# As a person would: to a file, with the password where mongodump asks for it.
+# As an operator would: to a file, with the password in mongodump's own configuration.
 BARE = (
     "cd /var/tmp && rm -f bare.gz && s=$(date +%s%N) && /opt/mongodb-tools/current/bin/mongodump --quiet"
     " --config=/etc/phoenix/backup/mongodb.json --username=backup --authenticationDatabase=admin --host=127.0.0.1"
@@ -39,7 +39,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def dumped(trial: Trial, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and proof of a dump made now."""
+    """Make a dump and return its manifest and proof."""
     trial.everywhere(f"manual-bench{number}-{int(time.time())}")
     newest = trial.dumps()[-1]
     assert newest["state"] == "good", newest
@@ -64,7 +64,7 @@ def times(trial: Trial) -> list[Row]:
 
 
 def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
-    """Dumps one after another for as long as the load runs, without their proofs, and with them."""
+    """Measure the load's latency during one dump after another, without their proofs, and with them."""
     client = fleet.client()
     member = next(host for name, host in trial.members.items() if name not in primaries(trial.members))
     with load(client, fleet.url) as quiet:
@@ -92,7 +92,7 @@ def latencies(fleet: Fleet, trial: Trial) -> list[Row]:
 
 
 def repeat(member: Any, command: str) -> int:
-    """Run the command for a new dump over and over; how often that was."""
+    """Run the command for a new dump repeatedly and return how often."""
     count, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         member.run(command.format(unit=f"manual-load{count}-{int(time.time())}"))

@@ -11,7 +11,7 @@ from tests.harness import plays
 
 SECONDS = 10
 ROUNDS = 3
-# As small as it can be: nginx's defaults, the same certificate and instances, keep-alive to them.
+# A minimal configuration: nginx's defaults, the same certificate and instances, keep-alive to them.
 PLAIN = """
 pid /run/plain.pid;
 error_log /dev/null;
@@ -35,7 +35,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def throughput(fleet: Fleet) -> list[Row]:
-    """wrk on the load balancer's host, in turn at both, so that only nginx differs."""
+    """Run wrk on the load balancer's host against each in turn, so that only nginx differs."""
     host = next(iter(fleet.hosts("lb").values()))
     assert host.run("command -v wrk || apt-get install -y -qq --no-install-recommends wrk").rc == 0, "wrk is missing"
     ours = host.check_output("nginx -T 2>/dev/null")

@@ -1,4 +1,4 @@
-"""How long a deploy and a rollback take under load, and what they cost the clients."""
+"""Duration of a deploy and a rollback under load, and their effect on clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab import releases
 from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of
 from tests.harness.load import load
 
-# Seen on the same lab with a tool that has no drain, no canary and no health gate, and restarts nothing.
+# Measured on the same lab with a tool that has no drain, no canary and no health gate, and restarts nothing.
 BARE_DEPLOY_S, BARE_ROLLBACK_S = 9.0, 4.8
 
 

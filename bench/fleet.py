@@ -1,4 +1,4 @@
-"""What every theme is given, and what it returns."""
+"""Input and result of every theme."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.harness.hosts import Hosts, first_of, hosts_of
 
 @dataclass(frozen=True)
 class Row:
-    """One number. reference: the same thing measured in the same run, or what the design asks for (see note)."""
+    """A measured value. reference: the same thing measured in the same run, or the design's figure (see note)."""
 
     name: str
     value: float
@@ -19,7 +19,7 @@ class Row:
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The row as bench.json holds it: ratio is value / reference, or null without one."""
+        """Return the row as in bench.json: ratio is value / reference, or null without a reference."""
         return asdict(self) | {"ratio": round(self.value / self.reference, 3) if self.reference else None}
 
 
@@ -31,9 +31,9 @@ class Fleet:
     url: str
 
     def hosts(self, group: str) -> Hosts:
-        """Inventory name -> testinfra host, as root."""
+        """Return inventory name -> testinfra host, as root."""
         return hosts_of(group, self.inventory)
 
     def client(self) -> Any:
-        """The host that sends the load."""
+        """Return the host that sends the load."""
         return first_of("client", self.inventory)

@@ -1,4 +1,4 @@
-"""How fast the fleet is itself again: a killed instance, a hung one, a lost primary."""
+"""Recovery times: a killed instance, a hung one, a lost primary."""
 
 from __future__ import annotations
 

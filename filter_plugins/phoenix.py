@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Ansible loads this file by its path, from wherever it was started, and does not know the package.
+# Ansible loads this file by its path, wherever it was started, and does not find the package by itself.
 _SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 if _SOURCES not in sys.path:
     sys.path.insert(0, _SOURCES)
@@ -51,13 +51,13 @@ def mongodb_uri(password: str, user: str, *arguments: Any, **options: Any) -> st
 
 
 def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]:
-    """The variables of all hosts, or of these, with their templates unread."""
+    """Return the variables of all hosts, or of these, with their templates not evaluated."""
     names = hostvars if hosts is None else hosts
     return {host: hostvars.raw_get(host) if isinstance(hostvars, HostVars) else hostvars[host] for host in names}
 
 
 def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
-    """A variable read through hostvars can't itself use hostvars, but the wiring does: it is given back here."""
+    """Give variables access to hostvars: one read through hostvars lacks it, and the wiring uses it."""
     if not isinstance(hostvars, HostVars):
         return unread
     return {
@@ -70,13 +70,13 @@ def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str
     return inventory.errors(evaluated(hostvars, written(hostvars)), *arguments, **options)
 
 
-def told(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:
+def control_hostvars(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:
     unread = written(hostvars, hosts)
     names = wiring.control_variables(_known(str(Path(playbook_dir).parent / "roles"), playbook_dir))
-    return wiring.told(hosts, evaluated(hostvars, unread), unread, names, _shared(playbook_dir))
+    return wiring.control_hostvars(hosts, evaluated(hostvars, unread), unread, names, _shared(playbook_dir))
 
 
-# Within one task every host asks for them.
+# Within one task they are read for every host.
 _known = lru_cache(maxsize=1)(inventory.known_variables)
 _shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
@@ -87,7 +87,7 @@ def state_rebuilt(state: Any, results: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def code(module: str, version: str = "") -> str:
-    """What identifies the code that runs this module: its digest, or the toolkit's version that is put back."""
+    """Identify the code that runs this module: its digest, or the version of the toolkit that is rolled back to."""
     return version or toolkit.code_of(module)
 
 
@@ -127,7 +127,7 @@ class FilterModule:
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
-            "phoenix_certificate_fault": certificate.fault,
+            "phoenix_certificate_error": certificate.error,
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
@@ -172,7 +172,7 @@ class FilterModule:
             "phoenix_database_error": database_error,
             "phoenix_failed_units": failed_units,
             "phoenix_status_lines": status_lines,
-            "phoenix_told": told,
+            "phoenix_control_hostvars": control_hostvars,
             "phoenix_failed": wiring.failed,
             "phoenix_reason": wiring.reason,
             "phoenix_reasons": wiring.reasons,

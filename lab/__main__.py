@@ -17,11 +17,11 @@ from lab import archives, fleet, image, proxy
 TOP = Path(__file__).resolve().parents[1]
 CACHE = TOP / ".cache"
 STATE = TOP / ".lab"
-# Profile -> folder of its inventory. These are the lab's own: what is generated into them goes with the fleet.
+# Profile -> folder of its inventory. These are the lab's own: secrets generated into them are removed with the fleet.
 PROFILES = {"default": "lab", "single": "single", "mongodb-5.0": "mongodb-5.0"}
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     print(f"lab: {message}", file=sys.stderr, flush=True)
 
 
@@ -33,7 +33,7 @@ def _inventory() -> Path:
 
 
 def generated(top: Path) -> list[Path]:
-    """Folders that a fleet generates in a checkout: its keys, and the secrets of the lab's own inventories alone."""
+    """List the folders that a fleet generates in a checkout: its keys, and the secrets of the lab's inventories."""
     return [top / ".lab", *(top / "inventories" / name / ".secrets" for name in PROFILES.values())]
 
 
@@ -44,7 +44,7 @@ def _engine() -> docker.DockerClient:
         user = getpass.getuser()
         if "Permission denied" in str(error):
             raise RuntimeError(
-                f"{user} may not use the Docker engine: put lab/with-docker before the command, "
+                f"{user} is not allowed to use the Docker engine: put lab/with-docker before the command, "
                 f"or run 'sudo adduser {user} docker' and log in again"
             ) from error
         raise RuntimeError(f"the Docker engine does not answer ({error}): start it (lab/bootstrap)") from error
@@ -52,7 +52,7 @@ def _engine() -> docker.DockerClient:
 
 def _fetch_archives() -> None:
     for component in archives.COMPONENTS:
-        archives.fetch(component, CACHE / "archives", _say)
+        archives.fetch(component, CACHE / "archives", _report)
 
 
 def _run(command: str) -> int:
@@ -66,20 +66,20 @@ def _run(command: str) -> int:
         client = _engine()
         if command == "images":
             for suite in ("bookworm", "trixie"):
-                image.ensure(client, suite, CACHE, _say)
+                image.ensure(client, suite, CACHE, _report)
         elif command == "apt-conf":
             print(proxy.apt_conf(fleet.default_gateway(client)), end="")
         elif command == "down":
-            fleet.down(client, generated(TOP), _say)
+            fleet.down(client, generated(TOP), _report)
         elif command == "clean":
-            image.remove(client, CACHE, _say)
+            image.remove(client, CACHE, _report)
         elif command == "exists":
             fleet.refuse_others(client, _inventory().name)
             return 0 if fleet.hosts(client) else 1
         else:
             fleet.refuse_others(client, _inventory().name)
             _fetch_archives()
-            fleet.up(client, fleet.read(_inventory()), STATE, CACHE, _say)
+            fleet.up(client, fleet.read(_inventory()), STATE, CACHE, _report)
     return 0
 
 
@@ -97,7 +97,7 @@ def main() -> int:
     try:
         return _run(command)
     except (RuntimeError, OSError, subprocess.SubprocessError, DockerException) as error:
-        _say(f"{command} failed: {error}")
+        _report(f"{command} failed: {error}")
         return 2
 
 

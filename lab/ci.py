@@ -1,7 +1,7 @@
 """From a local git push to a rolled-out release, without a CI server: `make ci-local`.
 
 Pushes the application (a copy of app/, with its own history) into the repository on control, follows the pipeline that
-the push starts, and tells what came of it. A second push, whose tests fail, has to leave the fleet as it is.
+the push starts, and prints its result. A second push, whose tests fail, must leave the fleet unchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def ssh(host: str, command: str) -> str:
 
 
 def push(source: Path, control: str) -> str:
-    """Commit a folder and push it to the repository on control; the commit."""
+    """Commit a folder, push it to the repository on control, and return the commit."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(source), "-c", "user.name=ci-local", "-c", "user.email=ci-local@phoenix.lab"]
@@ -53,10 +53,11 @@ def push(source: Path, control: str) -> str:
     return git("rev-parse", "HEAD")
 
 
-def follow(control: str, commit: str, say: Callable[[str], None]) -> tuple[str, dict[str, dict[str, float]]]:
-    """Wait for the pipeline's end: (good or failed, {stage: {seconds, status}}).
+def follow(control: str, commit: str, report: Callable[[str], None]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Wait for the pipeline to end and return (good or failed, {stage: {seconds, status}}).
 
-    Raises TimeoutError.
+    Raises:
+        TimeoutError: it did not end in time.
     """
     end = time.monotonic() + WAIT_SECONDS
     while not (result := ssh(control, f"cat {RUNS}/{commit}/result 2>/dev/null")):
@@ -64,7 +65,9 @@ def follow(control: str, commit: str, say: Callable[[str], None]) -> tuple[str, 
             raise TimeoutError(f"the pipeline of {commit[:8]} did not end: journalctl -u phoenix-ci on {control}")
         time.sleep(1)
     stages = json.loads(ssh(control, f"cat {RUNS}/{commit}/stages.json"))
-    say(f"{commit[:8]}: {result}: " + ", ".join(f"{name} {one['seconds']:.0f} s" for name, one in stages.items()))
+    report(
+        f"{commit[:8]}: {result}: " + ", ".join(f"{name} {stage['seconds']:.0f} s" for name, stage in stages.items())
+    )
     return result, stages
 
 
@@ -91,7 +94,7 @@ def main(inventory: str) -> int:
         if bad != "failed" or stages["test"]["status"] == 0 or serving() != after:
             print(ssh(control, f"tail -n 40 {RUNS}/{commit}/log"))
             return 1
-    print("a push became a release, and one with a failing test did not")
+    print("a push became a release, and a push with a failing test did not")
     return 0
 
 

@@ -35,7 +35,7 @@ Files = dict[str, tuple[bytes, int]]
 
 @dataclass(frozen=True)
 class Host:
-    """One host of the inventory, as far as the lab needs it."""
+    """A host of the inventory, as far as the lab needs it."""
 
     name: str
     address: str
@@ -45,13 +45,13 @@ class Host:
 
     @property
     def container(self) -> str:
-        """Name of the container that stands for it."""
+        """The name of its container."""
         return f"phoenix-{self.name}"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """What an inventory asks of the lab."""
+    """A fleet as an inventory describes it."""
 
     inventory: Path
     network: ipaddress.IPv4Network
@@ -60,7 +60,7 @@ class Fleet:
 
     @property
     def gateway(self) -> str:
-        """Address of this machine in the hosts' network."""
+        """The address of this machine in the hosts' network."""
         return str(next(self.network.hosts()))
 
 
@@ -87,7 +87,7 @@ def read(inventory: Path) -> Fleet:
     collect("all", ())
     networks = {values.get("lab_network") for values in variables.values()}
     if len(networks) != 1 or None in networks:
-        raise RuntimeError(f"{inventory} is not an inventory of the lab: its hosts share no lab_network")
+        raise RuntimeError(f"{inventory} is not an inventory of the lab: its hosts have no lab_network in common")
     hosts = tuple(
         Host(name, v["ansible_host"], v["ansible_user"], v["lab_debian"], tuple(members[name]))
         for name, v in sorted(variables.items())
@@ -96,21 +96,23 @@ def read(inventory: Path) -> Fleet:
     return Fleet(inventory, ipaddress.IPv4Network(networks.pop()), hosts, url)
 
 
-def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say: Callable[[str], None]) -> None:
-    """Bring every host of the fleet to answering over SSH; hosts that run already are left as they are.
+def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, report: Callable[[str], None]) -> None:
+    """Start every host of the fleet until it answers over SSH; running hosts are left as they are.
 
     Raises:
-        RuntimeError: another fleet is there, or a step failed; the message says what to do.
+        RuntimeError: another fleet exists, or a step failed; the message contains the remedy.
     """
     refuse_others(client, fleet.inventory.name)
     key = _ssh_key(state)
-    images = {suite: image.ensure(client, suite, cache, say) for suite in sorted({host.debian for host in fleet.hosts})}
+    images = {
+        suite: image.ensure(client, suite, cache, report) for suite in sorted({host.debian for host in fleet.hosts})
+    }
     network = _network(client, fleet)
     apt_conf = proxy.apt_conf(fleet.gateway)
     for host in fleet.hosts:
         container = _container(client, fleet, host, images[host.debian], network)
         if container.status != "running":
-            say(f"starting {host.container} ({host.address}, Debian {host.debian})")
+            report(f"starting {host.container} ({host.address}, Debian {host.debian})")
             container.start()
     for host in fleet.hosts:
         container = client.containers.get(host.container)
@@ -119,15 +121,15 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, say:
             f"home/{host.user}/.ssh/authorized_keys": (key.encode(), 0o600),
             "etc/apt/apt.conf.d/90lab": (apt_conf.encode(), 0o644),
         }
-        _hand_over(container, host, files | _registry_settings(fleet.gateway) if "control" in host.groups else files)
+        _copy_files(container, host, files | _registry_settings(fleet.gateway) if "control" in host.groups else files)
     _write_known_hosts(client, fleet, state)
 
 
-def down(client: docker.DockerClient, generated: Iterable[Path], say: Callable[[str], None]) -> None:
-    """Remove the containers and networks of this checkout, and the folders generated for them; nothing else."""
+def down(client: docker.DockerClient, generated: Iterable[Path], report: Callable[[str], None]) -> None:
+    """Remove the containers and networks of this checkout and the folders generated for them, and nothing else."""
     ours = {"label": f"{CHECKOUT_LABEL}={CHECKOUT}"}
     for container in client.containers.list(all=True, filters=ours):
-        say(f"removing {container.name}")
+        report(f"removing {container.name}")
         container.remove(force=True, v=True)
     for network in client.networks.list(filters=ours):
         network.remove()
@@ -136,16 +138,16 @@ def down(client: docker.DockerClient, generated: Iterable[Path], say: Callable[[
 
 
 def hosts(client: docker.DockerClient) -> list[Container]:
-    """Containers of this checkout's fleet, whether they run or not."""
+    """List the containers of this checkout's fleet, running or not."""
     ours = {"label": [LABEL, f"{CHECKOUT_LABEL}={CHECKOUT}"]}
     return client.containers.list(all=True, filters=ours)  # type: ignore[no-any-return]
 
 
 def refuse_others(client: docker.DockerClient, inventory: str) -> None:
-    """Check that no other fleet is on this machine: names and addresses are fixed, and a checkout has one set of keys.
+    """Refuse a second fleet on this machine: names and addresses are fixed, and a checkout has one set of keys.
 
     Raises:
-        RuntimeError: another checkout has one, or this one has one of another inventory.
+        RuntimeError: another checkout has a fleet, or this one has a fleet of another inventory.
     """
     found = [container.labels for container in client.containers.list(all=True, filters={"label": LABEL})]
     found += [network.attrs["Labels"] for network in client.networks.list(filters={"label": LABEL})]
@@ -165,9 +167,9 @@ def refuse_others(client: docker.DockerClient, inventory: str) -> None:
 
 
 def default_gateway(client: docker.DockerClient) -> str:
-    """Address of this machine in Docker's default network."""
+    """Return the address of this machine in Docker's default network."""
     (config, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
-    # Not every engine notes a gateway that it chose itself: the first address.
+    # Not every engine records a gateway that it chose itself: it is the first address.
     return str(config.get("Gateway") or next(ipaddress.IPv4Network(config["Subnet"]).hosts()))
 
 
@@ -209,7 +211,7 @@ def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, 
         return _create(client, fleet, host, tag, network)
     if LABEL not in container.labels:
         raise RuntimeError(
-            f"a container that the lab did not make has the name {host.container}: "
+            f"a container that the lab did not create has the name {host.container}: "
             f"remove it (docker rm -f {host.container})"
         )
     return container
@@ -243,7 +245,7 @@ def _wait_for_boot(container: Container) -> None:
     # Until systemd listens, the command fails at once instead of waiting.
     while "running" not in (seen := container.exec_run("systemctl is-system-running --wait").output.decode()):
         if "degraded" in seen:
-            return  # an operator's matter, for verify.yml to tell: the host is up
+            return  # the host is up; verify.yml reports failed units to the operator
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"{container.name} did not boot in {BOOT_SECONDS} s ({seen.strip()}): docker logs {container.name}"
@@ -252,14 +254,14 @@ def _wait_for_boot(container: Container) -> None:
 
 
 def _registry_settings(gateway: str) -> Files:
-    """This machine's registries and proxy, for npm and pip on the host that builds."""
+    """Return this machine's registries and proxy as settings for npm and pip on the host that builds."""
     registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True)
     npmrc = f"registry={registry.stdout.strip()}\ncafile=/etc/ssl/certs/ca-certificates.crt\n" + proxy.npmrc(gateway)
     return {"etc/npmrc": (npmrc.encode(), 0o644), "etc/pip.conf": (_pip_settings(gateway).encode(), 0o644)}
 
 
-def _hand_over(container: Container, host: Host, files: Files) -> None:
-    """Give a host what its network needs: these files, and the certificates that this machine trusts."""
+def _copy_files(container: Container, host: Host, files: Files) -> None:
+    """Copy files to a host, and the certificates that this machine trusts."""
     for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
         files[str(certificate).lstrip("/")] = (certificate.read_bytes(), 0o644)
     container.put_archive("/", _tar(files))
@@ -272,17 +274,17 @@ def _hand_over(container: Container, host: Host, files: Files) -> None:
 
 
 def _pip_settings(gateway: str) -> str:
-    """This machine's registry of Python packages; what lies on its own disk is no use to a host."""
+    """Return this machine's settings for pip, without registries on its own disk, which hosts cannot reach."""
     command = [sys.executable, "-m", "pip", "config", "get"]
     lines = ["[global]", "cert = /etc/ssl/certs/ca-certificates.crt"]
     index = "https:"  # pip's own default, somewhere
     for name in ("index-url", "trusted-host"):
         for section in (":env:", "install", "global"):
-            asked = subprocess.run([*command, f"{section}.{name}"], capture_output=True, text=True, check=False)
-            if asked.returncode == 0 and asked.stdout.strip() and not asked.stdout.startswith("file:"):
-                lines.append(f"{name} = {asked.stdout.strip()}")
+            done = subprocess.run([*command, f"{section}.{name}"], capture_output=True, text=True, check=False)
+            if done.returncode == 0 and done.stdout.strip() and not done.stdout.startswith("file:"):
+                lines.append(f"{name} = {done.stdout.strip()}")
                 if name == "index-url":
-                    index = asked.stdout.strip()
+                    index = done.stdout.strip()
                 break
     return "\n".join(lines) + "\n" + proxy.pip_conf(index, gateway)
 
@@ -298,7 +300,7 @@ def _tar(files: Files) -> bytes:
 
 
 def _write_known_hosts(client: docker.DockerClient, fleet: Fleet, state: Path) -> None:
-    """Note each host's key, read from the host itself, so that Ansible need not trust what answers first."""
+    """Record each host's key, read from the host itself, so that Ansible need not trust the first answer."""
     lines = []
     deadline = time.monotonic() + SSH_SECONDS
     for host in fleet.hosts:
@@ -319,7 +321,7 @@ def _write_known_hosts(client: docker.DockerClient, fleet: Fleet, state: Path) -
 
 
 def _ssh_config(host: Host, state: Path) -> str:
-    """Entry of one host, for people and for tests: ssh -F .lab/ssh_config app1."""
+    """Return the SSH configuration of a host, for people and tests: ssh -F .lab/ssh_config app1."""
     return (
         f"Host {host.name}\n"
         f"  HostName {host.address}\n"

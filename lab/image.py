@@ -15,7 +15,7 @@ from lab import proxy
 
 REPOSITORY = "phoenix-base"
 BOOTSTRAPPED = "phoenix-debootstrap"
-# What a provider's plain image holds, no more: everything else is the roles' to install.
+# The contents of a provider's plain image, and no more: the roles install everything else.
 PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -30,10 +30,10 @@ PACKAGES = (
 
 
 def _sources(suite: str) -> tuple[str, str]:
-    """Mirror to bootstrap from, and the sources list of the image, both taken from this machine's configuration.
+    """Return the mirror to bootstrap from and the image's sources list, both from this machine's configuration.
 
     Raises:
-        RuntimeError: this machine's apt knows no Debian repository.
+        RuntimeError: apt on this machine has no Debian repository.
     """
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"],
@@ -56,8 +56,8 @@ def _sources(suite: str) -> tuple[str, str]:
     return by_label["Debian"], "\n".join(lines) + "\n"
 
 
-def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[str], None]) -> str:
-    """Return the tag of the image for a Debian release, building it first where it is not there yet.
+def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callable[[str], None]) -> str:
+    """Return the tag of the image for a Debian release, building it first if necessary.
 
     Raises:
         RuntimeError: a step of the build failed; the message holds its output.
@@ -68,7 +68,7 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
         return tag
     except ImageNotFound:
         pass
-    say(f"building the image of Debian {suite} (about a minute)")
+    report(f"building the image of Debian {suite} (about a minute)")
     mirror, sources = _sources(suite)
     root = cache / "images" / suite
     _remove(root)
@@ -92,8 +92,8 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, say: Callable[[
     return tag
 
 
-def remove(client: docker.DockerClient, cache: Path, say: Callable[[str], None]) -> None:
-    """Remove the images that no container uses, and what an interrupted build left."""
+def remove(client: docker.DockerClient, cache: Path, report: Callable[[str], None]) -> None:
+    """Remove the images that no container uses, and the remains of an interrupted build."""
     for root in (cache / "images").glob("*"):
         _remove(root)
     for repository in (REPOSITORY, BOOTSTRAPPED):
@@ -101,11 +101,11 @@ def remove(client: docker.DockerClient, cache: Path, say: Callable[[str], None])
             try:
                 client.images.remove(tag)
             except APIError as error:
-                say(f"keeping {tag}: {error.explanation}")
+                report(f"keeping {tag}: {error.explanation}")
 
 
 def _remove(root: Path) -> None:
-    """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted when something reads it at that moment."""
+    """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted if it is in use at that moment."""
     if (root / "proc").is_mount():
         _as_root(["umount", "--lazy", str(root / "proc")])
     if root.exists():
@@ -113,13 +113,13 @@ def _remove(root: Path) -> None:
 
 
 def _download_environment(mirror: str) -> dict[str, str]:
-    """Environment by which debootstrap takes the way to the mirror that apt takes."""
+    """Return the environment in which debootstrap reaches the mirror through the same proxy as apt."""
     found = proxy.of_mirror(mirror)
     return {"http_proxy": found, "https_proxy": found} if found else {}
 
 
 def _root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
-    """The command with root's rights, by sudo where this is another user; `keep` names variables that it is to see."""
+    """Return the command to run as root, through sudo for another user; `keep` names variables to preserve."""
     if os.geteuid() == 0:
         return command
     if shutil.which("sudo") is None:
@@ -130,7 +130,7 @@ def _root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
 
 def _as_root(command: list[str], extra: Mapping[str, str] | None = None, contents: str | None = None) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    # Where debootstrap and what it runs are; a login as root by `su` does not bring them.
+    # The folders of debootstrap and its tools, which `su` does not add to the PATH.
     environment["PATH"] = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     done = subprocess.run(
         _root_command(command, extra or ()),

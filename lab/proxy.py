@@ -1,6 +1,6 @@
-"""The operator's HTTP proxy, for the clients on this machine and as the lab's hosts can reach it.
+"""The operator's HTTP proxy, for the clients on this machine and for the lab's hosts.
 
-The environment's http_proxy, https_proxy and no_proxy (or their upper-case spellings), and what apt is configured with.
+It comes from http_proxy, https_proxy and no_proxy (or their upper-case spellings), and from apt's configuration.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 _APT_OPTION = re.compile(r'(acquire::https?::proxy(?:::\S+)?) "(.+)";', re.IGNORECASE)
-# What apt takes for "no proxy".
+# Values that mean "no proxy" to apt.
 _NO_PROXY = ("DIRECT", "false")
 _CONNECT_S = 3.0
 
 
 def apt_options() -> dict[str, str]:
-    """apt's proxy options on this machine, by lower-case name.
+    """Return apt's proxy options on this machine, by lower-case name.
 
-    As apt decides itself: its own configuration goes before http_proxy, and no_proxy before both.
+    They have apt's own precedence: its configuration over http_proxy, and no_proxy over both.
     """
     environment = getproxies_environment()
     options = {
@@ -41,7 +41,7 @@ def _lines(*command: str) -> list[str]:
 
 
 def of_mirror(mirror: str) -> str:
-    """Proxy by which apt reaches a mirror; empty where it goes there directly."""
+    """Return the proxy through which apt reaches a mirror, or "" for a direct connection."""
     options = apt_options()
     parts = urlsplit(mirror)
     for name in (f"{parts.scheme}::proxy::{parts.hostname}", f"{parts.scheme}::proxy", "http::proxy"):
@@ -51,7 +51,7 @@ def of_mirror(mirror: str) -> str:
 
 
 def reachable(proxy: str, gateway: str) -> str:
-    """The proxy's URL for a host behind `gateway`, which is this machine: a loopback address becomes the gateway's.
+    """Return the proxy's URL for a host behind `gateway`, which is this machine: it replaces a loopback address.
 
     Raises:
         RuntimeError: the proxy does not listen on the gateway's address.
@@ -79,7 +79,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def apt_conf(gateway: str) -> str:
-    """Configuration of apt on a host behind `gateway`."""
+    """Return the configuration of apt for a host behind `gateway`."""
     lines = [
         f'{name} "{value if value in _NO_PROXY else reachable(value, gateway)}";\n'
         for name, value in apt_options().items()
@@ -88,7 +88,7 @@ def apt_conf(gateway: str) -> str:
 
 
 def npmrc(gateway: str) -> str:
-    """Proxy settings of npm on a host behind `gateway`."""
+    """Return the proxy settings of npm for a host behind `gateway`."""
     environment = getproxies_environment()
     lines = [
         f"{setting}={reachable(environment[scheme], gateway)}\n"
@@ -101,7 +101,7 @@ def npmrc(gateway: str) -> str:
 
 
 def pip_conf(index: str, gateway: str) -> str:
-    """Proxy setting of pip on a host behind `gateway`: pip has one proxy and no exceptions, so the index decides."""
+    """Return the proxy setting of pip for a host behind `gateway`: pip has no exceptions, so the index decides."""
     environment = getproxies_environment()
     parts = urlsplit(index)
     proxy = environment.get(parts.scheme)

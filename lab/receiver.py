@@ -1,15 +1,15 @@
 #!/usr/bin/python3
-"""The lab's outside: receives what Phoenix sends to people, and misses its heartbeat.
+"""The lab's outside world: receives Phoenix's messages to people, and notices a missing heartbeat.
 
 Runs on a host of the group `receivers`.
 
 usage: receiver.py smtp|http FOLDER
 
-smtp  a mail server on port 2525 (aiosmtpd): takes every mail
-http  a web server on port 8025: takes POST /webhook, /slack and /heartbeat. GET /heartbeat is the outside watcher: 200
-      while the last heartbeat is younger than three minutes, else 503
+smtp  a mail server on port 2525 (aiosmtpd): accepts every mail
+http  a web server on port 8025: accepts POST /webhook, /slack and /heartbeat. GET /heartbeat is the outside watcher:
+      200 while the last heartbeat is younger than three minutes, else 503
 
-What was received is a line of JSON in FOLDER/messages: kind, time (seconds since 1970), subject, body.
+Each message received is a line of JSON in FOLDER/messages: kind, time (seconds since 1970), subject, body.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LATE_S = 180.0
 FOLDER = Path(sys.argv[2])
 
 
-def note(kind: str, subject: str, body: Any) -> None:
+def record(kind: str, subject: str, body: Any) -> None:
     with (FOLDER / "messages").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"kind": kind, "time": time.time(), "subject": subject, "body": body}) + "\n")
 
@@ -39,7 +39,7 @@ class Mailbox:
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         content = mail.get_body().get_content()  # type: ignore[union-attr]
-        note("mail", str(mail["Subject"]), {"from": envelope.mail_from, "to": envelope.rcpt_tos, "text": content})
+        record("mail", str(mail["Subject"]), {"from": envelope.mail_from, "to": envelope.rcpt_tos, "text": content})
         return "250 taken"
 
 
@@ -58,7 +58,7 @@ class Web(http.server.BaseHTTPRequestHandler):
             (FOLDER / "heartbeat").write_text(json.dumps(body), encoding="utf-8")
         elif self.path in ("/webhook", "/slack"):
             subject = body.get("subject") or body.get("text", "").partition("\n")[0]
-            note(self.path[1:], subject, body)
+            record(self.path[1:], subject, body)
         else:
             return self.answer(404, "no such receiver\n")
         return self.answer(200, "ok\n")
@@ -69,7 +69,7 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.answer(200 if age < LATE_S else 503, f"the last heartbeat is {age:.0f} s old\n")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """What arrives is noted already."""
+        """Log nothing: messages are recorded already."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Versions of the application for roll-outs: a good one, and one for each way in which a version can be bad.
+"""Versions of the application for roll-outs: a good one, and one with each kind of defect.
 
-usage: python -m lab.releases FAULT FOLDER   (makes the source in FOLDER, which must not be there)
+usage: python -m lab.releases good|DEFECT FOLDER   (makes the source in FOLDER, which must not exist)
 """
 
 from __future__ import annotations
@@ -19,28 +19,27 @@ ROUTES = {
     "hang": "app.use(() => {});",
     "slow": "app.use((req, res, next) => setTimeout(next, 800));",
     "leak": "const kept = []; app.use((req, res, next) => { kept.push(Buffer.alloc(50 * 1024, 1)); next(); });",
-    # Good at first, so that only clients' requests find it out.
+    # Good at first, so that only clients' requests reveal it.
     "late": "let left = 40; app.use((req, res, next) => (left-- > 0 ? next() : res.status(500).send('broken')));",
 }
 TESTS = {"test": "it('fails on purpose', () => { throw new Error('on purpose'); });"}
-FAULTS = ("good", *BOOT, *ROUTES, *TESTS)
 
 
-def make(fault: str, folder: Path, note: str = "") -> Path:
-    """Make a source of the application with this fault in `folder`; a note makes its version another one."""
+def make(defect: str, folder: Path, note: str = "") -> Path:
+    """Make a source of the application with this defect in `folder`; a note makes its version differ."""
     shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("node_modules"))
     package = json.loads((folder / "package.json").read_text())
-    package["version"] = f"1.0.1-{fault}{note}"
+    package["version"] = f"1.0.1-{defect}{note}"
     (folder / "package.json").write_text(json.dumps(package, indent=2) + "\n")
-    if fault in BOOT:
+    if defect in BOOT:
         server = folder / "server.js"
-        server.write_text(f"{BOOT[fault]}\n{server.read_text()}")
-    if fault in ROUTES:
+        server.write_text(f"{BOOT[defect]}\n{server.read_text()}")
+    if defect in ROUTES:
         app = folder / "lib" / "app.js"
-        app.write_text(re.sub(r"(const app = express\(\);\n)", rf"\g<1>  {ROUTES[fault]}\n", app.read_text(), count=1))
-    if fault in TESTS:
+        app.write_text(re.sub(r"(const app = express\(\);\n)", rf"\g<1>  {ROUTES[defect]}\n", app.read_text(), count=1))
+    if defect in TESTS:
         with (folder / "test" / "app.test.js").open("a") as tests:
-            tests.write(f"\n{TESTS[fault]}\n")
+            tests.write(f"\n{TESTS[defect]}\n")
     return folder
 
 

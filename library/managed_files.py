@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Keep several small files in one step: a task a file would cost a round trip a file on every host and run."""
+"""Keep several small files in one step: a task for each file would cost a round trip for each on every host and run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ description:
   - Check and diff mode work.
 options:
   files:
-    description: The files. C(validate) is a command with C(%s) for the file to be tried. Parent folders are made.
+    description: The files. C(validate) is a command with C(%s) for the new file. Parent folders are created.
     type: list
     elements: dict
     required: true
     suboptions:
-      path: {description: Where., type: path, required: true}
-      content: {description: What; without it the path is a folder., type: str}
+      path: {description: Path of the file or folder., type: path, required: true}
+      content: {description: Content; without it the path is a folder., type: str}
       mode: {description: Octal mode., type: str, default: "0644"}
       group: {description: Group; the owner is root., type: str, default: root}
       validate: {description: Command that must succeed on the new file before it is put in place., type: str}
@@ -44,8 +44,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 
-def look(path: str) -> tuple[str | None, str]:
-    """Content (None when absent or a folder) and "owner:group mode" of a path."""
+def state_of(path: str) -> tuple[str | None, str]:
+    """Return the content (None if absent or a folder) and "owner:group mode" of a path."""
     try:
         content = None if Path(path).is_dir() else Path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def look(path: str) -> tuple[str | None, str]:
 
 
 def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
-    """Write beside the target, validate, then replace: a reader never sees half a file."""
+    """Write beside the target, validate, then replace: a reader never sees a partial file."""
     target = Path(item["path"])
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     if item["content"] is None:
@@ -63,7 +63,7 @@ def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
         target.chmod(int(item["mode"], 8))
         os.chown(target, 0, gid)
         return
-    # A trial outside the folder, since daemons read every file of a *.d folder.
+    # The trial is outside the folder, since daemons read every file of a *.d folder.
     fd, trial = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(fd, "w", encoding="utf-8") as handle:
         handle.write(item["content"])
@@ -98,7 +98,7 @@ def main() -> None:
     )
     changed, diffs = [], []
     for item in module.params["files"]:
-        before, state = look(item["path"])
+        before, state = state_of(item["path"])
         gid = grp.getgrnam(item["group"]).gr_gid
         wanted = f"0:{gid} {int(item['mode'], 8):04o}"
         if before == item["content"] and state == wanted:

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: replica_set_config
 short_description: Members, votes, priorities and settings of a MongoDB replica set
 description:
-  - Changes one voting member a step, as the server demands, additions first. Run it on the primary.
-  - Check mode names the steps. When the server refuses one, those before it hold and the next run goes on from there.
+  - Changes one voting member in each step, as the server demands, additions first. Run it on the primary.
+  - Check mode reports the steps. If the server refuses one, those before it stay and the next run continues there.
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
@@ -32,7 +32,7 @@ EXAMPLES = r"""
   no_log: true
 """
 RETURN = r"""
-steps: {description: What was changed (or, in check mode, would be)., type: list, returned: always}
+steps: {description: The changes made (or, in check mode, needed)., type: list, returned: always}
 """
 
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""What a MongoDB replica set looks like from this host's member."""
+"""Report the state of a MongoDB replica set, seen from this host's member."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: replica_set_info
 short_description: State of a MongoDB replica set, seen from this host's member
 description:
-  - Asks every member without a login, and waits until the set reaches what is waited for.
+  - Queries every member without a login, and waits until the set reaches the goal.
   - Works in check mode. Without MongoDB's driver, as in a dry run on a bare host, every member counts as silent.
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
@@ -15,7 +15,9 @@ options:
   port: {description: Port of every member., type: int, default: 27017}
   members: {description: Addresses of all members., type: list, elements: str, required: true}
   goal:
-    description: What to wait for; all that a set needs answers, there is a primary, or this member is part of the set.
+    description: >-
+      Goal to wait for. C(answer): every member that a set needs answers. C(primary): there is one. C(member): this
+      host's member is in the set.
     type: str
     choices: [answer, primary, member]
     default: answer

@@ -1,3 +1,3 @@
-"""Phoenix: everything that it decides, and runs on hosts."""
+"""Phoenix: its decisions, and the programs that run on its hosts."""
 
 __version__ = "0.9.0"

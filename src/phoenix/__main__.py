@@ -6,7 +6,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # The archive is reached through links that move with every version: a process goes on with the one it began with.
+    # The archive is reached through links that move with every version: a process keeps the version it started with.
     sys.path[0] = os.path.realpath(sys.path[0])
 
     from phoenix.cli import main

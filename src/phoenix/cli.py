@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,36 +11,42 @@ from pathlib import Path
 
 from phoenix.build.identity import version
 
-# MongoDB's driver, which the role `mongodb` or `backup` unpacks there; no other code of Phoenix needs a library.
+# MongoDB's driver, unpacked there by the role `mongodb` or `backup`.
 DRIVER = "/opt/pymongo/current"
+# The Python with the autoscaler's libraries, which its role installs.
+AUTOSCALER_PYTHON = "/opt/phoenix/autoscaler/venv/bin/python"
 USAGE = 64  # EX_USAGE
 
 
 @dataclass(frozen=True)
 class Area:
-    """A part of Phoenix: the module whose main(arguments) carries out its verbs."""
+    """A part of Phoenix: the module whose main(arguments) carries out its verbs.
+
+    driver: it uses MongoDB's driver where there is one; python: the interpreter that has its libraries.
+    """
 
     module: str
     purpose: str
     driver: bool = False
+    python: str = ""
 
 
 AREAS: Mapping[str, Area] = {
     "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test"),
-    "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate"),
+    "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
-    "deploys": Area("phoenix.state.deploys", "the record of deploys: begin, end, show, previous"),
-    "host": Area("phoenix.fleet.host_status", "what this host runs: status", driver=True),
+    "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
+    "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
-    "metering": Area("phoenix.balancer.heartbeat", "what the autoscaler hears of this load balancer: heartbeat"),
+    "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "pipeline": Area(
-        "phoenix.pipeline.cli", "what a pipeline's SSH key may ask for, and its last result: serve, ended"
+        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and its last result: serve, ended"
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
-    "requests": Area("phoenix.balancer.access_log", "what clients asked, from nginx's access log: sample, watch"),
+    "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),
     "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply"),
 }
@@ -52,7 +59,7 @@ def usage() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out a command; the exit status is the area's, 64 when there is no such area."""
+    """Run a command and return the area's exit status, or 64 for an unknown area."""
     if arguments == ["--version"]:
         print(f"phoenixctl {version()}")
         return 0
@@ -61,8 +68,10 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else USAGE
     area = AREAS.get(arguments[0])
     if area is None:
-        print(f"phoenixctl: there is no area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
+        print(f"phoenixctl: unknown area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
         return USAGE
+    if area.python not in ("", sys.executable) and Path(area.python).exists() and Path(sys.path[0]).is_file():
+        os.execv(area.python, [area.python, "-I", sys.path[0], *arguments])  # the same archive
     if area.driver and Path(DRIVER).is_dir():
         sys.path.append(DRIVER)
     sys.argv[0] = f"phoenixctl {arguments[0]}"  # as argparse's messages name it

@@ -39,7 +39,7 @@ def inventory() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def autoscaler_still(request: pytest.FixtureRequest, inventory: str) -> Iterator[None]:
-    """Only its own tests are about the autoscaler."""
+    """Stop the autoscaler for all tests but its own."""
     if request.module.__name__.endswith("test_autoscaler"):
         yield
         return
@@ -57,7 +57,7 @@ def application_hosts(inventory: str) -> Hosts:
 
 @pytest.fixture(scope="session")
 def application_pids(application_hosts: Hosts) -> Callable[[], Pids]:
-    """A function that reads, now: "host/unit" -> (main process, restarts) of each running phoenix@ instance.
+    """Return a function that reads "host/unit" -> (main process, restarts) of each running phoenix@ instance.
 
     Two equal readings mean that no instance ended in between.
     """
@@ -105,7 +105,7 @@ def control(inventory: str) -> Any:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[dict[str, Any]]:
-    """Inventory name -> container. Whatever a test leaves stopped is started again."""
+    """Inventory name -> container. Containers that a test leaves stopped are started again."""
     engine = docker.from_env()
     found = {c.name.removeprefix("phoenix-"): c for c in engine.containers.list(all=True, filters={"label": LABEL})}
     yield found

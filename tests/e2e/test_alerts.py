@@ -63,7 +63,7 @@ def test_busy_core_is_reported_once_and_cleared_once(instance_host: tuple[str, A
 
 
 def test_message_survives_a_receiver_that_is_down(control: Any, receiver: Any) -> None:
-    """The webhook is down while an alarm is raised: the mail comes, the message waits, and comes when it is back."""
+    """The webhook is down while an alarm is raised: the mail comes, the message waits, and arrives afterwards."""
 
     def set_alarm(value: int) -> None:
         gauge = "/var/lib/phoenix/metrics/test.prom"
@@ -87,14 +87,14 @@ def test_message_survives_a_receiver_that_is_down(control: Any, receiver: Any) -
     wait_for(lambda: len(messages(receiver, start, "phoenix_test")) > 0, 70, "the message that waited")
 
 
-def test_outside_watcher_hears_the_heartbeat(receiver: Any) -> None:
-    heard = receiver.check_output(remote("fetch", "http://127.0.0.1:8025/heartbeat"))
-    assert heard.splitlines()[0] == "status 200"
+def test_outside_watcher_receives_the_heartbeat(receiver: Any) -> None:
+    answer = receiver.check_output(remote("fetch", "http://127.0.0.1:8025/heartbeat"))
+    assert answer.splitlines()[0] == "status 200"
 
 
 def test_dashboards_are_closed(inventory: str, fleet: Hosts, receiver: Any, base_url: str) -> None:
-    """From another host no dashboard can be reached, neither an agent's nor the parent's: it only takes streams."""
-    # The control: the receivers' host does reach the fleet where it may, and each dashboard is there for its own host.
+    """From another host no dashboard is reachable, neither an agent's nor the parent's, which accepts only streams."""
+    # The control: the receivers' host reaches the fleet where it may, and each host reaches its own dashboard.
     assert receiver.check_output(remote("fetch", f"{base_url}/")).splitlines()[0] == "status 200"
     for host in (host for host in read_fleet(Path(inventory)).hosts if "receivers" not in host.groups):
         own = fleet[host.name].check_output(remote("fetch", DASHBOARD.format("127.0.0.1")))

@@ -1,4 +1,4 @@
-"""The capacity follows the load: out at once, in after a while, and neither loses a request.
+"""The capacity follows the load: it scales out at once and in later, without a failed request.
 
 Longer measurements (steady load with noise) are in docs/autoscaler.md, with their commands.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness import plays, programs
 from tests.harness.autoscaling import Watch, capacity_of, consistent, settle, status_of, still
-from tests.harness.hosts import hosts_of, remote, says
+from tests.harness.hosts import hosts_of, output_of, remote
 from tests.harness.load import assert_none_failed, load, send
 from tests.harness.waiting import wait_for
 
@@ -34,7 +34,7 @@ def test_a_corrupt_capacity_is_counted_again(inventory: str, control: Any) -> No
     assert control.file("/var/lib/phoenix/state/capacity.corrupt").content_string == "rubbish\n"
 
 
-def test_people_see_it(inventory: str, control: Any) -> None:
+def test_metrics_and_status_show_the_capacity(inventory: str, control: Any) -> None:
     metrics = control.check_output(remote("fetch", "http://127.0.0.1:9109/metrics"))
     written = control.file("/var/lib/phoenix/metrics/autoscaler.prom").content_string
     for name in ("requests_per_second", "capacity", "desired", "at_maximum", "data_age_seconds", "actions_total"):
@@ -64,7 +64,7 @@ def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, clie
     assert most <= 8, f"{most} instances for 60 requests a second"
 
     with Watch(inventory) as watch, load(client, base_url, 5) as low:
-        # Requests that are refused are not load of the application.
+        # Refused requests are not the application's load.
         flood = send(client, f"{base_url}/crash", 200, 15)
         assert flood["failed"] == flood["sent"], "an unwanted route was answered with 200"
         took = wait_for(lambda: watch.rotation[-1][1] <= 2, 140, "2 instances in rotation")
@@ -79,7 +79,7 @@ def test_out_and_in_without_a_failed_request(inventory: str, base_url: str, clie
 def test_nothing_in_the_middle_changes_the_capacity(
     inventory: str, base_url: str, client: Any, control: Any, machines: dict[str, Any]
 ) -> None:
-    """Control rebooted, a load balancer restarted, site.yml run, all under a load that needs six instances."""
+    """Control reboots, a load balancer restarts and site.yml runs, all under a load that needs six instances."""
     settle(inventory)
     needed = 6
 
@@ -91,7 +91,7 @@ def test_nothing_in_the_middle_changes_the_capacity(
         before = capacity_of(inventory)
         machines["control1"].restart(timeout=30)
         running = "systemctl is-active phoenix-autoscaler"
-        took = wait_for(lambda: says(control, running) == "active", 60, "the autoscaler, once control is back")
+        took = wait_for(lambda: output_of(control, running) == "active", 60, "the autoscaler, once control is back")
         assert capacity_of(inventory) == before
         for host in hosts_of("lb", inventory).values():
             assert host.run("systemctl restart nginx").rc == 0
@@ -100,5 +100,5 @@ def test_nothing_in_the_middle_changes_the_capacity(
         assert done.returncode == 0, done.stdout[-3000:]
         assert right()
     print(f"capacity {before} throughout; autoscaler runs {took:.1f} s after control is back")
-    # A restart, unlike a reload, closes the door for a moment.
+    # A restart, unlike a reload, refuses connections for a moment.
     assert sent["failed"] <= 60, sent

@@ -1,4 +1,4 @@
-"""A dump of a fleet that is being written to, its proof, the restore; and what must not harm them."""
+"""A dump of a fleet that is being written to, its proof, the restore; and failures that must not harm them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def trial(inventory: str) -> Iterator[Trial]:
 
 @pytest.fixture(scope="module")
 def canary() -> str:
-    """Words that are on a command line on each sampled host: what the search for secrets has to find."""
+    """A word on a command line of each sampled host, which the search for secrets must find."""
     return secrets.token_hex(16)
 
 
 @pytest.fixture(scope="module")
 def written_to(trial: Trial, canary: str) -> dict[str, Any]:
-    """A dump that was made while documents were written, what the writer did, and the command lines meanwhile."""
+    """A dump made while documents were written, the writer's result, and the command lines meanwhile."""
     with command_lines(trial, canary) as seen, ThreadPoolExecutor() as pool:
         writing = pool.submit(trial.documents, "write", "14")
         time.sleep(3)
@@ -71,7 +71,7 @@ def test_a_dump_of_a_fleet_that_is_written_to_is_proven(trial: Trial, written_to
 def assert_no_secret(seen: dict[str, dict[str, Any]]) -> None:
     """The command lines were sampled on every host, and none held a secret of the inventory."""
     for name, found in seen.items():
-        assert found["canary"], f"{name}: what was there to be found was not, in {found['samples']} samples"
+        assert found["canary"], f"{name}: the canary was not found in {found['samples']} samples"
         assert not found["secret"], f"{name}: {found['secret']}"
 
 
@@ -101,7 +101,7 @@ def test_the_emptied_fleet_is_restored_to_the_dumps_moment(
         verified = trial.order(programs.BACKUP_VERIFY, name, collection)
         assert verified.stdout.strip() == "equal to the manifest", verified.stdout + verified.stderr
     there = trial.documents("count")
-    # Not later than the moment: the writer had gone on, and none of that is here.
+    # Not later than the moment: nothing that the writer added afterwards is here.
     assert there["marks"] == manifest["namespaces"]["backup_trial.marks"]["documents"]
     assert there["last"] < written_to["written"]["last"]
     assert there["last_at"] <= manifest["moment"][0] + 1
@@ -140,7 +140,7 @@ def test_without_an_answer_nothing_is_restored(trial: Trial, written_to: dict[st
         ("rm $d/proof.json", "not proven"),
     ],
 )
-def test_what_is_damaged_or_foreign_is_refused(trial: Trial, written_to: dict[str, Any], harm: str, why: str) -> None:
+def test_a_damaged_or_foreign_dump_is_refused(trial: Trial, written_to: dict[str, Any], harm: str, why: str) -> None:
     prepare = f"d={DUMPS}/{FOREIGN}; rm -rf $d && cp -a {DUMPS}/{written_to['name']} $d && {harm}"
     assert trial.store.run(prepare).rc == 0
     before = trial.documents("count")
@@ -152,7 +152,7 @@ def test_what_is_damaged_or_foreign_is_refused(trial: Trial, written_to: dict[st
         trial.store.run(f"rm -rf {DUMPS}/{FOREIGN}")
 
 
-def test_a_killed_run_is_taken_over_and_leaves_nothing_half(trial: Trial) -> None:
+def test_a_killed_run_is_taken_over_and_leaves_nothing_partial(trial: Trial) -> None:
     """mongodump dies halfway on the member that runs it first: another member makes the dump."""
     loop = "for i in $(seq 1500); do kill -9 $(pidof mongodump) 2>/dev/null && exit; sleep 0.02; done"
     killer = f"systemd-run --collect --quiet sh -c '{loop}'"
@@ -179,7 +179,7 @@ def test_a_key_can_only_add(trial: Trial) -> None:
     for command in ("", "id", f"rm -rf {DUMPS}", "internal-sftp", "await ../x"):
         done = host.run(f"ssh {options} phoenix-backup@{address} '{command}' </dev/null; echo code=$?")
         assert "code=0" not in done.stdout and "uid=" not in done.stdout
-    # Neither a file by another way, nor a tunnel.
+    # Neither a file by another protocol, nor a tunnel.
     target = f"phoenix-backup@{address}"
     for command in (
         f"scp {options} /etc/hostname {target}:{DUMPS}/x",

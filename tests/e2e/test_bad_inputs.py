@@ -1,4 +1,4 @@
-"""Bad input ends site.yml, before anything changes, with a message that names the variable, the value and the fix."""
+"""Bad input stops site.yml before anything changes, with a message that names the variable, the value and the fix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(sources: list[str], variables: dict[str, object], *options: str) -> subp
 
 
 def refused(sources: list[str], variables: dict[str, object]) -> str:
-    """What a run printed that has to fail without having changed anything anywhere."""
+    """Run site.yml, check that it fails without a change on any host, and return its output."""
     done = run(sources, variables)
     assert done.returncode != 0, done.stdout
     changed = re.findall(r"changed=(\d+)", done.stdout)
@@ -44,19 +44,19 @@ def refused(sources: list[str], variables: dict[str, object]) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_refused_before_anything_changes(name: str, inventory: str) -> None:
     variables, words = CASES[name]
-    said = refused([inventory], variables)
-    assert [word for word in words if word not in said] == [], said
+    output = refused([inventory], variables)
+    assert [word for word in words if word not in output] == [], output
 
 
 def test_even_number_of_voters(inventory: str, tmp_path: Path) -> None:
     more = tmp_path / "more.yml"
     more.write_text("all: {children: {db: {hosts: {db4: {ansible_host: 10.186.0.34}}}}}\n")
-    said = refused([inventory, str(more)], {})
-    assert "4 voting members" in said or "even" in said, said
-    assert "mongodb_members" in said
+    output = refused([inventory, str(more)], {})
+    assert "4 voting members" in output or "even" in output, output
+    assert "mongodb_members" in output
 
 
 def test_password_of_special_characters_is_accepted(inventory: str) -> None:
-    # A tag that nothing bears: the checks run, and nothing after them.
+    # A tag that no task has: the checks run, and nothing after them.
     done = run([inventory], {"mongodb_app_password": "@:/?#%é &="}, "--check", "--tags", "none")
     assert done.returncode == 0, done.stdout

@@ -1,6 +1,6 @@
-"""Deploys as clients see them: nothing fails, whatever the new version is like; and what the fleet runs afterwards.
+"""Deploys as clients see them: nothing fails, however bad the new version is; and the fleet's release afterwards.
 
-Whole plays on the running fleet, under load. The fleet ends on the release that it began with.
+Whole plays on the running fleet, under load. The fleet ends with the release that it started with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lab import releases
 from tests.harness import autoscaling, programs
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of, succeed
-from tests.harness.hosts import Hosts, says
+from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
 
@@ -61,7 +61,7 @@ def test_a_slow_version_is_stopped_at_the_canary(
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
     assert deploy.returncode != 0
     assert f"The fleet is back on {start}." in output
-    # Which is found first depends on the load: slow answers, or that the balancers give a slow instance fewer requests.
+    # The load decides which is found first: slow answers, or fewer requests, since the balancers avoid a slow instance.
     assert re.search(r"its median was|it answered \d+ requests while each of the others", output), output[-3000:]
     assert releases_of(application_hosts) == {start}
     assert last(control)["result"] == "rolled back"
@@ -75,7 +75,7 @@ def test_a_slow_version_is_stopped_at_the_canary(
 def test_a_version_that_fails_later_is_found_by_its_answers(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
-    """It passes its probes, and then fails its clients: few of them, until the load balancers take it out."""
+    """It passes its probes, then fails clients' requests: few, until the load balancers stop using it."""
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("late"))
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
@@ -102,15 +102,15 @@ def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
         while len(releases_of(application_hosts)) == 1:
             assert deploy.poll() is None and time.monotonic() < end, "the canary was not switched"
             time.sleep(1)
-        # It would start with control and answer the load.
+        # It would start with control and react to the load.
         control.check_output(f"systemctl disable {autoscaling.UNITS}")
         machines["control1"].restart(timeout=30)
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
         assert deploy.returncode != 0, output[-3000:]
-        wait_for(lambda: says(control, "systemctl is-system-running") == "running", 60, "control again")
+        wait_for(lambda: output_of(control, "systemctl is-system-running") == "running", 60, "control again")
         control.check_output(f"systemctl enable {autoscaling.UNITS}")
         assert len(releases_of(application_hosts)) == 2, output[-3000:]
-        # The lock was that boot's.
+        # The lock ended with that boot.
         succeed(play(inventory, "rollback", phoenix_version=start))
     assert releases_of(application_hosts) == {start}
     assert_none_failed(result)
@@ -119,10 +119,10 @@ def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
 def test_a_deploy_a_scaling_and_site_at_once(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
-    """They take turns by the lock; capacity and release are right in the end."""
+    """They take turns by means of the lock; capacity and release are right in the end."""
     with load(client, base_url) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"))
-        wait_for(lambda: "held by" in says(control, programs.LOCK_SHOW), 200, "the deploy holds the lock")
+        wait_for(lambda: "held by" in output_of(control, programs.LOCK_SHOW), 200, "the deploy holds the lock")
         scale = play(inventory, "scale", phoenix_capacity=4, scale_lock_wait=300)
         site = play(inventory, "site", "--tags", "phoenix,nginx")
         for running in (deploy, scale, site):
@@ -143,5 +143,5 @@ def test_the_deploy_key_can_do_nothing_else(control: Any) -> None:
     if not control.user("phoenix-deploy").exists:
         pytest.skip("the pipeline is not set up here (playbooks/ci.yml)")
     for words in ("", "bash", "deploy", "deploy ../x", "deploy a b", "package HEAD", "scale 4", "rollback $(id)"):
-        asked = control.run(f"SSH_ORIGINAL_COMMAND='{words}' runuser -u phoenix-deploy -- {programs.PIPELINE}")
-        assert asked.rc == 64, (words, asked.stdout, asked.stderr)
+        done = control.run(f"SSH_ORIGINAL_COMMAND='{words}' runuser -u phoenix-deploy -- {programs.PIPELINE}")
+        assert done.rc == 64, (words, done.stdout, done.stderr)

@@ -1,4 +1,4 @@
-"""The fleet as its users and its operator see it, and what it survives under load.
+"""The fleet as its users and its operator see it, and the failures that it survives under load.
 
 Load is sent from the inventory's client host; failures are provoked over SSH, on the hosts themselves.
 """
@@ -45,7 +45,7 @@ def test_secrets_stay_secret(fleet: Hosts, inventory: str) -> None:
     for name, host in fleet.items():
         seen = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; journalctl --no-pager -o cat")
         assert not [s for s in secrets if s in seen], f"{name}: a secret in process arguments or the journal"
-        # Over standard input: sudo notes every command line in the journal. The planted file proves the search.
+        # Over standard input: sudo records every command line in the journal. The planted file proves the search.
         done = ssh(
             inventory,
             name,
@@ -67,7 +67,7 @@ def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts)
     """One instance killed every 2 s, on one host and then the other; each answers again within a second.
 
     On a machine on which the application's own start takes longer than that under this load, no supervisor can do it:
-    there, half as long again as the same start by hand.
+    there the limit is 1.5 times the duration of the same start by hand.
     """
     took, by_hand = [], []
     with load(client, base_url) as result:
@@ -109,7 +109,7 @@ def test_reload_is_unseen(client: Any, base_url: str, inventory: str) -> None:
 
 
 def test_lost_primary_is_survived(client: Any, base_url: str, inventory: str) -> None:
-    """The application keeps answering while the database has no primary; writes go on within 5 s."""
+    """The application keeps answering while the database has no primary; writes continue within 5 s."""
     with load(client, base_url) as result:
         gap = lose_primary(inventory)
     print(f"longest time without a majority write: {gap} s")

@@ -1,6 +1,6 @@
-"""Hosts that lose their power and get it back: nothing is typed, the fleet serves again as it was.
+"""Hosts that lose their power and get it back: the fleet serves again as before, without an operator.
 
-The lab's containers are its machines, so the engine is what switches them.
+The lab's containers are its machines, so the Docker engine switches them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.e2e.conftest import Pids
 from tests.harness.database import primaries
-from tests.harness.hosts import Hosts, hosts_of, says
+from tests.harness.hosts import Hosts, hosts_of, output_of
 from tests.harness.load import assert_none_failed, load, send
 from tests.harness.waiting import wait_for
 
@@ -23,7 +23,7 @@ def answers(client: Any, url: str) -> bool:
 
 
 def settled(host: Any) -> Callable[[], bool]:
-    return lambda: says(host, "systemctl is-system-running") == "running"
+    return lambda: output_of(host, "systemctl is-system-running") == "running"
 
 
 def running(pids: Pids) -> set[str]:
@@ -37,7 +37,7 @@ def test_app_host_stopped_and_started_is_unseen(
     with load(client, base_url) as result:
         machines[name].stop(timeout=STOP_SECONDS)
         machines[name].start()
-        took = wait_for(lambda: says(host, "systemctl is-active phoenix@3000") == "active", 60, "back")
+        took = wait_for(lambda: output_of(host, "systemctl is-active phoenix@3000") == "active", 60, "back")
     print(f"started to instance active: {took:.1f} s")
     assert_none_failed(result)
 
@@ -45,7 +45,7 @@ def test_app_host_stopped_and_started_is_unseen(
 def test_fleet_stopped_and_started_serves_untouched(
     machines: dict[str, Any], client: Any, base_url: str, inventory: str, application_pids: Callable[[], Pids]
 ) -> None:
-    """All at once, the app hosts first in coming back: the application meets no database when it starts."""
+    """All stop at once and the database hosts start last: the application finds no database when it starts."""
     before = application_pids()
     with ThreadPoolExecutor(len(machines)) as pool:
         list(pool.map(lambda machine: machine.stop(timeout=STOP_SECONDS), machines.values()))
@@ -53,10 +53,10 @@ def test_fleet_stopped_and_started_serves_untouched(
     for name, machine in machines.items():
         if name not in later:
             machine.start()
-    wait_for(lambda: says(client, "echo up") == "up", 60, "the client host")
+    wait_for(lambda: output_of(client, "echo up") == "up", 60, "the client host")
     restarts = "systemctl show -p NRestarts --value phoenix@3000"
     host = next(h for name, h in hosts_of("app", inventory).items() if f"{name}/phoenix@3000.service" in before)
-    wait_for(lambda: says(host, restarts) not in ("", "0"), 90, "the application dies without a database")
+    wait_for(lambda: output_of(host, restarts) not in ("", "0"), 90, "the application dies without a database")
     for name in later:
         machines[name].start()
     took = wait_for(lambda: len(primaries(hosts_of("db", inventory))) == 1, 60, "a primary")

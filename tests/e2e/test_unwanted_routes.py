@@ -65,7 +65,7 @@ def test_no_spelling_reaches_an_unwanted_route(wire: Client, application_pids: C
     )
     @given(requests(["0.9", "1.0", "1.1", "1.1", "2"] if wire.tls else ["0.9", "1.0", "1.1", "1.1"]))
     def fire(request: Request) -> None:
-        # Once broken, every further example says so: one example alone does not show the loss.
+        # Once broken, every further example fails: one example alone does not show the loss.
         assert not broken, broken[0]
         batch.append(request)
         check(wire.send(request), request)
@@ -79,7 +79,7 @@ def test_no_spelling_reaches_an_unwanted_route(wire: Client, application_pids: C
 
 
 def settle(application_pids: Callable[[], Any]) -> Any:
-    """The processes, once two readings half a second apart agree and all of them run (at most 20 s)."""
+    """Return the processes, once two readings half a second apart agree and all of them run (at most 20 s)."""
     last = application_pids()
     for _ in range(40):
         time.sleep(0.5)
@@ -111,7 +111,7 @@ def test_neighbours_reach_the_application(wire: Client, target: str) -> None:
 def test_the_same_requests_reach_the_routes_past_nginx(
     application_hosts: dict[str, Any], application_pids: Callable[[], Any]
 ) -> None:
-    """The control: what the other tests look for does happen when nginx is not in between."""
+    """The control: without nginx in between, the requests have the effects that the other tests exclude."""
     name, unit = next(key for key, (pid, _) in application_pids().items() if pid).split("/")
     crash = [
         "GET /crash",

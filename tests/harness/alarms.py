@@ -10,14 +10,14 @@ from typing import Any
 from tests.harness.hosts import remote
 
 CPU = "phoenix_service_cpu"
-# Where the lab's receivers note what they got.
+# The lab's receivers record their messages there.
 RECEIVED = "/var/lib/private/lab-receiver/messages"
 UNIT = "phoenix-test-busy"
 
 
 @contextmanager
 def busy_instance(host: Any) -> Iterator[None]:
-    """Keep the instance on port 3000 busy with a core while the block runs."""
+    """Keep the instance on port 3000 busy with one core while the block runs."""
     runner = f"systemd-run --quiet --unit={UNIT} --collect /usr/bin/python3"
     host.check_output(remote("busy", runner=runner))
     try:
@@ -28,7 +28,7 @@ def busy_instance(host: Any) -> Iterator[None]:
 
 
 def messages(receiver: Any, since: float, alarm: str, host: str | None = None) -> list[dict[str, Any]]:
-    """What the webhook got since a time of its host about one alarm (of one host), one entry a message."""
+    """List the webhook's messages about one alarm (of one host) since a time by its host's clock."""
     lines = receiver.run(f"cat {RECEIVED}").stdout.splitlines()  # no file before the first message
     found = []
     for message in map(json.loads, lines):

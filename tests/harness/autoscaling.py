@@ -1,4 +1,4 @@
-"""The autoscaler of a running fleet: what it reports, what is in rotation, and how to keep it still."""
+"""The autoscaler of a running fleet: its reports, the instances in rotation, and stopping it for a while."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ UNITS = "phoenix-autoscaler.socket phoenix-autoscaler.service"
 
 
 def status_of(inventory: str) -> dict[str, Any]:
-    """The autoscaler's own status."""
+    """Return the autoscaler's own status."""
     found: dict[str, Any] = json.loads(control_of(inventory).check_output(f"cat {STATUS}"))
     return found
 
 
 def capacity_of(inventory: str) -> int:
-    """The recorded capacity; the inventory's, 2, where nothing has been scaled yet."""
+    """Return the recorded capacity, or the inventory's, 2, if nothing has been scaled yet."""
     return int(control_of(inventory).run("cat /var/lib/phoenix/state/capacity").stdout.strip() or 2)
 
 
 def in_rotation(balancer: Any) -> int:
-    """Ordinary instances in a load balancer's pools that are not drained, once its workers have read them."""
+    """Count the ordinary instances in a load balancer's upstreams that are not drained."""
     text = balancer.check_output("cat /etc/nginx/phoenix/upstreams.conf")
     pool = re.search(r"upstream phoenix \{(.*?)\n\}", text, re.S)
     assert pool, text
@@ -39,7 +39,7 @@ def in_rotation(balancer: Any) -> int:
 
 
 def instances_of(inventory: str) -> int:
-    """Ordinary instances that run."""
+    """Count the ordinary instances that run."""
     count = 0
     for host in hosts_of("app", inventory).values():
         units = host.check_output("systemctl list-units --state=active --plain --no-legend 'phoenix@3[0-8]*.service'")
@@ -48,20 +48,20 @@ def instances_of(inventory: str) -> int:
 
 
 def consistent(inventory: str) -> bool:
-    """Whether the record, the pools of every load balancer, and the instances agree."""
+    """Whether the record, the upstreams of every load balancer, and the instances agree."""
     capacity = capacity_of(inventory)
     pools = {in_rotation(host) for host in hosts_of("lb", inventory).values()}
     return pools == {capacity} and instances_of(inventory) == capacity
 
 
 def settle(inventory: str, capacity: int = 2) -> None:
-    """Wait until an idle fleet is at its minimum, and the autoscaler has no jump behind it."""
+    """Wait until an idle fleet is at its minimum and the autoscaler takes no action."""
 
     control = control_of(inventory)
 
     def calm() -> bool:
         status = status_of(inventory)
-        # By its own host's clock: what it wrote before it was stopped is no evidence.
+        # By its own host's clock: a status from before it was stopped proves nothing.
         fresh = float(control.check_output("date +%s")) - status["written"] < 3
         return fresh and status["capacity"] == capacity and not status["acting"] and not status["silent"]
 
@@ -69,7 +69,7 @@ def settle(inventory: str, capacity: int = 2) -> None:
 
 
 class Watch:
-    """Notes, while entered, what is in rotation and the rate that the autoscaler sees; times of time.monotonic()."""
+    """Records, while entered, the instances in rotation and the autoscaler's rate; times of time.monotonic()."""
 
     def __init__(self, inventory: str, every: float = 0.5) -> None:
         self.every = every
@@ -78,7 +78,7 @@ class Watch:
         self.rotation: list[tuple[float, int]] = []
         self.rates: list[tuple[float, float]] = []
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,10 +90,10 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._ended.is_set():
             due = time.monotonic() + self.every
-            # The smallest, where they differ: it is in rotation when every load balancer has it.
+            # The smallest if they differ: an instance is in rotation when every load balancer has it.
             self.rotation.append((time.monotonic(), min(in_rotation(host) for host in self.balancers.values())))
             shown = self.control.run(f"cat {STATUS}")
             if shown.rc == 0:
@@ -102,7 +102,7 @@ class Watch:
             self._ended.wait(max(0.0, due - time.monotonic()))
 
     def save(self, path: Path, origin: float) -> None:
-        """The numbers, in seconds since origin."""
+        """Write the samples, with times in seconds since origin."""
         rows = {
             "rotation": [[round(at - origin, 1), number] for at, number in self.rotation],
             "rate": [[round(at - origin, 1), rate] for at, rate in self.rates],
@@ -112,7 +112,7 @@ class Watch:
 
 @contextmanager
 def still(inventory: str) -> Iterator[None]:
-    """Keep the autoscaler out of the way, where it runs: it would answer the load of other tests."""
+    """Stop a running autoscaler while the block runs: it would react to the load of other tests."""
     hosts = hosts_of("control", inventory).values()
     running = [host for host in hosts if host.run("systemctl is-active phoenix-autoscaler.service").rc == 0]
     for host in running:

@@ -40,13 +40,13 @@ class Trial:
         return dict(json.loads(done.stdout))
 
     def order(self, program: str, dump: str = "newest", collection: str = "") -> subprocess.CompletedProcess[str]:
-        """programs.BACKUP_PLAN or BACKUP_VERIFY, as playbooks/restore.yml orders them."""
+        """Run programs.BACKUP_PLAN or BACKUP_VERIFY with an order such as playbooks/restore.yml gives."""
         order = {"dump": dump, "collection": collection, "user": "admin", "password": self.password,
                  "members": self.addresses}  # fmt: skip
         return ssh(self.inventory, self.store_name, program, json.dumps(order))
 
     def dumps(self) -> list[dict[str, str]]:
-        """Everything that the repository lists, the newest last."""
+        """List everything in the repository, the newest last."""
         rows = [line.split() for line in self.store.check_output(programs.BACKUP_LIST).splitlines()[1:]]
         return [dict(zip(("name", "kind", "member", "state", "documents"), row, strict=False)) for row in rows]
 
@@ -54,7 +54,7 @@ class Trial:
         return dict(json.loads(self.store.check_output(f"cat {DUMPS}/{name}/manifest.json")))
 
     def everywhere(self, unit: str) -> dict[str, int]:
-        """Start a dump's unit on all members at once; their exit codes."""
+        """Start a dump's unit on all members at once and return their exit codes."""
         with ThreadPoolExecutor() as pool:
             done = {
                 name: pool.submit(host.run, f"systemctl start phoenix-backup@{unit}")
@@ -65,9 +65,9 @@ class Trial:
 
 @contextmanager
 def own_store(trial: Trial) -> Iterator[None]:
-    """An empty repository while the block runs; afterwards it holds again what it held, and nothing else.
+    """Provide an empty repository while the block runs; afterwards it has exactly its former contents.
 
-    Larger dumps of the trial would let tonight's count as shrunken, and its good ones let retention delete the fleet's.
+    After the trial's larger dumps, tonight's would count as shrunken; after its good ones, others would be deleted.
     """
     trial.store.check_output(remote("store_aside", "away", ROOT))
     try:
@@ -75,7 +75,7 @@ def own_store(trial: Trial) -> Iterator[None]:
     finally:
         trial.store.check_output(remote("store_aside", "back", ROOT))
         trial.store.run("systemctl restart phoenix-backup-watch")
-        # Failures that were provoked are no failures of the fleet.
+        # Provoked failures are not failures of the fleet.
         for host in (trial.store, *trial.members.values()):
             host.run("systemctl reset-failed 'phoenix-backup*'")
 
@@ -84,8 +84,8 @@ def own_store(trial: Trial) -> Iterator[None]:
 def command_lines(trial: Trial, canary: str) -> Iterator[dict[str, dict[str, Any]]]:
     """Sample the command lines on the members and the repository's host while the block runs.
 
-    Afterwards: host -> what remote/command_lines.py printed. `found` holds those with a secret of the inventory as
-    "secret", and those with the canary, which is to be seen, as "canary".
+    Afterwards: host -> the result of remote/command_lines.py, with the lines that hold a secret of the inventory as
+    "secret", and those with the canary, which must be found, as "canary".
     """
     seen: dict[str, dict[str, Any]] = {}
     secrets = secrets_of(trial.inventory)

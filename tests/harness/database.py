@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.harness.hosts import PYTHON_WITH_DRIVER, Hosts, first_of, hosts_of, remote, says, ssh
+from tests.harness.hosts import PYTHON_WITH_DRIVER, Hosts, first_of, hosts_of, output_of, remote, ssh
 from tests.harness.waiting import wait_for
 
 
 def primaries(members: Hosts) -> list[str]:
-    """The members that are primary now."""
+    """List the members that are primary now."""
     command = remote("primary", runner=PYTHON_WITH_DRIVER)
-    return [name for name, host in members.items() if says(host, command) == "True"]
+    return [name for name, host in members.items() if output_of(host, command) == "True"]
 
 
 def admin_password(inventory: str) -> str:
@@ -26,7 +26,7 @@ def admin_password(inventory: str) -> str:
 
 
 def connection_string(inventory: str) -> str:
-    """The application's, as it stands on its hosts; it holds a password."""
+    """Return the application's connection string from its hosts; it holds a password."""
     environment = first_of("app", inventory).check_output("cat /etc/phoenix/phoenix.env")
     found = re.search(r'^DB_CONNECTION_STRING="?(mongodb:[^"\n]*)', environment, re.M)
     assert found, "no connection string in /etc/phoenix/phoenix.env"
@@ -34,7 +34,7 @@ def connection_string(inventory: str) -> str:
 
 
 def lose_primary(inventory: str) -> float:
-    """Kill the primary while documents are written; the longest time between two majority writes, in seconds.
+    """Kill the primary while documents are written; return the longest time between two majority writes, in seconds.
 
     Afterwards the member runs again and there is one primary.
     """
@@ -57,7 +57,7 @@ def lose_primary(inventory: str) -> float:
 
 @contextmanager
 def replica_set_settings(inventory: str, **settings: int) -> Iterator[None]:
-    """Other settings of the replica set while the block runs."""
+    """Change settings of the replica set while the block runs."""
 
     def configure(values: Mapping[str, int]) -> dict[str, int]:
         (primary,) = primaries(hosts_of("db", inventory))

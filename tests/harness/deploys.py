@@ -9,7 +9,7 @@ from typing import Any
 from tests.harness import plays, programs
 from tests.harness.hosts import Hosts
 
-# Long enough for a verdict under load, short enough for a test.
+# Long enough for a decision under load, short enough for a test.
 SHORT = {"deploy_canary_seconds": 10, "deploy_health_timeout": 15, "deploy_lock_wait": 120}
 PLAY_SECONDS = 400
 
@@ -20,13 +20,13 @@ def play(inventory: str, name: str, *options: str, **variables: Any) -> subproce
 
 
 def succeed(running: subprocess.Popen[str]) -> None:
-    """Wait for the play's end, which has to be a good one."""
+    """Wait for the play to end, and check that it succeeded."""
     output, _ = running.communicate(timeout=PLAY_SECONDS)
     assert running.returncode == 0, output[-3000:]
 
 
 def releases_of(app: Hosts) -> set[str]:
-    """The releases that running instances were started with, and the current one of each host."""
+    """Return the releases that running instances were started with, and the current one of each host."""
     found = set()
     for host in app.values():
         seen = json.loads(host.check_output(programs.INSTANCES_STATUS))
@@ -35,6 +35,6 @@ def releases_of(app: Hosts) -> set[str]:
 
 
 def last(control: Any) -> dict[str, Any]:
-    """The newest entry of the history."""
+    """Return the newest entry of the history."""
     (record,) = json.loads(control.check_output(f"{programs.DEPLOYS_SHOW} --last 1 --json"))
     return dict(record)

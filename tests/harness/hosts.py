@@ -20,12 +20,12 @@ Hosts = dict[str, Any]
 
 
 def ssh_config(inventory: str) -> Path:
-    """The configuration by which SSH reaches the hosts under their inventory names."""
+    """Return the SSH configuration in which the hosts have their inventory names."""
     return Path(inventory).parents[1] / ".lab" / "ssh_config"
 
 
 def hosts_of(group: str, inventory: str) -> Hosts:
-    """Inventory name -> testinfra host as root, for every host of a group of the lab's fleet."""
+    """Return inventory name -> testinfra host as root, for every host of a group of the lab's fleet."""
     return {
         host.name: testinfra.get_host(f"ssh://{host.name}", ssh_config=str(ssh_config(inventory)), sudo=True)
         for host in fleet.read(Path(inventory)).hosts
@@ -34,17 +34,17 @@ def hosts_of(group: str, inventory: str) -> Hosts:
 
 
 def first_of(group: str, inventory: str) -> Any:
-    """The first host of a group."""
+    """Return the first host of a group."""
     return next(iter(hosts_of(group, inventory).values()))
 
 
 def control_of(inventory: str) -> Any:
-    """The first control host, on which the state, the autoscaler and the backup's repository are."""
+    """Return the first control host, which has the state, the autoscaler and the backup's repository."""
     return first_of("control", inventory)
 
 
 def secrets_of(inventory: str) -> list[str]:
-    """Every secret that was generated for this inventory."""
+    """List every secret that was generated for this inventory."""
     folder = Path(inventory, ".secrets")
     found = [path.read_text().strip() for path in folder.iterdir() if not path.name.endswith(".lock")]
     assert found, f"no secrets in {folder}"
@@ -52,19 +52,19 @@ def secrets_of(inventory: str) -> list[str]:
 
 
 def ssh_command(inventory: str, host: str, command: str) -> list[str]:
-    """The local command line that runs a shell command on a host as root."""
+    """Return the local command line that runs a shell command on a host as root."""
     return ["ssh", "-F", str(ssh_config(inventory)), host, f"sudo sh -c {shlex.quote(command)}"]
 
 
 def ssh(inventory: str, host: str, command: str, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command as root with text on its standard input, which testinfra can't give."""
+    """Run a shell command as root with text on its standard input, which testinfra does not support."""
     return subprocess.run(
         ssh_command(inventory, host, command), input=text, capture_output=True, text=True, check=False
     )
 
 
 def remote(name: str, *words: object, runner: str = PYTHON) -> str:
-    """The shell command that copies a program of remote/ to the host on which it runs, and runs it there.
+    """Return a shell command that copies a program of remote/ to the host and runs it there.
 
     A secret belongs on the program's standard input, not among the words.
     """
@@ -73,8 +73,8 @@ def remote(name: str, *words: object, runner: str = PYTHON) -> str:
     return f"printf %s {shlex.quote(text)} >{target} && {runner} {shlex.join([target, *map(str, words)])}"
 
 
-def says(host: Any, command: str) -> str:
-    """What a command prints on a host; nothing while the host can't be reached."""
+def output_of(host: Any, command: str) -> str:
+    """Return the output of a command on a host, or "" while the host cannot be reached."""
     try:
         return str(host.run(command).stdout.strip())
     except RuntimeError:
@@ -82,5 +82,5 @@ def says(host: Any, command: str) -> str:
 
 
 def pid_of(host: Any, unit: str) -> int:
-    """Main process of a unit; 0 when it does not run."""
+    """Return the main process of a unit, or 0 if it does not run."""
     return int(host.check_output("systemctl show -p MainPID --value %s", unit))

@@ -9,21 +9,21 @@ from tests.harness.waiting import wait_for
 
 
 def serving(inventory: str) -> Hosts:
-    """Application hosts that run ordinary instances (a standby host does not)."""
+    """Return the application hosts that run ordinary instances (a standby host does not)."""
     return {name: host for name, host in hosts_of("app", inventory).items() if host.service("phoenix@3000").is_running}
 
 
 def kill_and_ask(host: Any) -> int:
-    """Kill the instance on port 3000; how long it took to answer again, in ms."""
+    """Kill the instance on port 3000 and return the time until it answers again, in ms."""
     return int(host.check_output(remote("answer_time", "kill")))
 
 
 def start_and_ask(host: Any) -> int:
-    """Start the application by hand, and end it; how long it took to answer, in ms: no supervisor can be faster."""
+    """Start the application without a supervisor, then end it; return the time until it answers, in ms."""
     return int(host.check_output(remote("answer_time", "start")))
 
 
 def past_start(host: Any, seconds: float = 16) -> None:
-    """Wait until the instance on port 3000 is that old: a just started one has a grace before it counts as hung."""
+    """Wait until the instance on port 3000 is that old: in the grace period after its start it is never hung."""
     age = 'echo $(( $(date +%s) - $(date -d "$(systemctl show -p ExecMainStartTimestamp --value phoenix@3000)" +%s) ))'
     wait_for(lambda: int(host.check_output(age)) >= seconds, seconds + 10, "an instance past its start")

@@ -13,14 +13,14 @@ from tests.harness.waiting import wait_for
 
 RATE = 200  # requests a second through the load balancer
 LONGEST_S = 900
-AFTER_S = 4  # of load after what a test did: what came back has to bear it, too
+AFTER_S = 4  # of load after the test's own action, which recovered instances must bear, too
 RESULT = "/run/phoenix-test-load.json"
 UNIT = "systemd-run --quiet --unit=phoenix-load --collect --property=StandardOutput=file:" + RESULT
 
 
 @contextmanager
 def load(client: Any, url: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
-    """Send rate requests a second while the block runs; afterwards the result holds what came of them."""
+    """Send requests at this rate per second while the block runs; afterwards the dictionary holds the result."""
     result: dict[str, Any] = {}
     client.check_output(
         f"rm -f {RESULT}; " + remote("load", f"{url}/", rate, LONGEST_S, runner=f"{UNIT} /usr/bin/python3")
@@ -37,7 +37,7 @@ def load(client: Any, url: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
 
 
 def send(client: Any, url: str, rate: float, seconds: float) -> dict[str, Any]:
-    """Send requests for this path and wait for their end; what came of them."""
+    """Send requests for this path, wait for the end, and return the result."""
     return dict(json.loads(client.check_output(remote("load", url, rate, seconds))))
 
 

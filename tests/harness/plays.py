@@ -1,4 +1,4 @@
-"""Whole plays, for the tests and the benchmark, as an operator runs them: from the top, where ansible.cfg is."""
+"""Whole plays, for the tests and the benchmark, run as an operator does: from the top, where ansible.cfg is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 
 
 def command(inventory: str, name: str, *options: str, **variables: Any) -> list[str]:
-    """The command line of playbooks/<name>.yml with these variables."""
+    """Return the command line of playbooks/<name>.yml with these variables."""
     return [PLAYBOOK, "-i", inventory, f"playbooks/{name}.yml", "-e", json.dumps(variables), *options]
 
 
 def environment() -> dict[str, str]:
-    """Without molecule's own settings, by which its configuration would be taken instead of ansible.cfg."""
+    """Return the environment without molecule's settings, which would replace ansible.cfg by its own configuration."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 
 
 def run(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, whatever that is; stdout holds what Ansible says."""
+    """Run it to its end, successful or not; stdout holds Ansible's output."""
     words = command(inventory, name, *options, **variables)
     return subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
 

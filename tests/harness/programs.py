@@ -1,4 +1,4 @@
-"""Phoenix's own commands as the tests call them on the fleet's hosts. No other module names one."""
+"""Phoenix's own commands, as the tests call them on the fleet's hosts. No other module names any."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ PLAY = "phoenixctl play"
 FIREWALL_TRY = "/usr/local/sbin/phoenix-firewall try"
 FIREWALL_CONFIRM = "/usr/local/sbin/phoenix-firewall confirm"
 
-# What the pipeline's key may run on control (a forced command), and the user that it belongs to.
+# The forced command of the pipeline's key on control.
 PIPELINE = "phoenixctl pipeline serve"

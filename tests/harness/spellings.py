@@ -1,4 +1,4 @@
-"""Generated requests for the unwanted routes: spellings that a router or a proxy may take for them, and smuggling."""
+"""Generated requests for the unwanted routes: spellings that a router or a proxy may take for these, smuggling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a condition, and the middle of what was measured."""
+"""Waiting for a condition, and the median of measurements."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value; of an even number of values the upper of the two."""
+    """Return the middle value; of an even number of values, the upper of the two."""
     return sorted(values)[len(values) // 2]

@@ -1,6 +1,6 @@
 """Requests sent byte for byte as given: HTTP/0.9 to 1.1 on a bare socket, HTTP/2 frame by frame.
 
-PHOENIX_HOST      host name to ask for, where it is not the one in the address
+PHOENIX_HOST      host name to request, if it is not the one in the address
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Client:
             answer = self._http2(request) if request.version == "2" else self._http1(request)
             if answer.status != 429:
                 break
-            # The limit for one client must not hide what the request would have done.
+            # The limit for one client must not hide the effect of the request.
             time.sleep(0.5)
         self.statuses[f"HTTP/{request.version} {answer.status}"] += 1
         return answer

@@ -1,1 +1,1 @@
-"""Autoscalers on paper: the daemon's own policy, and models of others, against recorded or made-up traffic."""
+"""Simulation of autoscalers: the daemon's own policy and models of others, with recorded or synthetic traffic."""

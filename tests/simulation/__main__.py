@@ -1,4 +1,4 @@
-"""Replays traffic through Phoenix's policy and through models of other autoscalers.
+"""Replay traffic through Phoenix's policy and through models of other autoscalers.
 
 python -m tests.simulation                    the synthetic scenarios, at the lab's size
 python -m tests.simulation --scale 100        the same for 10,000 requests a second and 1,000 instances
@@ -30,32 +30,33 @@ def scalers(fleet: Fleet) -> list[Scaler]:
 
 
 def compare(arrivals: Sequence[int], fleet: Fleet) -> list[Outcome]:
-    """Each scaler alone against the same arrivals, beginning with what the first minute needs."""
+    """Replay the same arrivals through each scaler alone, starting with the capacity that the first minute needs."""
     first = sum(arrivals[: round(60 / STEP)]) / min(60.0, len(arrivals) * STEP)
     start = min(max(ceil(first / fleet.rate), fleet.minimum), fleet.maximum)
     return [replay(scaler, arrivals, fleet, start) for scaler in scalers(fleet)]
 
 
-def row(name: str, one: Outcome) -> tuple[str, ...]:
+def row(name: str, outcome: Outcome) -> tuple[str, ...]:
     return (
         name,
-        one.scaler,
-        f"{one.under:.2%}",
-        f"{one.worst_queue:.0f}",
-        f"{one.instance_hours:.2f}",
-        str(one.actions),
+        outcome.scaler,
+        f"{outcome.under:.2%}",
+        f"{outcome.worst_queue:.0f}",
+        f"{outcome.instance_hours:.2f}",
+        str(outcome.actions),
     )
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """In Markdown."""
+    """Format the rows as Markdown."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
 
 
 def chart(name: str, outcomes: Sequence[Outcome], fleet: Fleet) -> plot.Chart:
     rate = [(float(t), rate) for t, rate in enumerate(outcomes[0].rates)]
     capacities = [
-        plot.Steps(one.scaler, [(float(t), n * fleet.rate) for t, n in enumerate(one.capacities)]) for one in outcomes
+        plot.Steps(outcome.scaler, [(float(t), n * fleet.rate) for t, n in enumerate(outcome.capacities)])
+        for outcome in outcomes
     ]
     return plot.Chart(name, rate, capacities)
 
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     outcomes = {name: compare(arrivals, fleet) for name, arrivals in series.items()}
     took = time.monotonic() - began
-    print(table([row(name, one) for name, found in outcomes.items() for one in found]))
+    print(table([row(name, outcome) for name, found in outcomes.items() for outcome in found]))
     hours = sum(map(len, series.values())) * STEP / 3600
     print(f"\n{hours:.1f} h of traffic, four scalers, in {took:.1f} s", file=sys.stderr)
     if options.plot:

@@ -40,7 +40,7 @@ class Chart:
 
 
 def style() -> AbstractContextManager[None]:
-    """The settings of matplotlib within which charts are drawn and saved."""
+    """Apply the settings of matplotlib with which charts are drawn and saved."""
     own = {
         "axes.autolimit_mode": "round_numbers",
         "axes.spines.right": False,
@@ -49,7 +49,7 @@ def style() -> AbstractContextManager[None]:
         "axes.titleweight": "bold",
         "axes.xmargin": 0,
         "font.size": 9,
-        # A day of noise has more points than the page has dots: what moves a line by less than one is left out.
+        # A day of noise has more points than the page has dots: points that move a line by less than one are omitted.
         "path.simplify_threshold": 1.0,
         "svg.hashsalt": "phoenix",
     }
@@ -66,10 +66,14 @@ def save(path: Path, charts: Sequence[Chart]) -> None:
 
 
 def draw(axes: Axes, chart: Chart) -> None:
-    """One chart; ValueError for more capacities than there are styles."""
+    """Draw a chart.
+
+    Raises:
+        ValueError: it has more capacities than there are styles.
+    """
     if len(chart.capacities) > len(STYLES):
         raise ValueError(f"{chart.title}: {len(STYLES)} capacities at most, not {len(chart.capacities)}")
-    # First of all, for the limits are rounded to its ticks.
+    # First, since the limits are rounded to its ticks.
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 3, 5, 10]))
     divisor, unit = _time_unit(max(at for at, _ in chart.rate))
     axes.plot(
@@ -89,14 +93,14 @@ def draw(axes: Axes, chart: Chart) -> None:
 
 
 def _time_unit(seconds: float) -> tuple[float, str]:
-    """What to divide seconds by, and the name of the result, so that the axis has few digits."""
+    """Return a divisor of seconds and the unit of the result, so that the axis has few digits."""
     if seconds > 7200:
         return 3600.0, "h"
     return (60.0, "min") if seconds >= 600 else (1.0, "s")
 
 
 def recorded_step(path: Path) -> Chart:
-    """The chart of a step that bench/autoscaler.py recorded, with what each instance is meant for in the lab."""
+    """Chart a step that bench/autoscaler.py recorded, with the lab's target rate of each instance."""
     record = json.loads(path.read_text(encoding="utf-8"))
     capacity = Steps(
         "10 requests/s for each instance in rotation", [(at, count * 10) for at, count in record["rotation"]]

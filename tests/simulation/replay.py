@@ -1,4 +1,4 @@
-"""Replays a series of arrivals through a scaler against a model of the fleet."""
+"""Replay of a series of arrivals through a scaler, with a model of the fleet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Outcome:
 
 
 def replay(scaler: Scaler, arrivals: Sequence[int], fleet: Fleet, start: int) -> Outcome:
-    """`arrivals` holds one number for each STEP; `start` is the capacity at the beginning."""
+    """Replay `arrivals`, one number for each STEP, starting with the capacity `start`."""
     ready = capacity = start
     ready_at = 0.0
     queue = worst = used = 0.0

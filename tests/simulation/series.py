@@ -21,15 +21,16 @@ def poisson(mean: float, source: random.Random) -> int:
 
 
 def noisy(rate: Callable[[float], float], seconds: float, seed: int) -> list[int]:
-    """Poisson arrivals at rate(t), one number for each STEP."""
+    """Return Poisson arrivals at rate(t), one number for each STEP."""
     source = random.Random(seed)
     return [poisson(rate(step * STEP) * STEP, source) for step in range(round(seconds / STEP))]
 
 
 def recorded(path: Path) -> list[int]:
-    """Requests of each second, the last column of a CSV file; spread evenly within the second.
+    """Read the requests of each second from the last column of a CSV file and spread them evenly within the second.
 
-    Raises ValueError for a file without numbers.
+    Raises:
+        ValueError: the file holds no numbers.
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row[-1] for row in csv.reader(file) if row]
@@ -43,7 +44,7 @@ def recorded(path: Path) -> list[int]:
 
 
 def scenarios(scale: float = 1.0) -> dict[str, tuple[Callable[[float], float], float]]:
-    """Name -> (requests a second at t, seconds); scale 1 is the lab's size."""
+    """Return name -> (requests a second at t, seconds); scale 1 is the lab's size."""
     return {
         "step": (lambda t: scale * (5 if t < 300 or t > 1200 else 60), 2400),
         "steady": (lambda t: scale * 19, 3600),

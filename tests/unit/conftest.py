@@ -6,8 +6,13 @@ from types import ModuleType
 
 import pytest
 from ansible.plugins.loader import filter_loader, init_plugin_loader
+from hypothesis import settings
 
 from tests.unit.shared import TOP
+
+# Nothing depends on how fast or busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ Hosts = dict[str, dict[str, Any]]
 
 
 class Failing(Mapping[str, Any]):
-    """Like Ansible's hostvars: a value that fails when it is read."""
+    """Like Ansible's hostvars: a value that fails when it is evaluated."""
 
     def __init__(self, values: dict[str, Any], error: Exception) -> None:
         self.values_, self.error = values, error
@@ -150,7 +150,7 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("db1", "mongodb_archive", "/nowhere/x.tar", ["mongodb_archive: '/nowhere/x.tar' can't be read"]),
     ("db1", "mongodb_archive_checksum", "sha256:" + "0" * 64, ["mongodb_archive_checksum: 'sha256:000", "differs"]),
     ("db1", "mongodb_archive_checksum", "", ["mongodb_archive_checksum: missing"]),
-    ("db1", "mongodb_archive_checksum", "md5:1", ["mongodb_archive_checksum: 'md5:1' is no checksum"]),
+    ("db1", "mongodb_archive_checksum", "md5:1", ["mongodb_archive_checksum: 'md5:1' is not a checksum"]),
     ("app1", "phoenix_ports", [3000, 3000], ["phoenix_ports: port 3000 is taken by phoenix_ports"]),
     ("app1", "phoenix_ports", [3000, 3900], ["phoenix_spare_port: port 3900 is taken by phoenix_ports"]),
     ("app1", "phoenix_isolate_ports", [3001], ["phoenix_isolate_ports: port 3001 is taken by phoenix_ports"]),
@@ -202,12 +202,12 @@ def test_ports_of_a_later_growth_clash(hosts: Hosts) -> None:
     assert "phoenix_spare_port: port 3003 is taken by phoenix_ports" in found
 
 
-def test_a_member_without_vote_isnt_counted(hosts: Hosts) -> None:
+def test_a_member_without_a_vote_is_not_counted(hosts: Hosts) -> None:
     hosts["db1"]["mongodb_members"] = members(4, votes=0)
     assert errors(hosts, GROUPS, SPECS) == []
 
 
-def test_all_faults_at_once_and_each_once(hosts: Hosts) -> None:
+def test_all_errors_are_reported_at_once_and_each_once(hosts: Hosts) -> None:
     broken: Hosts = copy.deepcopy(hosts)
     for variables in broken.values():
         variables["phoenix_prots"] = 1
@@ -255,14 +255,14 @@ def test_no_spare_instance_takes_no_port(hosts: Hosts) -> None:
     assert errors(hosts, GROUPS, SPECS) == []
 
 
-def test_what_hosts_read_for_each_other_must_be_the_same(hosts: Hosts) -> None:
+def test_settings_that_hosts_read_for_each_other_must_be_equal(hosts: Hosts) -> None:
     for host, port in (("app1", 27017), ("db1", 27018), ("lb1", 27017)):
         hosts[host]["mongodb_port"] = port
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("mongodb_port: 27017 on lb1, 27018 on db1; it must be the same on every host")
 
 
-def test_the_application_has_to_be_named(hosts: Hosts) -> None:
+def test_the_application_must_be_named(hosts: Hosts) -> None:
     del hosts["control1"]["phoenix_source"]
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("phoenix_source: undefined") and found.endswith("[control1]")
@@ -338,7 +338,7 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     changes = read_yaml(TOP / "roles" / "preflight" / "vars" / "main.yml")["__preflight_breaking_changes"]
     assert result.returncode != 0
     for message in (
-        f"The inventory has {6 + len(changes)} fault(s); nothing was changed:",
+        f"The inventory has {6 + len(changes)} error(s); nothing was changed:",
         f"preflight_validated_version: undefined, and this is Phoenix {__version__}; check the inventory against "
         f"CHANGELOG.md, then set preflight_validated_version: {__version__} in its group_vars/all/main.yml [h1, h2]",
         "preflight_min_disk: no role has a variable of this name; did you mean preflight_min_disk_mb? [h1]",

@@ -34,7 +34,7 @@ class Thing:
 
 
 class Collection:
-    """Containers or networks of an engine, filtered by label as the engine does it."""
+    """Containers or networks of an engine, filtered by label as an engine does."""
 
     def __init__(self, *named: tuple[str, dict[str, str]]) -> None:
         self.things = [Thing(self, name, labels) for name, labels in named]
@@ -58,7 +58,7 @@ def engine(*hosts: tuple[str, dict[str, str]], networks: tuple[tuple[str, dict[s
     return SimpleNamespace(containers=Collection(*hosts), networks=Collection(*networks))
 
 
-def test_down_removes_this_checkouts_containers_and_networks_alone() -> None:
+def test_down_removes_only_this_checkouts_containers_and_networks() -> None:
     scenario = {fleet.CHECKOUT_LABEL: fleet.CHECKOUT, "org.phoenix.scenario": "hosts"}
     client = engine(
         ("phoenix-app1", labels(fleet.CHECKOUT)),
@@ -74,7 +74,7 @@ def test_down_removes_this_checkouts_containers_and_networks_alone() -> None:
     assert said == ["removing phoenix-app1", "removing phoenix-hosts-bookworm"]
 
 
-def test_down_removes_the_secrets_of_the_labs_inventories_alone(tmp_path: Path) -> None:
+def test_down_removes_only_the_secrets_of_the_labs_inventories(tmp_path: Path) -> None:
     shutil.copytree(TOP / "inventories", tmp_path / "inventories", symlinks=True, ignore=lambda *_: [".secrets"])
     # As the inventory says itself, for a VM of one's own.
     shutil.copytree(tmp_path / "inventories/single", tmp_path / "inventories/acme", symlinks=True)
@@ -111,7 +111,7 @@ def test_second_fleet_is_refused_with_the_way_to_end_the_first(tmp_path: Path, k
         fleet.refuse_others(client, "lab")
 
 
-def test_fleet_of_a_checkout_that_is_gone_can_be_ended() -> None:
+def test_fleet_of_a_deleted_checkout_can_be_removed() -> None:
     client = engine(("phoenix-app1", labels(OTHER)))
     with pytest.raises(RuntimeError, match=r"docker rm -fv \$\(docker ps -aqf label=org\.phoenix\.checkout=/home/ann/"):
         fleet.refuse_others(client, "lab")
@@ -182,7 +182,7 @@ def test_a_missing_program_is_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.fixture
 def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Not root, with a sudo that notes how it was called and what it sees of the proxy; the file of its notes."""
+    """A user other than root, with a sudo that records its arguments and proxy variables; yields the record's file."""
     calls = tmp_path / "calls"
     program = tmp_path / "bin/sudo"
     program.parent.mkdir()
@@ -193,7 +193,7 @@ def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
-def test_root_is_asked_for_by_sudo_with_the_mirrors_proxy(
+def test_root_is_gained_by_sudo_with_the_mirrors_proxy(
     sudo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(proxy, "of_mirror", lambda _: f"http://{ACCOUNT}@proxy:3128")

@@ -1,4 +1,4 @@
-"""What the bootstrap installs, refuses and says, on a machine whose programs only note how they were called."""
+"""What the bootstrap installs, refuses and reports, on a machine whose programs only record their arguments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Machine:
         program.chmod(0o755)
 
     def bootstrap(self, *arguments: str, **environment: str) -> tuple[int, list[str]]:
-        """Exit status, and the lines of what was said."""
+        """Return the exit status and the lines of output."""
         done = subprocess.run(
             ["/bin/bash", "lab/bootstrap", *arguments],
             cwd=self.folder,
@@ -97,7 +97,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_complete_machine_is_left_alone(machine: Machine) -> None:
+def test_complete_machine_is_left_unchanged(machine: Machine) -> None:
     assert machine.bootstrap() == (0, [])
     assert machine.calls == ["docker info"]
 
@@ -149,7 +149,7 @@ def test_without_root_the_remedy_is_one_sentence(machine: Machine, sudo: str) ->
     assert machine.calls == []
 
 
-def test_failing_apt_ends_in_a_sentence(machine: Machine) -> None:
+def test_failing_apt_ends_with_one_sentence(machine: Machine) -> None:
     (machine.folder / "sbin/iptables").unlink()
     machine.write("bin/apt-get", "exit 100")
     status, said = machine.bootstrap()
@@ -230,7 +230,7 @@ def test_help_lists_every_target() -> None:
     assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
 
 
-def test_what_needs_a_fleet_says_how_to_get_one(tmp_path: Path) -> None:
+def test_targets_that_need_a_fleet_explain_how_to_start_one(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_bytes((TOP / "Makefile").read_bytes())
     for target in (
         "status",

@@ -16,7 +16,7 @@ MIRROR = "http://mirror.example.org/debian"
 
 @pytest.fixture(autouse=True)
 def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No proxy but what a test sets, and an apt with one mirror: the file that holds its configuration."""
+    """Remove all proxies but those a test sets, with an apt of one mirror; return the file of its configuration."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -63,7 +63,7 @@ def test_environments_proxy_reaches_every_client(
     assert proxy.of_mirror(MIRROR) == "http://proxy:3128"
 
 
-def test_apts_own_configuration_goes_before_the_environment(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apts_own_configuration_overrides_the_environment(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     apt.write_text(
         'APT "";\nAcquire::HTTP::Proxy "http://cache:3142";\nAcquire::http::Proxy::other.example "DIRECT";\n'
@@ -77,7 +77,7 @@ def test_apts_own_configuration_goes_before_the_environment(apt: Path, monkeypat
     assert proxy.of_mirror("http://other.example/debian") == ""
 
 
-def test_no_proxy_goes_before_apts_own_configuration(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_overrides_apts_own_configuration(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", ".example.org")
     apt.write_text('Acquire::http::Proxy "http://cache:3142";\n')
     assert 'acquire::http::proxy::mirror.example.org "DIRECT";\n' in proxy.apt_conf(GATEWAY)

@@ -53,7 +53,7 @@ def test_the_time_axis_has_round_ticks_up_to_its_end(seconds: float, label: str,
         assert axes.get_ylim()[0] == 0
 
 
-def test_every_line_is_in_the_legend_with_a_look_of_its_own() -> None:
+def test_every_line_is_in_the_legend_with_a_style_of_its_own() -> None:
     names = ["a", "b", "c", "d"]
     with plot.style():
         axes = drawn(
@@ -65,7 +65,7 @@ def test_every_line_is_in_the_legend_with_a_look_of_its_own() -> None:
         assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 5
 
 
-def test_more_lines_than_looks_are_refused() -> None:
+def test_more_lines_than_styles_are_refused() -> None:
     lines = [plot.Steps(str(n), [(0.0, 1.0)]) for n in range(len(plot.STYLES) + 1)]
     with plot.style(), pytest.raises(ValueError, match="4 capacities at most, not 5"):
         drawn(plot.Chart("x", [(0.0, 1.0)], lines))

@@ -20,7 +20,7 @@ def readme(role: str) -> str:
 
 
 def rows(role: str) -> Iterator[tuple[str, str]]:
-    """(variable, its default's cell) of the tables as a reader sees them."""
+    """List (variable, cell of its default) of the tables as a reader sees them."""
     for match in ROW.finditer(readme(role)):
         yield match[1], match[3].replace(r"\|", "|")
 
@@ -104,7 +104,7 @@ def role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_stale_readme_is_reported_and_left_alone_by_a_check(role: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_reports_a_stale_readme_and_leaves_it_unchanged(role: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (role / "README.md").read_text()
     assert role_readmes.main(["--check"]) == 1
     assert "roles/x/README.md is not current: run python -m tests.tools.role_readmes" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What holds for every role: defaults against specs, the skeleton's files, every template under StrictUndefined."""
+"""Rules for every role: defaults against specs, the skeleton's files, every template under StrictUndefined."""
 
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def refused_by_role(role: str, inputs: dict[str, Any]) -> bool:
 
 
 def refused_by_inventory(role: str, inputs: dict[str, Any]) -> bool:
-    """Whether the check of the whole inventory has anything against these inputs on one host that holds every group."""
+    """Whether the check of the whole inventory objects to these inputs on one host that holds every group."""
     values = {
         "phoenix_source": "app",
         "alerting_recipients": {"default": ["mail"]},

@@ -58,7 +58,7 @@ def test_refuses(runner: ModuleType, arguments: list[str], capsys: pytest.Captur
     assert "phoenixctl play" in capsys.readouterr().err
 
 
-def test_packs_the_same_bytes_whatever_was_left_lying_about(tmp_path: Path) -> None:
+def test_packs_the_same_bytes_despite_leftover_files(tmp_path: Path) -> None:
     for name in ("ansible.cfg", "roles/a/tasks/main.yml", "playbooks/x.yml", "lab/secret"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -81,7 +81,7 @@ def test_every_option_of_the_roles_that_control_runs_reaches_it() -> None:
 
 
 def test_no_role_that_control_runs_is_forgotten(runner: ModuleType) -> None:
-    """Roles are named in the plays that phoenix-run knows, in what those import, and in the roles themselves."""
+    """Roles are named in the plays that `phoenixctl play` accepts, in their imports, and in the roles themselves."""
     paths = {TOP / "playbooks" / f"{name}.yml" for name in runner.PLAYBOOKS}
     seen: set[Path] = set()
     used: set[str] = set()

@@ -111,7 +111,7 @@ def in_files_of_hosts(folder: Path) -> None:
 
 
 def with_a_setting_moved_back(folder: Path) -> None:
-    """As it was when the wiring was linked beside the operator's own file."""
+    """As when the wiring was linked beside the operator's own file."""
     in_the_documented_file(folder)
     write(folder / "group_vars" / "all" / "wiring.yml", {"phoenix_instances_per_host": 4})
 
@@ -126,7 +126,7 @@ PLACES: tuple[Callable[[Path], None], ...] = (
 
 
 def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict[str, list[Any]]]]:
-    """By inventory, by role, by option: what arrives. Ansible reads its configuration once, hence another process."""
+    """Return the value that arrives, by inventory, role, option. Ansible reads its configuration once per process."""
     done = subprocess.run(
         [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
         cwd=TOP,
@@ -141,7 +141,7 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
 
 
 def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -> Any:
-    """What an expression is on a host, as a task of a play would see it."""
+    """Return the value of an expression on a host, as a task of a play would see it."""
     words = [host, "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
     words += ["-e", json.dumps({"state_capacity": 2, "state_drained": {}})]  # as the play has read them
     done = subprocess.run(
@@ -157,7 +157,7 @@ def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -
 
 
 def lost(arrived: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:
-    """Settings of which a role got anything else than the inventory's own value, with what and where."""
+    """List the settings for which a role got another value than the inventory's own, with value and place."""
     return {
         name: seen
         for options in arrived.values()
@@ -187,14 +187,14 @@ def test_a_setting_that_is_moved_back_is_found(arrived: dict[str, Any]) -> None:
 
 
 def test_without_the_precedence_the_playbooks_would_override(tmp_path: Path) -> None:
-    """What the preflight's refusal of another ansible.cfg is for."""
+    """The reason why the preflight refuses another ansible.cfg."""
     in_the_documented_file(tmp_path / "own")
     usual = "all_inventory,groups_inventory,all_plugins_inventory,all_plugins_play"
     assert lost(resolve([tmp_path / "own"], ANSIBLE_PRECEDENCE=usual)["own"]).keys() == SHARED.keys() & OWN.keys()
 
 
 def test_no_inventory_holds_the_playbooks_files() -> None:
-    """Beside them an inventory's own files would be at the mercy of their names."""
+    """Beside them, the precedence of an inventory's own files would depend on their names."""
     found = [path for path in (TOP / "inventories").rglob("*") if path.name in ("wiring.yml", "defaults.yml")]
     assert found == []
 
@@ -269,7 +269,7 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     assert seen[0] == 9 and seen[5] == "/own.pem"
 
 
-def test_no_play_says_a_port_that_is_a_setting() -> None:
+def test_no_play_repeats_a_port_that_is_a_setting() -> None:
     settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
     ports = "|".join(str(value) for name, value in settings.items() if name.endswith("_port"))
     paths = [*TOP.glob("playbooks/*.yml"), *TOP.glob("playbooks/tasks/*"), TOP / "playbooks/group_vars/all/wiring.yml"]

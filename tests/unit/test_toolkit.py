@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from phoenix import cli
 from phoenix.build import toolkit
@@ -39,12 +40,12 @@ def test_a_unit_restarts_for_the_code_it_runs_and_for_no_other(package: Path) ->
     assert {name for name in before if before[name] != after[name]} == {"b", "c"}
 
 
-def test_a_module_that_is_not_there_is_an_error(package: Path) -> None:
+def test_a_missing_module_is_an_error(package: Path) -> None:
     with pytest.raises(KeyError):
         toolkit.closure(toolkit.sources(package), "phoenix.absent")
 
 
-def test_the_archive_depends_on_the_content_alone(tmp_path: Path) -> None:
+def test_the_archive_depends_only_on_the_content(tmp_path: Path) -> None:
     version, data = toolkit.pack(toolkit.root())
     for path in toolkit.root().rglob("*.py"):
         os.utime(path)
@@ -66,6 +67,42 @@ def test_every_area_runs_out_of_the_archive_without_anything_else(tmp_path: Path
         imports = f"import sys; sys.path.insert(0, {program!r}); import {area.module}"
         done = subprocess.run([sys.executable, "-I", "-S", "-c", imports], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+def test_the_autoscaler_runs_under_the_python_that_has_its_libraries(tmp_path: Path) -> None:
+    _, data = toolkit.pack(toolkit.root())
+    archive = tmp_path / "phoenix.pyz"
+    archive.write_bytes(data)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    start = (
+        f"import sys; sys.path.insert(0, {str(archive)!r})\n"
+        "import dataclasses; from phoenix import cli\n"
+        f"cli.AREAS['autoscaler'] = dataclasses.replace(cli.AREAS['autoscaler'], python={str(python)!r})\n"
+        "cli.main(['autoscaler', 'validate'])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", start], capture_output=True, text=True, check=False)
+    assert done.stdout == f"-I {archive} autoscaler validate\n", done.stderr
+
+
+def test_the_operators_folder_does_not_hide_pythons_own_modules(tmp_path: Path) -> None:
+    """The source is packed in the folder from which the operator started the play."""
+    (tmp_path / "tarfile.py").write_text("raise SystemExit('not the module of Python')\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "package.json").write_text('{"version": "1.0.0"}')
+    tasks = yaml.safe_load((TOP / "roles" / "release" / "tasks" / "source_folder.yml").read_text())
+    (environment,) = (task["environment"] for task in tasks if "environment" in task)
+    command = [sys.executable, "-m", "phoenix", "build", "source", "app", "packed"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(TOP / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_area_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

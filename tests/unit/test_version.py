@@ -70,7 +70,7 @@ def test_without_breaking_changes_a_newer_version_runs() -> None:
     assert found({"preflight_validated_version": "1.0.0"}, "3.0.0", []) == []
 
 
-def test_an_inventory_without_the_variable_learns_the_line_and_all_changes() -> None:
+def test_an_inventory_without_the_variable_gets_the_line_and_all_changes() -> None:
     first, *rest = found({}, "1.10.0")
     assert "undefined" in first
     assert "set preflight_validated_version: 1.10.0 in its group_vars/all/main.yml" in first
@@ -83,7 +83,7 @@ def test_an_older_checkout_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["1.2", "latest", "", 0.9, "1.2.0-rc1", ["1.2.0"]])
-def test_what_is_not_a_version_is_refused(value: Any) -> None:
+def test_an_invalid_version_is_refused(value: Any) -> None:
     (message,) = found({"preflight_validated_version": value}, "1.1.9")
     assert "is not a version such as 1.2.3" in message
 

@@ -25,7 +25,7 @@ def test_hosts_on_which_a_task_failed() -> None:
     assert wiring.reason({}) == "no reason given"
 
 
-def test_control_gets_what_the_inventory_says_and_derives_the_rest_itself() -> None:
+def test_control_gets_the_inventorys_values_and_derives_the_rest_itself() -> None:
     hostvars: Hosts = {
         "a": {"phoenix_address": "192.0.2.1", "x": 1, "ports": [3000], "secret": "s"},
         "b": {"phoenix_address": "192.0.2.2", "x": 4, "ports": [3001]},
@@ -35,7 +35,7 @@ def test_control_gets_what_the_inventory_says_and_derives_the_rest_itself() -> N
         "b": hostvars["b"],
     }
     shared = {"x": 4, "ports": "{{ derived }}"}
-    assert wiring.told(["a", "b"], hostvars, written, ["x", "ports"], shared) == {
+    assert wiring.control_hostvars(["a", "b"], hostvars, written, ["x", "ports"], shared) == {
         "a": {"ansible_host": "192.0.2.1", "x": 1},
         "b": {"ansible_host": "192.0.2.2", "ports": [3001]},
     }

@@ -1,4 +1,4 @@
-"""What the roles `base` and `firewall` promise, seen on the hosts themselves."""
+"""The promises of the roles `base` and `firewall`, checked on the hosts themselves."""
 
 import time
 

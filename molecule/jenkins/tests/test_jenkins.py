@@ -1,4 +1,4 @@
-"""What the role `jenkins` promises, seen on the host: with the stand-ins, or with the real archives."""
+"""The promises of the role `jenkins`, checked on the host: with the stand-ins, or with the real archives."""
 
 import re
 
@@ -26,7 +26,7 @@ def test_runs_unprivileged_and_sandboxed(host: Host) -> None:
     assert exposure and float(exposure[1]) <= 2.5, report
 
 
-def test_secrets_are_nobody_elses(host: Host) -> None:
+def test_secrets_are_readable_by_no_other_user(host: Host) -> None:
     with host.sudo():
         for path in ("/etc/jenkins/secrets/admin-password", "/etc/jenkins/secrets/agent-key"):
             file = host.file(path)
@@ -46,7 +46,7 @@ def test_exactly_the_pinned_plugins(host: Host) -> None:
         assert host.file("/var/lib/jenkins/plugins/configuration-as-code.jpi").exists
 
 
-def test_home_is_packed_without_what_can_be_made_anew(host: Host) -> None:
+def test_home_is_packed_without_what_can_be_rebuilt(host: Host) -> None:
     with host.sudo():
         host.check_output("systemctl start phoenix-jenkins-backup")
         (path,) = host.check_output("ls /var/backups/jenkins/*.tar.gz").splitlines()

@@ -1,4 +1,4 @@
-"""What the role `mongodb` promises, seen on a replica set of one member."""
+"""The promises of the role `mongodb`, checked on a replica set of one member."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ INSERT = {"insert": "kept", "documents": [{"number": 1}], "writeConcern": {"w": 
 
 
 def command(host: Host, user: str, password: str, database: str, words: dict[str, Any]) -> Any:
-    """The answer of the member to one command; the passwords are the scenario's and no secrets."""
+    """Return the member's answer to a command; the passwords are the scenario's and not secrets."""
     order = json.dumps({"user": user, "password": password, "database": database, "command": words})
     program = remote("database_command", runner=PYTHON_WITH_DRIVER)
     return json.loads(host.check_output(f"printf %s {shlex.quote(order)} | {{ {program}; }}"))
@@ -31,7 +31,7 @@ def is_primary(host: Host) -> Any:
 
 
 def kept(host: Host) -> Any:
-    """Number of the documents that the application wrote; the estimate, without a query, is off after a kill."""
+    """Count the documents that the application wrote; without a query it would be an estimate, wrong after a kill."""
     return as_app(host, {"count": "kept", "query": {"number": 1}})["n"]
 
 
@@ -61,7 +61,7 @@ def test_application_may_use_its_database_and_no_other(host: Host) -> None:
 
 
 def test_requested_restart_took_place(host: Host) -> None:
-    """side_effect.yml asked for it."""
+    """side_effect.yml requests it."""
     before = int(host.check_output("cat /var/lib/mongodb/pid-before"))
     assert before > 0
     assert pid_of(host, "mongod") not in (0, before)

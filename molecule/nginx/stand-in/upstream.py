@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Stands for an instance of the application: answers every request with what it saw of it.
+"""Stand-in for an instance of the application: answers every request with a description of it.
 
 usage: upstream.py PORT
 

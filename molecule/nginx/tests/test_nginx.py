@@ -1,4 +1,4 @@
-"""What the role `nginx` promises, with stand-ins for instances that note what they were asked for."""
+"""The promises of the role `nginx`, checked with stand-ins for instances that record their requests."""
 
 import json
 from collections.abc import Iterator

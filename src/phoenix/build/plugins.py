@@ -1,6 +1,6 @@
-"""Jenkins' plugins: whether a list is closed, and a list that is, out of an update center's data.
+"""Jenkins' plugins: check that a list holds all dependencies, and make such a list from an update center's data.
 
-phoenixctl build plugins UPDATE_CENTER PLUGIN...   reads update-center.actual.json of the wanted Jenkins release (from
+phoenixctl build plugins UPDATE_CENTER PLUGIN...   reads update-center.actual.json of the Jenkins release (from
 https://updates.jenkins.io/update-center.actual.json?version=VERSION, or a mirror) and writes YAML to standard output
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def version_key(version: str) -> tuple[list[int], int]:
-    """Orders versions by their numbers, 2.9 < 2.10, and 1.0-beta < 1.0; a commit's hash (703.ve58f) does not count."""
+    """Return a key that orders versions: 2.9 < 2.10, 1.0-beta < 1.0; a commit's hash (703.ve58f) is ignored."""
     plain = re.sub(r"[.-]v[0-9a-f_]{2,}.*$", "", version)
     numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[A-Za-z]", plain)[0])]
     while numbers and numbers[-1] == 0:
@@ -25,40 +25,41 @@ def version_key(version: str) -> tuple[list[int], int]:
 
 
 def unmet(plugins: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One sentence for each plugin that is missing, too old, or named twice."""
+    """Describe each plugin that is missing, too old, or named twice."""
     listed = list(plugins)
     versions = {str(plugin["name"]): str(plugin["version"]) for plugin in listed}
     found = [
         f"{name} is named more than once" for name in versions if sum(plugin["name"] == name for plugin in listed) > 1
     ]
     for plugin in listed:
-        one = f"{plugin['name']} {plugin['version']}"
+        dependent = f"{plugin['name']} {plugin['version']}"
         for name, least in (plugin.get("needs") or {}).items():
             if name not in versions:
-                found.append(f"{one} needs {name} {least}, which is not in the list")
+                found.append(f"{dependent} needs {name} {least}, which is not in the list")
             elif version_key(versions[name]) < version_key(str(least)):
-                found.append(f"{one} needs {name} {least}, but {versions[name]} is listed")
+                found.append(f"{dependent} needs {name} {least}, but {versions[name]} is listed")
     return found
 
 
 def user_secrets(users: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """A file for each user's password, named by number: a login may hold what no file's name may."""
+    """Make a file for each user's password, named by number: not every login is a valid file name."""
     return [{"name": f"user-{number}", "content": user["password"]} for number, user in enumerate(users, 1)]
 
 
 def closure(plugins: Mapping[str, Mapping[str, Any]], wanted: Iterable[str]) -> dict[str, dict[str, str]]:
-    """{plugin: {what it needs: least version}} for the wanted ones and, in turn, all that they need.
+    """Return {plugin: {dependency: least version}} for the wanted plugins and all their dependencies.
 
-    Raises KeyError with the name of a plugin that the update center does not know.
+    Raises:
+        KeyError: the update center does not list a plugin, which the error names.
     """
     found: dict[str, dict[str, str]] = {}
-    left = list(wanted)
-    while left:
-        name = left.pop()
+    pending = list(wanted)
+    while pending:
+        name = pending.pop()
         if name not in found:
             needs = plugins[name].get("dependencies", [])
-            found[name] = {one["name"]: one["version"] for one in needs if not one.get("optional")}
-            left += found[name]
+            found[name] = {plugin["name"]: plugin["version"] for plugin in needs if not plugin.get("optional")}
+            pending += found[name]
     return found
 
 
@@ -79,6 +80,6 @@ def main(arguments: list[str]) -> int:
     try:
         print(lock(json.loads(Path(arguments[0]).read_text(encoding="utf-8")), arguments[1:]), end="")
     except KeyError as error:
-        print(f"the update center does not know {error}", file=sys.stderr)
+        print(f"the update center does not list {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Pack the parts of this project that plays need into one tar archive whose bytes depend on their content alone.
+"""Pack the parts of this project that plays need into a tar archive whose bytes depend only on their content.
 
 phoenixctl build project PROJECT ARCHIVE: writes ARCHIVE and prints its SHA-256.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from phoenix.common import files, tar
@@ -16,7 +17,7 @@ EXCLUDED = frozenset({"__pycache__", ".git"})
 
 
 def members(project: Path) -> list[Path]:
-    """Every file below the parts, sorted, as relative paths."""
+    """List every file below the parts, sorted, as relative paths."""
     found = [Path(part) for part in PARTS if (project / part).is_file()]
     for part in PARTS:
         for folder, folders, names in os.walk(project / part):
@@ -26,6 +27,9 @@ def members(project: Path) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: phoenixctl build project PROJECT ARCHIVE", file=sys.stderr)
+        return 64
     project, archive = map(Path, arguments)
     data = tar.pack(project, members(project))
     archive.parent.mkdir(parents=True, exist_ok=True)

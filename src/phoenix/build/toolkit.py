@@ -1,6 +1,6 @@
-"""Phoenix's own package as one file: phoenix.pyz, whose bytes depend on its content alone.
+"""Phoenix's own package as one file, phoenix.pyz, whose bytes depend only on its content.
 
-Also the digest of the code that a unit runs, so that a unit restarts when, and only when, that code changes.
+Also the digest of the code that a unit runs, so that a unit restarts if and only if that code changes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ DIGITS = 12
 
 
 def root() -> Path:
-    """The folder that holds the package."""
+    """Return the folder that holds the package."""
     return Path(phoenix.__file__).resolve().parent.parent
 
 
 def sources(top: Path) -> dict[str, bytes]:
-    """{path below top: content} of the package's modules, sorted."""
+    """Return {path below top: content} of the package's modules, sorted."""
     found = sorted(path for path in (top / "phoenix").rglob("*.py") if "__pycache__" not in path.parts)
     return {path.relative_to(top).as_posix(): path.read_bytes() for path in found}
 
 
 def digest(parts: dict[str, bytes]) -> str:
-    """The identity of some sources: the first hexadecimal digits of a SHA-256 over names and contents."""
+    """Identify sources by the first hexadecimal digits of a SHA-256 over their names and contents."""
     checksum = hashlib.sha256()
     for name, content in sorted(parts.items()):
         checksum.update(f"{name} {len(content)}\n".encode() + content)
@@ -45,7 +45,10 @@ def digest(parts: dict[str, bytes]) -> str:
 
 
 def pack(top: Path) -> tuple[str, bytes]:
-    """The version with its build, and the archive's bytes. Stored, not deflated: zlib's output differs by version."""
+    """Return the version with its build, and the archive's bytes.
+
+    Members are stored, not deflated: zlib's output differs between its versions.
+    """
     parts = sources(top)
     build = digest(parts)
     parts[IDENTITY] = parts[IDENTITY].replace(b'BUILD = "source"', f'BUILD = "{build}"'.encode())
@@ -62,7 +65,7 @@ def pack(top: Path) -> tuple[str, bytes]:
 
 
 def _imports(text: bytes) -> Iterator[str]:
-    """What a module imports, anywhere in it, as names of modules; some may name what a module holds."""
+    """Yield the names of imported modules, wherever in the module; some may name a member of one."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -72,39 +75,39 @@ def _imports(text: bytes) -> Iterator[str]:
 
 
 def closure(parts: dict[str, bytes], module: str) -> dict[str, bytes]:
-    """The sources of a module and of all modules of the package that it imports, directly or not.
+    """Return the sources of a module and of every module of the package that it imports, directly or indirectly.
 
     Raises:
         KeyError: the package has no such module.
     """
     paths = {name[:-3].replace("/", ".").removesuffix(".__init__"): name for name in parts}
     found: dict[str, bytes] = {}
-    left = [module]
+    pending = [module]
     if module not in paths:
         raise KeyError(module)
-    while left:
-        name = left.pop()
+    while pending:
+        name = pending.pop()
         path = paths.get(name)
         if path is None or path in found:
             continue
         found[path] = parts[path]
-        left += _imports(parts[path])
-        left += [name.rpartition(".")[0]]  # a package's own __init__ runs first
+        pending += _imports(parts[path])
+        pending += [name.rpartition(".")[0]]  # a package's own __init__ runs first
     return found
 
 
 @functools.cache
 def code_of(module: str) -> str:
-    """The digest of the code that a process runs which begins with this module."""
+    """Return the digest of the code that a process starting with this module runs."""
     return digest(closure(sources(root()), module))
 
 
 def main(arguments: list[str]) -> int:
     """Write the archive into FOLDER/<version>/ and print {"version", "archive"} as JSON."""
-    version, data = pack(root())
     if len(arguments) != 1:
         print("usage: phoenixctl build toolkit FOLDER", file=sys.stderr)
         return 64
+    version, data = pack(root())
     archive = Path(arguments[0]).resolve() / version / "phoenix.pyz"
     if not archive.exists() or archive.read_bytes() != data:
         archive.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Atomic replacement of files and links, so that a reader never sees half of one; checksums."""
+"""Atomic replacement of files and links, so that a reader never sees a partial one; checksums."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def replace(path: Path, content: str | bytes, mode: int = 0o644, *, durable: bool = False) -> None:
-    """Write a file beside its place, then rename it there; durable: it survives a power cut once this returns.
+    """Write a file beside its target, then rename it into place; durable: it survives a power cut once this returns.
 
     Raises:
-        OSError: it could not be written; what was there stays, and nothing is left beside it.
+        OSError: it could not be written; the old file stays, and no temporary file is left.
     """
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
@@ -39,7 +39,7 @@ def replace(path: Path, content: str | bytes, mode: int = 0o644, *, durable: boo
 
 
 def point(link: Path, target: str | Path) -> None:
-    """Set a symbolic link in one step, so that there is no moment without it. Its folder is made where missing."""
+    """Set a symbolic link atomically, so that it always exists; create its folder if missing."""
     link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     partial = link.with_name(f".{link.name}.{os.getpid()}.new")
     partial.unlink(missing_ok=True)
@@ -48,12 +48,12 @@ def point(link: Path, target: str | Path) -> None:
 
 
 def target(link: Path) -> str:
-    """Where a symbolic link leads; "" when it is not one."""
+    """Return the target of a symbolic link, or "" if the path is not one."""
     return str(link.readlink()) if link.is_symlink() else ""
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal digits, read in parts."""
+    """Return a file's SHA-256 in hexadecimal digits, reading it in blocks."""
     checksum = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):

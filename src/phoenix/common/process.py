@@ -1,4 +1,4 @@
-"""What the kernel knows of processes, and of the boot that they belong to."""
+"""Processes and the current boot, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def stat(pid: int | str) -> list[str]:
-    """Fields of /proc/PID/stat from the third on: they follow the name, which may hold spaces, in parentheses.
+    """Return the fields of /proc/PID/stat that follow the name, which stands in parentheses and may hold spaces.
 
-    So [0] is the state, [1] the parent, [19] the start in clock ticks since the boot (proc(5)).
+    So [0] is the state, [1] the parent, [19] the start in clock ticks since boot (proc(5)).
 
     Raises:
         OSError: there is no such process.
@@ -17,7 +17,7 @@ def stat(pid: int | str) -> list[str]:
 
 
 def boot() -> str:
-    """This boot's identity. The start of process 1 is part of it: a container has the boot ID of its host."""
+    """Identify this boot. The start of process 1 is part of it: a container shares the boot ID of its host."""
     identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{identity}/{stat(1)[19]}"
 

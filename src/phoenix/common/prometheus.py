@@ -1,4 +1,4 @@
-"""Prometheus' text exposition format: gauges written, which is all that Phoenix writes by itself, and read."""
+"""Writing and reading gauges in Prometheus' text exposition format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def exposition(gauges: Mapping[str, float], texts: Mapping[str, str] | None = None) -> str:
-    """The gauges as text, in their order; texts: the meaning of those that are not plain from their names.
+    """Format the gauges in their order; texts: help for those whose names do not explain them.
 
     https://prometheus.io/docs/instrumenting/exposition_formats/
     """
@@ -21,7 +21,7 @@ def exposition(gauges: Mapping[str, float], texts: Mapping[str, str] | None = No
 
 
 def read(text: str) -> dict[str, float]:
-    """Gauges of a text in Prometheus' format, by name and labels; other lines are left out."""
+    """Parse the gauges of a text in Prometheus' format, by name and labels; other lines are skipped."""
     found: dict[str, float] = {}
     for line in text.splitlines():
         match = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{[^}]*\})?\s+(\S+)(\s+\d+)?", line.strip())

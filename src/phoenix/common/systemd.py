@@ -1,4 +1,4 @@
-"""systemd as Phoenix uses it: notifications to it, and what it knows of units."""
+"""systemd as Phoenix uses it: notifications, and properties of units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def notify(message: str) -> None:
-    """Send systemd a message such as READY=1; nothing happens where systemd did not start the process.
+    """Send systemd a message such as READY=1; do nothing if systemd did not start the process.
 
     https://www.freedesktop.org/software/systemd/man/sd_notify.html
     """
@@ -25,13 +25,13 @@ def systemctl(*arguments: str) -> str:
     """Run systemctl and return its output.
 
     Raises:
-        CalledProcessError: it ended with another status than 0.
+        CalledProcessError: its exit status was not 0.
     """
     return subprocess.run(["systemctl", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def parse(shown: str) -> Iterator[dict[str, str]]:
-    """Properties of each unit, out of what `systemctl show` prints: blocks of NAME=VALUE lines."""
+    """Yield the properties of each unit from the output of `systemctl show`: blocks of NAME=VALUE lines."""
     for block in shown.strip().split("\n\n"):
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if values:
@@ -39,7 +39,7 @@ def parse(shown: str) -> Iterator[dict[str, str]]:
 
 
 def show(properties: str, *units: str) -> list[dict[str, str]]:
-    """The named properties (Id,ActiveState,…) of units; a pattern stands for the units that systemd has loaded.
+    """Return the named properties (Id,ActiveState,…) of units; a pattern matches the units that systemd has loaded.
 
     Raises:
         CalledProcessError: systemctl failed.

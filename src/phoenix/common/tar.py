@@ -1,4 +1,4 @@
-"""Tar archives whose bytes depend on their content alone."""
+"""Tar archives whose bytes depend only on their content."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def pack(top: Path, members: Iterable[Path]) -> bytes:
-    """An archive of files and links below top (relative paths), in the order given: same content, same bytes.
+    """Pack files and links below top (relative paths) in the given order: same content, same bytes.
 
-    Owners, times and all modes but the right to execute are left out. Links are kept as links.
+    Owners, times and all permissions except execution are omitted. Links are kept as links.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -1,4 +1,4 @@
-"""Brings the replica set's own configuration to the wanted one. For the primary."""
+"""Reconfiguration of the replica set, for the primary."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ TIMEOUT_MS = 60000
 
 
 class Refused(Exception):
-    """The server refused a step; the steps before it hold, and the next run goes on from there."""
+    """The server refused a step; the steps before it are in effect, and the next run continues from there."""
 
 
 def plan(
     current: Mapping[str, Any], members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The (what, configuration) steps from the current configuration to the wanted one.
+    """Return the (description, configuration) steps from the current configuration to the wanted one.
 
     members: [{host: "address:port", priority, votes}]; settings: of replSetConfig, for example electionTimeoutMillis.
 
-    The server lets a reconfiguration add, remove or change the vote of one voting member at a time, so each is a step
-    of its own: additions first, so that the set is never smaller than it has to be. Priorities and settings come last.
+    A reconfiguration may add, remove or change the vote of only one voting member, so each such change is a step of its
+    own: additions first, so that the set is never smaller than necessary. Priorities and settings come last.
     """
     steps: list[tuple[str, dict[str, Any]]] = []
     config: dict[str, Any] = copy.deepcopy(dict(current))
@@ -62,10 +62,10 @@ def plan(
 def reconfigure(
     client: Any, members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, check: bool = False
 ) -> list[str]:
-    """Take the steps to the wanted configuration, or with check only name them; what was done, one sentence each.
+    """Take the steps to the wanted configuration, or with check only plan them; return their descriptions.
 
     Raises:
-        Refused: with what was refused, and why.
+        Refused: the server refused a step; the error names it, with the reason.
     """
     from pymongo.errors import PyMongoError  # noqa: PLC0415 (the plan is tested where there is no driver)
 
@@ -75,7 +75,7 @@ def reconfigure(
         if not check:
             step["version"] = client.admin.command("replSetGetConfig")["config"]["version"] + 1
             try:
-                # Comes back when a majority has the new configuration.
+                # Returns when a majority has the new configuration.
                 client.admin.command("replSetReconfig", step, maxTimeMS=TIMEOUT_MS)
             except PyMongoError as error:
                 raise Refused(f"{what}: {error}") from error

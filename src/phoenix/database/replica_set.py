@@ -1,4 +1,4 @@
-"""What the replica set looks like from one member; nothing here needs a login."""
+"""The state of the replica set, seen from one member; nothing here needs a login."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ SELECTION_MS = 2000
 
 @dataclass
 class State:
-    """silent: addresses that do not answer. fresh: this member has never been part of a set. initiated: some member is
+    """The replica set, seen from one member.
+
+    silent: addresses that do not answer. fresh: this member has never been part of a set. initiated: some member is
     part of a set. primary: its address, or "". no_users: this member is the primary and has no user yet, so that the
     localhost exception is open. member: this member is primary or secondary.
     """
@@ -26,7 +28,7 @@ class State:
     member: bool = False
 
     def reaches(self, goal: str, own: str) -> bool:
-        """Whether there is what was waited for: an answer of all that a set needs, a primary, or this member in it."""
+        """Whether the goal is reached: every member a set needs answers, a primary, or this member in the set."""
         if own in self.silent:
             return False
         if goal == "primary":
@@ -52,14 +54,14 @@ def configured_members(members: Sequence[Mapping[str, Any]], port: int) -> list[
 
 
 def client(address: str, port: int, **options: Any) -> Any:
-    """A client of one server, not of the set it may be part of. The driver is imported only where it is needed."""
+    """Connect to one server, not to the set that it may be part of. The driver is imported only where it is needed."""
     import pymongo  # noqa: PLC0415
 
     return pymongo.MongoClient(address, port, directConnection=True, **options)
 
 
 def role(address: str, port: int = 27017) -> str:
-    """PRIMARY, SECONDARY or NOT READY; "silent" when the member does not answer, or the driver is not there."""
+    """Return PRIMARY, SECONDARY or NOT READY, or "silent" if the member does not answer or the driver is missing."""
     try:
         hello = client(address, port, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")
     except Exception:  # noqa: BLE001 - the driver's errors can't be named where it is missing
@@ -68,7 +70,7 @@ def role(address: str, port: int = 27017) -> str:
 
 
 def observe(own: str, port: int, addresses: Sequence[str]) -> State:
-    """The set as it is now, seen from the member `own`."""
+    """Return the set's present state, seen from the member `own`."""
     from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415
 
     state = State()
@@ -98,7 +100,7 @@ def observe(own: str, port: int, addresses: Sequence[str]) -> State:
 
 
 def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: float) -> State:
-    """Observe the set until it reaches the goal, or for `seconds`; the last state seen.
+    """Observe the set until it reaches the goal, or for `seconds`; return the last state.
 
     Raises:
         ImportError: MongoDB's driver is not on this host.

@@ -1,4 +1,4 @@
-"""Address arithmetic for the firewall's rules and for its refusal to lock the operator out."""
+"""Address arithmetic for the firewall's rules, and for its check that they do not lock the operator out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ANY = "any"
 
 
 def bad_addresses(sources: Iterable[str]) -> list[str]:
-    """Those of `sources` that are neither an address, nor a CIDR, nor `any`."""
+    """Return the `sources` that are neither an address, nor a CIDR, nor `any`."""
     bad = []
     for source in sources:
         try:
@@ -21,7 +21,7 @@ def bad_addresses(sources: Iterable[str]) -> list[str]:
 
 
 def networks(sources: Iterable[str], version: int) -> list[str]:
-    """The IPv4 or IPv6 (`version` 4, 6) networks of `sources`, merged: nft refuses sets that overlap."""
+    """Return the IPv4 or IPv6 (`version` 4 or 6) networks of `sources`, merged: nft refuses overlapping sets."""
     parsed = [ipaddress.ip_network(str(source), strict=False) for source in sources if source != ANY]
     if version == 4:
         return [

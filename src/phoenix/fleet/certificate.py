@@ -41,7 +41,7 @@ def is_signed_by(one: x509.Certificate, signer: x509.Certificate) -> bool:
     return True
 
 
-def fault(certificate: str, key: str, names: Iterable[str] = (), now: datetime | None = None) -> str:
+def error(certificate: str, key: str, names: Iterable[str] = (), now: datetime | None = None) -> str:
     """Why nginx could not serve this chain, the server's own certificate first, with this key; empty when it can.
 
     Both are PEM. Nothing of the key is in the answer. `names` are the host names that clients ask for. `now` is the
@@ -52,13 +52,13 @@ def fault(certificate: str, key: str, names: Iterable[str] = (), now: datetime |
     except ValueError:
         begin = " ".join(certificate[:SHOWN].split())
         return (
-            f'nginx_tls_certificate begins with "{begin}" and is no certificate in PEM. '
-            "Give the text itself, not its file's name: lookup('ansible.builtin.file', '/path/to/chain.pem')."
+            f'nginx_tls_certificate begins with "{begin}" and is not a PEM certificate. '
+            "Give the text itself, not the name of its file: lookup('ansible.builtin.file', '/path/to/chain.pem')."
         )
     try:
         private = load_pem_private_key(key.encode(), password=None)
     except TypeError:
-        return "nginx_tls_key has a passphrase, which nginx can't ask for. Give the key without one, in a vault."
+        return "nginx_tls_key has a passphrase, which nginx cannot enter. Give the key without one, in a vault."
     except ValueError:
         return "nginx_tls_key is no private key in PEM. Give the text itself, not its file's name, in a vault."
     return next(_faults(chain, private, names, now or datetime.now(timezone.utc)), "")

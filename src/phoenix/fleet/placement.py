@@ -1,4 +1,4 @@
-"""Which host runs which ordinary instances."""
+"""Placement of the ordinary instances on hosts."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,10 +17,11 @@ def place(
 ) -> dict[str, list[int]]:
     """Spread `capacity` instances over the hosts and return {host: [ports]}, each host present, idle ones with [].
 
-    Round robin over `hosts` until each has `per_host` instances, then likewise over `standby`. The n-th instance never
-    depends on the capacity, so growing by one adds one instance and moves none.
+    Round robin over `hosts` until each has `per_host` instances, then likewise over `standby`. The place of the n-th
+    instance does not depend on the capacity, so growing by one adds one instance and moves none.
 
-    Raises ValueError for a capacity below 1 or beyond the hosts' maximum, and for a host that is named twice.
+    Raises:
+        ValueError: the capacity is below 1 or beyond the hosts' maximum, or a host is named twice.
     """
     names = [*hosts, *standby]
     if len(set(names)) != len(names):
@@ -54,10 +55,11 @@ def place_around(
 ) -> dict[str, list[int]]:
     """Like place, but new instances go to hosts that haven't failed, as many of the capacity as they hold.
 
-    A failed host keeps the ports that it had at the capacity `previous`, uncounted: whether they still answer is for
-    the load balancers to see. None of the other hosts loses an instance that place would give it.
+    A failed host keeps the ports that it had at the capacity `previous`, uncounted: the load balancers find out whether
+    they still answer. No other host loses an instance that place would give it.
 
-    Raises ValueError as place does, and when every host has failed.
+    Raises:
+        ValueError: as place does, and if every host has failed.
     """
     placed = place(capacity, hosts, standby, first_port, per_host)
     if not failed:

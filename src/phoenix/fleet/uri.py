@@ -23,7 +23,10 @@ def mongodb_uri(
     """Return a connection string that names every member, each part percent-encoded.
 
     `members` are mappings with an `address` and, where it differs from `port`, a `port`. An IPv6 address
-    is put in brackets. Raises ValueError without a member.
+    is put in brackets.
+
+    Raises:
+        ValueError: there is no member.
     """
     seeds = []
     for member in members:
@@ -39,7 +42,7 @@ def mongodb_uri(
 
 
 def is_connection_string(text: str) -> bool:
-    """Whether the text is a mongodb:// address whose user and password are percent-encoded."""
+    """Whether the text is a mongodb:// URI whose user and password are percent-encoded."""
     scheme, _, rest = text.partition("://")
     if scheme not in ("mongodb", "mongodb+srv") or not rest:
         return False
@@ -54,7 +57,7 @@ def is_connection_string(text: str) -> bool:
 
 
 def url_error(text: str) -> str:
-    """Why this is not the address of a fleet, whose host names it in backups; empty when it is."""
+    """Return why this is not the URL of a fleet, whose host identifies it in backups; or ""."""
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -127,7 +127,7 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
     return [server for server in drained if server not in started]
 
 
-# Plays run from control use these; its own inventory says what the machine that runs Ansible says otherwise.
+# Plays run from control use these roles; its inventory carries the values that differ from settings and wiring.
 CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
@@ -144,10 +144,10 @@ def control_variables(specs: Specs) -> list[str]:
     return sorted(name for name in options if not options[name].get("no_log") and name not in NOT_FOR_CONTROL)
 
 
-def told(
+def control_hostvars(
     hosts: Sequence[str], hostvars: HostVars, written: HostVars, names: Sequence[str], shared: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Of each host its address within the fleet, and what the inventory says of the named variables.
+    """Return each host's address within the fleet, and the inventory's own values of the named variables.
 
     `written` are the hosts' variables with their templates unread, `shared` the settings and the wiring likewise:
     control has those itself, and a value that the wiring derives would no longer follow the capacity there.
@@ -201,7 +201,7 @@ def scaling_lines(status: Mapping[str, Any]) -> list[str]:
     lines += [f"  {status['frozen']}"] if status.get("frozen") else []
     lines += [f"  no datagrams from {', '.join(status['silent'])}"] if status.get("silent") else []
     lines += [f"  left out: {host}: {why}" for host, why in (status.get("left_out") or {}).items()]
-    for one in status.get("decisions") or []:
-        again = f" (again {one['repeats']} times, until {one['until'][11:19]})" if one.get("repeats") else ""
-        lines.append(f"  {one['time'][:19]} {one['action']:<4} {one['count']:>3}  {one['reason']}{again}")
+    for made in status.get("decisions") or []:
+        again = f" (again {made['repeats']} times, until {made['until'][11:19]})" if made.get("repeats") else ""
+        lines.append(f"  {made['time'][:19]} {made['action']:<4} {made['count']:>3}  {made['reason']}{again}")
     return lines

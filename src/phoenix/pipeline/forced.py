@@ -1,10 +1,10 @@
-"""All that a pipeline's SSH key can do on control; the forced command of the user phoenix-deploy.
+"""The forced command of the user phoenix-deploy: all that a pipeline's SSH key can do on control.
 
-package COMMIT       builds the source (a tar archive on standard input) and prints the release's version
-deploy VERSION       rolls a release out that was built
-rollback [VERSION]   rolls back to the previous or the named release
-verify               the smoke checks
-record               prints the last deploy as JSON
+package COMMIT       build the source (a tar archive on standard input) and print the release's version
+deploy VERSION       roll out a release that was built
+rollback [VERSION]   roll back to the previous or the named release
+verify               run the smoke checks
+record               print the last deploy as JSON
 
 Anything else is refused with exit status 64.
 """
@@ -35,13 +35,13 @@ def refuse(text: str) -> int:
 
 
 def play(name: str, *variables: str) -> int:
-    """Run a play of the fleet; its output goes to standard error, so that standard output is the answer alone."""
-    command = [*RUN, name, *(word for one in variables for word in ("-e", one))]
+    """Run a play of the fleet; its output goes to standard error, so that standard output holds only the answer."""
+    command = [*RUN, name, *(word for variable in variables for word in ("-e", variable))]
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
 
 
 def receive(folder: str) -> str:
-    """Unpack standard input into a folder; what is wrong with it, or "". tar drops leading slashes and refuses `..`."""
+    """Unpack standard input into a folder; return the error, or "". tar drops leading slashes and refuses `..`."""
     left = MAX_SOURCE_MB << 20
     command = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", "--directory", folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
@@ -51,16 +51,16 @@ def receive(folder: str) -> str:
                 left -= len(block)
                 tar.stdin.write(block)
         except BrokenPipeError:
-            pass  # tar has said why
+            pass  # tar has reported why
         finally:
             tar.stdin.close()
     if left <= 0:
         return f"the source is larger than {MAX_SOURCE_MB} MB"
-    return "standard input is no tar archive" if tar.returncode else ""
+    return "standard input is not a tar archive" if tar.returncode else ""
 
 
 def package(commit: str) -> int:
-    """Unpack what is on standard input, build it, and forget it."""
+    """Build the source on standard input, then delete it."""
     folder = tempfile.mkdtemp(prefix=f"{commit[:8]}-", dir=SOURCES)
     Path(folder).chmod(0o755)
     try:
@@ -69,7 +69,7 @@ def package(commit: str) -> int:
         package = json.loads(Path(folder, "package.json").read_text(encoding="utf-8"))
         version = f"{package['version']}-{commit[:8]}"
         if not VERSION.fullmatch(version):
-            return refuse(f"package.json: the version {version!r} names no release")
+            return refuse(f"package.json: the version {version!r} is not a valid release name")
         source = (f"phoenix_source={folder}", "release_source_exported=true")
         if status := play("build", *source, f"phoenix_build_as={version}"):
             return status
@@ -82,7 +82,7 @@ def package(commit: str) -> int:
 
 
 def answer(words: list[str]) -> int:
-    """Carry out what the key's holder asked for; the exit status."""
+    """Carry out the request of the key's holder and return the exit status."""
     verb, rest = (words[0], words[1:]) if words else ("", [])
     if verb == "package" and len(rest) == 1 and COMMIT.fullmatch(rest[0]):
         return package(rest[0])
@@ -97,6 +97,6 @@ def answer(words: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     if arguments != ["serve"]:
-        return refuse("it is the forced command of an SSH key: phoenixctl pipeline serve")
+        return refuse("this is the forced command of an SSH key: phoenixctl pipeline serve")
     # Under sshd's forced command the caller's words are in the environment only.
     return answer(os.environ.get("SSH_ORIGINAL_COMMAND", "").split())

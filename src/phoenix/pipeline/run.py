@@ -1,7 +1,7 @@
 """Run one of the fleet's plays from control: sudo phoenixctl play PLAYBOOK [--check] [--diff] [-e KEY=VALUE]...
 
-Plays run as the user phoenix-runner, whose key every host knows. Only what is named here can be run, and values can be
-no templates: whoever may call this must not be able to run anything else by it.
+Plays run as the user phoenix-runner, whose key every host knows. Only the playbooks named here can be run, and values
+cannot be templates: a user allowed to call this must not be able to run anything else with it.
 Exit status: that of ansible-playbook, or 64 for a request that is refused.
 """
 
@@ -21,12 +21,12 @@ TOP = "/opt/phoenix/runner"
 
 def variable(text: str) -> str:
     if not VARIABLE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: give name=value, a name of the fleet's and a plain value")
+        raise argparse.ArgumentTypeError(f"{text!r}: give name=value, a variable of the fleet with a plain value")
     return text
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The command line for a request. Exits with status 64 when it is refused."""
+    """Return the command line for a request; exit with status 64 if it is refused."""
     parser = argparse.ArgumentParser(prog="phoenixctl play", allow_abbrev=False)
     parser.error = lambda message: sys.exit((print(f"phoenixctl play: {message}", file=sys.stderr), 64)[1])  # type: ignore[method-assign]
     parser.add_argument("playbook", choices=PLAYBOOKS)
@@ -35,8 +35,8 @@ def command(arguments: list[str]) -> list[str]:
     parser.add_argument("--diff", action="store_true")
     options = parser.parse_args(arguments)
     line = [f"{TOP}/venv/bin/ansible-playbook", "-i", f"{TOP}/inventory.yml", f"playbooks/{options.playbook}.yml"]
-    for one in options.variables:
-        line += ["-e", one]
+    for assignment in options.variables:
+        line += ["-e", assignment]
     return line + ["--check"] * options.check + ["--diff"] * options.diff
 
 
@@ -53,11 +53,11 @@ def main(arguments: list[str]) -> None:
     environment = {
         "HOME": account.pw_dir,
         "USER": USER,
-        # Who holds the lock, for those who find it busy, and who deploys, for the record.
+        # The holder of the lock, shown to others who find it taken, and the author of a deploy in the history.
         "PHOENIX_WHO": f"{caller} (phoenixctl play)",
         "PATH": f"{TOP}/venv/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        # Kept for an hour: under a rising load the handshakes would be most of the time.
+        # Kept for an hour: under a rising load, handshakes would take most of the time.
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
     }
     os.execve(line[0], line, environment)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Measures how long the application takes to answer. Runs as root on a host of the application, stdlib only.
+"""Measure how long the application takes to answer. Runs as root on a host of the application, stdlib only.
 
 usage: answer_time.py kill     kill the instance on port 3000, which its supervisor starts again
        answer_time.py start    start the same program with the same environment as the same user, on port 4999, without
@@ -26,7 +26,7 @@ START = (
 
 
 def wait_for_answer(port: int, start: float) -> int:
-    """Ask for the page until it is there; milliseconds since start."""
+    """Request the page until it is served, and return the milliseconds since start."""
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:

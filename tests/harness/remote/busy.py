@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Keeps one instance busy until it is ended: asks it, past nginx, for the route that burns CPU. Stdlib only."""
+"""Keep an instance busy until ended: request, past nginx, the route that uses much CPU. Stdlib only."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Samples the command lines of all processes until its standard input ends, and looks for secrets. Stdlib only, Linux.
+"""Sample the command lines of all processes until standard input ends, and search them for secrets. Stdlib only, Linux.
 
 usage: command_lines.py < the secrets, on one line as a JSON list, then nothing until the end
 
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# mongodump of a small database takes a second; what ends sooner than this can be missed.
+# mongodump of a small database takes a second; processes shorter than this interval can be missed.
 INTERVAL_S = 0.02
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Opens a TCP connection; the exit status says whether it was accepted within two seconds. Stdlib only.
+"""Open a TCP connection; the exit status is 0 if it was accepted within two seconds. Stdlib only.
 
 usage: connect.py ADDRESS PORT
 """

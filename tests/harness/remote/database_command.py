@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs one database command on the member of this host and prints its answer as JSON. Needs pymongo.
+"""Run a database command on the member of this host and print its answer as JSON. Needs pymongo.
 
 usage: database_command.py < {"user", "password", "database", "command"} as JSON; no user: without a login
 

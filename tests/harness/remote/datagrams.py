@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Sends the heartbeats of a load balancer at a constant rate and prints how many. Stdlib only.
+"""Send the heartbeats of a load balancer at a constant rate and print how many. Stdlib only.
 
 usage: datagrams.py ADDRESS PORT RATE SECONDS
 """

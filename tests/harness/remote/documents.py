@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Fills, changes and counts the database `backup_trial`, for the tests of the backup. Runs on a database host.
+"""Fill, change and count the database `backup_trial`, for the tests of the backup. Runs on a database host.
 
 usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | drop, with the admin password on standard input
 """

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Asks for a URL once and prints what came of it. Stdlib only; certificates are not verified, the lab's is its own.
+"""Request a URL once and print the result. Stdlib only; certificates are not verified: the lab's is self-signed.
 
 usage: fetch.py URL [SECONDS]
 
-The first line is "status NUMBER", "refused" or "timed out", then comes the body. Anything else ends it with an error.
+The first line is "status NUMBER", "refused" or "timed out", then comes the body. Any other result is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def fetch(url: str, seconds: float) -> tuple[str, str]:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ConnectionRefusedError):
             return "refused", ""
-        # By its text: before Python 3.10 a socket's time-out is no TimeoutError.
+        # By its text: before Python 3.10, a socket's time-out is not a TimeoutError.
         if "timed out" in str(reason):
             return "timed out", ""
         raise

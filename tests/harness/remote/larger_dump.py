@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Gives the backup's repository a good dump of three times as much as another, as far as its manifest goes.
+"""Add a good dump to the backup's repository, by its manifest three times as large as another.
 
-usage: larger_dump.py FOLDER OF DUMPS, NAME OF THE OTHER, NAME
+usage: larger_dump.py DUMPS_FOLDER OTHER_NAME NAME
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Sends GET requests at a constant rate and prints what came of them as JSON. Runs on a host of the lab, stdlib only.
+"""Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
 usage: load.py URL RATE SECONDS   (SIGTERM ends it earlier, with its result)
 With a fourth argument, SEED, they come at random, RATE a second on average.
 
-The schedule is open: a request is due at its time whatever the earlier ones do, and its latency counts from then, so
+The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
 closed before any byte of an answer is tried once more, as RFC 9110, section 9.2.2, allows for idempotent methods.
 """
@@ -42,7 +42,7 @@ class Load:
         self.next = 0
         self.latencies: list[float] = []
         self.failures: list[str] = []
-        # The lab's certificate is its own; what is measured is whether requests are answered.
+        # The lab's certificate is self-signed; only the answers are measured.
         self.context = ssl._create_unverified_context() if self.tls else None
         self.start, self.ended = time.monotonic(), seconds
 

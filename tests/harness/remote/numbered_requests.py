@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Sends 300 requests, each for a path of its own, within some three seconds. Stdlib only.
+"""Send 300 requests, each for a path of its own, within about three seconds. Stdlib only.
 
 usage: numbered_requests.py URL    the number of the request is appended
 """
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 def main() -> None:
     parts = urlsplit(sys.argv[1])
-    context = ssl._create_unverified_context()  # the lab's certificate is its own
+    context = ssl._create_unverified_context()  # the lab's certificate is self-signed
     for number in range(300):
         connection = (
             http.client.HTTPSConnection(parts.netloc, context=context)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Sends request lines to one instance, past nginx, and prints as JSON what came of each. Runs on its host, stdlib only.
+"""Send request lines to an instance, past nginx, and print each result as JSON. Runs on its host, stdlib only.
 
 usage: past_nginx.py UNIT LINES    UNIT: phoenix@PORT.service; LINES: "METHOD target", ISO 8859-1, as a JSON list
 """
@@ -20,7 +20,7 @@ def pid(unit: str) -> str:
 
 
 def address(port: str) -> str:
-    """The address that the instance listens on."""
+    """Return the address that the instance listens on."""
     command = ["ss", "-Hltn", f"sport = :{port}"]
     listening = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     found = listening[3].rsplit(":", 1)[0].strip("[]")

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Prints whether the member on this host is primary: True or False. Needs pymongo."""
+"""Print whether the member on this host is primary: True or False. Needs pymongo."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Changes settings of the replica set, on its primary, and prints as JSON what they were before. Needs pymongo.
+"""Change settings of the replica set, on its primary, and print their former values as JSON. Needs pymongo.
 
 usage: reconfigure.py < {"password": the admin's, "settings": {name: value}} as JSON
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Moves the dumps of the backup's repository aside for the tests' own, and brings them back. Runs as root, stdlib only.
+"""Move the dumps of the backup's repository aside for the tests' own, and move them back. Runs as root, stdlib only.
 
 usage: store_aside.py away ROOT    the repository is empty afterwards
-       store_aside.py back ROOT    delete what came since, and bring back what was there; does nothing twice
+       store_aside.py back ROOT    delete newer dumps and move the old ones back; a second run changes nothing
 
-Both may be interrupted anywhere: `back` then still brings everything back. A folder next to the repository says how far
-it is: while ROOT.moving is there, dumps are on their way and nothing may be deleted; ROOT.aside holds all of them.
+Both may be interrupted anywhere: `back` then still restores everything. A folder next to the repository records the
+progress: while ROOT.moving exists, dumps are being moved and nothing may be deleted; ROOT.aside holds all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDERS = ("dumps", "failures", "receipts")
 
 
 def move(source: Path, target: Path) -> None:
-    """Move what is in the folders of source into those of target."""
+    """Move the contents of source's folders into those of target."""
     for name in FOLDERS:
         (target / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted((source / name).glob("*")):
@@ -26,7 +26,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def away(root: Path) -> None:
-    back(root)  # what an interrupted run left aside
+    back(root)  # the remains of an interrupted run
     moving, aside = states(root)
     moving.mkdir(mode=0o700)
     move(root, moving)

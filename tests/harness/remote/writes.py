@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Writes documents with majority acknowledgement one after another and prints the longest gap. Runs on a database host.
+"""Write documents with majority acknowledgement one after another and print the longest gap. Runs on a database host.
 
 usage: writes.py SECONDS < connection string
 
-The string comes by standard input, for it holds a password. Prints JSON: written (count), gap_s (longest time between
-two acknowledged writes, in seconds).
+The string comes on standard input because it holds a password. Prints JSON: written (count), gap_s (longest time
+between two acknowledged writes, in seconds).
 """
 
 from __future__ import annotations

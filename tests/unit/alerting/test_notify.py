@@ -27,7 +27,7 @@ def event(
 
 
 def play(events: Sequence[tuple[float, dict[str, str]]], until: float, settings: Any = SETTINGS) -> list[Any]:
-    """Messages of a run that steps every half second, events handed over when they are due."""
+    """Return the messages of a run that steps every half second and passes events on when they are due."""
     state, messages, now = State(), [], 0.0
     while now < until:
         now += 0.5
@@ -44,7 +44,7 @@ def test_one_message_and_one_clear_with_its_duration() -> None:
     assert "CLEAR after 1 min 15 s: app1: CPU (phoenix@3000)" in messages[1].subject
 
 
-def test_a_message_says_host_value_threshold_since_and_runbook() -> None:
+def test_a_message_has_host_value_threshold_since_and_runbook() -> None:
     (message,) = play([(10, event("WARNING", 10))], 60)
     for piece in ("app1", "99 %", "above 80 %", "1970-01-01 00:00:10 UTC", "docs/runbook.md#alarm-phoenix_service_cpu"):
         assert piece in message.text
@@ -155,7 +155,7 @@ def test_a_raise_that_was_lost_is_reported_all_the_same() -> None:
     assert missed(state, active, 200) == []
 
 
-def test_retries_come_ever_slower() -> None:
+def test_retries_slow_down() -> None:
     delays = [channels.retry_delay(attempts) for attempts in range(1, 12)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5.0, 60.0)

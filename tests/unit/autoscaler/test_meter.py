@@ -128,7 +128,7 @@ def test_garbage_is_ignored_and_counted(data: bytes) -> None:
     assert one.silent(1000.1, 3.0) == [LB1]
 
 
-def test_only_balancers_are_heard() -> None:
+def test_only_balancers_are_counted() -> None:
     one = meter()
     one.receive(request(1), "198.51.100.9", 1000.1)
     one.receive(BEAT, "198.51.100.9", 1000.1)

@@ -12,7 +12,7 @@ def decision(action: str = "hold", count: int = 2, cause: str = "the capacity fi
     return Decision(action, count, count, cause, 5.0, 5.0, False, cause)  # type: ignore[arg-type]
 
 
-def test_frozen_by_the_lock_alone(tmp_path: Path) -> None:
+def test_only_the_lock_freezes_it(tmp_path: Path) -> None:
     lock = state.FleetLock(tmp_path)
     assert lock.reason() == ""
     token, _ = fleet_lock.acquire(tmp_path, "ann", "deploy", 60)
@@ -46,13 +46,13 @@ def test_keeps_a_thousand(tmp_path: Path) -> None:
     assert len((tmp_path / "d.jsonl").read_text().splitlines()) <= 2 * state.KEPT
 
 
-def test_a_corrupt_history_is_put_aside(tmp_path: Path) -> None:
+def test_a_corrupt_history_is_moved_aside(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"a": 1}\nrubbish\n')
     assert state.Decisions(tmp_path / "d.jsonl").last(5) == []
     assert (tmp_path / "d.corrupt").exists()
 
 
-def test_a_disk_that_takes_nothing_costs_the_file_only(tmp_path: Path) -> None:
+def test_a_full_disk_costs_only_the_file(tmp_path: Path) -> None:
     gone = tmp_path / "absent"
     assert not state.write(gone / "x", "text")
     assert state.Decisions(gone / "d.jsonl").add(decision(), 2)

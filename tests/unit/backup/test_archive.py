@@ -50,7 +50,7 @@ def test_a_document_that_looks_like_an_oplog_does_not_matter() -> None:
     assert end.moment == (5, 2)
 
 
-def test_half_an_archive_is_none() -> None:
+def test_half_an_archive_is_refused() -> None:
     packed = archived(block("items", bson(x=1)), OPLOG)
     end = archive.OplogEnd()
     end.feed(packed[:-20])

@@ -20,7 +20,7 @@ from phoenix.backup import clock
     )
 )
 def test_running_time_is_never_ahead_of_the_true_time(steps: list[tuple[float, str, float]]) -> None:
-    """So nothing is ever taken for older than it is, and nothing goes early; nor does it run backwards."""
+    """So nothing counts as older than it is, and nothing is deleted early; nor does it run backwards."""
     true, since_boot, boot = 0.0, 0.0, 0
     reading = clock.advance(None, "0", 0.0)
     marks = [(true, reading.elapsed)]

@@ -20,7 +20,7 @@ def test_a_fingerprint_depends_on_content_and_not_on_order() -> None:
     assert digest(bson(_id=1, a="y"), bson(_id=2, a="x")) != digest(first, second)
 
 
-def test_differences_are_told() -> None:
+def test_differences_are_reported() -> None:
     one = fingerprint.Collection(3, 300, "aa", ["_id_"])
     assert fingerprint.differences({"a.b": one}, {"a.b": one}) == []
     assert fingerprint.differences({"a.b": one}, {}) == ["a.b is missing"]

@@ -32,7 +32,7 @@ def test_frames_arrive_whole_or_not_at_all() -> None:
             through(broken)
 
 
-def test_a_sender_shows_that_it_lives() -> None:
+def test_a_sender_shows_that_it_is_alive() -> None:
     read, write = os.pipe()
     with os.fdopen(write, "wb", buffering=0) as stream:
         lively = frames.Sender(stream, interval=0.05)

@@ -57,7 +57,7 @@ def arrive(root: Path, content: bytes, told: dict[str, Any], monkeypatch: pytest
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_dump_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_dump_is_stored_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     content = b"archive"
     told = {**manifest(5), "fleet": "fleet.example", "replica_set": "phoenix", "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_dump_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     held.close()
 
 
-def test_a_full_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_full_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(store.Store, "free", lambda self: -1)
     assert arrive(tmp_path, b"", {}, monkeypatch, capsys)[0]["answer"] == "full"
     assert store.Store(config(tmp_path)).dumps()[0].state == "full"

@@ -19,7 +19,7 @@ def test_a_rotated_file_is_sent_once_though_it_is_compressed_later() -> None:
     assert logs.choose([Path("/a/x.log-1.gz")])[0][0] == "x.log-1"
 
 
-def test_exports_go_only_when_the_store_has_them() -> None:
+def test_exports_are_deleted_only_when_the_store_has_them() -> None:
     names = [f"a-{day}" for day in range(1, 10)]
     assert logs.drop_old(names, set(names), 7) == ["a-1", "a-2"]
     assert logs.drop_old(names, {"a-2"}, 7) == ["a-2"]
@@ -39,7 +39,7 @@ def test_files_of_one_log_belong_together(name: str, stream: str) -> None:
     assert intake_logs.stream_of(name) == stream
 
 
-def test_logs_of_a_host_that_fell_silent_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_of_a_silent_host_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "read", lambda path, floor=0.0: 20 * DAY)
     held = store.Store(config(tmp_path))
     held.prepare()

@@ -22,7 +22,7 @@ def test_seven_days_are_kept() -> None:
     assert left(retention.decide(nights, 10 * DAY, 7)) == [f"n{day}" for day in range(3, 11)]
 
 
-def test_nothing_goes_while_the_newest_is_not_good() -> None:
+def test_nothing_is_deleted_while_the_newest_is_not_good() -> None:
     for state in ("failed", "bad", "unproven", "shrunken", "empty", "full"):
         nights = [*[kept(day, day) for day in range(1, 11)], kept(11, 11, state)]
         assert len(left(retention.decide(nights, 30 * DAY, 7))) == 11
@@ -32,7 +32,7 @@ def test_the_last_good_one_stays_however_old() -> None:
     assert left(retention.decide([kept(1, 1), kept(2, 2, "bad"), kept(3, 3)], 400 * DAY, 7)) == ["n3"]
 
 
-def test_safety_dumps_go_after_their_time_and_count_for_nothing() -> None:
+def test_safety_dumps_expire_and_do_not_count() -> None:
     nights = [kept(1, 1), kept(2, 2, safety=True), kept(3, 20, "shrunken", safety=True)]
     assert left(retention.decide(nights, 20 * DAY, 7)) == ["n1", "n3"]
 

@@ -28,7 +28,7 @@ NIGHTS = [
 
 
 def ten_nights(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Ten nights in a store below root; returns the table of what is left, and why."""
+    """Simulate ten nights in a store below root; return the table of what is kept, and why."""
     held, nights, lines = store.Store(config(root)), {}, []
     held.prepare()
     for night, (state, wrong_hours, what) in enumerate(NIGHTS, start=1):

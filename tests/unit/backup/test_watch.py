@@ -11,7 +11,7 @@ def watched(*known: store.Dump, now: float = 0.0, elapsed: float | None = None, 
     return watch.report(known, now, now if elapsed is None else elapsed, free, 26 * HOUR, 10**6)
 
 
-def test_the_watch_says_what_is_wrong() -> None:
+def test_the_watch_reports_problems() -> None:
     assert watched(dump(1), now=25 * HOUR).problems == []
     assert "27.0 h old" in watched(dump(1), now=27 * HOUR).problems[0]
     assert watched(now=HOUR).problems == []  # a new store has its first night before it

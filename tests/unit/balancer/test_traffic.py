@@ -19,7 +19,7 @@ def entry(upstream: str, status: str, seconds: str = "0.003", **more: Any) -> by
     return json.dumps(values | {"upstream": upstream, "upstream_status": status, "upstream_seconds": seconds}).encode()
 
 
-def test_each_attempt_is_told() -> None:
+def test_each_attempt_is_listed() -> None:
     rescued = entry("192.0.2.21:3000 : 192.0.2.22:3900", "502 : 200", "0.001 : 0.004")
     assert traffic.attempts(json.loads(rescued)) == [("192.0.2.21:3000", 502, 0.001), ("192.0.2.22:3900", 200, 0.004)]
     assert traffic.attempts(json.loads(entry("192.0.2.21:3000, 192.0.2.22:3000", "504, 200", "-, 0.1"))) == [

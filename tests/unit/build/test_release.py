@@ -35,7 +35,7 @@ def test_node_takes_the_shells_place(command: str, last: str) -> None:
         ({}, "nothing to run"),
     ],
 )
-def test_what_needs_a_shell_is_refused(package: dict[str, object], words: str) -> None:
+def test_a_start_command_that_needs_a_shell_is_refused(package: dict[str, object], words: str) -> None:
     with pytest.raises(build.BuildError, match=words.replace("$", r"\$")):
         build.start_script(package, False)
 

@@ -52,16 +52,16 @@ _, LOCKED_KEY = pem(made("locked"), BestAvailableEncryption(b"secret"))
 
 
 def test_what_nginx_can_serve_has_no_fault() -> None:
-    assert certificate.fault(OWN, KEY, now=NOW) == ""
-    assert certificate.fault(OWN + SIGNER, KEY, now=NOW) == "", "a chain"
+    assert certificate.error(OWN, KEY, now=NOW) == ""
+    assert certificate.error(OWN + SIGNER, KEY, now=NOW) == "", "a chain"
 
 
 @pytest.mark.parametrize(
     ("chain", "key", "days", "why"),
     [
-        ("/etc/ssl/www.pem", KEY, 0, 'begins with "/etc/ssl/www.pem" and is no certificate'),
-        (OWN[:200], KEY, 0, "is no certificate in PEM"),
-        (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is no private key in PEM"),
+        ("/etc/ssl/www.pem", KEY, 0, 'begins with "/etc/ssl/www.pem" and is not a PEM certificate'),
+        (OWN[:200], KEY, 0, "is not a PEM certificate"),
+        (OWN, "/etc/ssl/www.key", 0, "nginx_tls_key is not a PEM private key"),
         (OWN, LOCKED_KEY, 0, "has a passphrase"),
         (OWN, OTHER_KEY, 0, "does not belong to the first certificate"),
         (SIGNER + OWN, KEY, 0, "the server's own certificate before its signers'"),
@@ -71,7 +71,7 @@ def test_what_nginx_can_serve_has_no_fault() -> None:
     ],
 )
 def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str) -> None:
-    told = certificate.fault(chain, key, now=NOW + timedelta(days=days))
+    told = certificate.error(chain, key, now=NOW + timedelta(days=days))
     assert why in told
     assert "PRIVATE" not in told and key not in told
 
@@ -91,5 +91,5 @@ def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str
     ],
 )
 def test_a_server_name_that_it_is_not_for_is_reported(name: str, covered: bool) -> None:
-    told = certificate.fault(OWN, KEY, [name, "www.example.org"], NOW)
+    told = certificate.error(OWN, KEY, [name, "www.example.org"], NOW)
     assert told == "" if covered else told.startswith(f"nginx_tls_certificate is not for {name} in nginx_server_names")

@@ -46,6 +46,6 @@ def test_no_member() -> None:
 
 
 @pytest.mark.parametrize("character", "@:/?#%")
-def test_an_unencoded_password_is_noticed(character: str) -> None:
+def test_an_unencoded_password_is_detected(character: str) -> None:
     userinfo = f"phoenix:a{character}zb"
     assert not is_connection_string(f"mongodb://{userinfo}@192.0.2.1:27017/phoenix?replicaSet=rs")

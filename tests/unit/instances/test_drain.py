@@ -51,7 +51,7 @@ def test_a_quiet_port_is_soon_drained(drain: ModuleType, monkeypatch: pytest.Mon
     assert drain.main(["3000", "--timeout", "5"]) == 0
 
 
-def test_the_time_out_tells_what_is_left(
+def test_the_time_out_reports_the_remaining_requests(
     drain: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(drain, "look", lambda _: {3000: 2, 3001: 0})

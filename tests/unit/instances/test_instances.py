@@ -54,7 +54,7 @@ def test_the_newest_releases_stay_and_those_in_use() -> None:
 
 @pytest.fixture
 def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
-    """Starts a server that gives these answers (status, seconds of delay) in turn, the last one for ever."""
+    """Starts a server that gives these answers (status, seconds of delay) in turn and repeats the last."""
     running: list[http.server.ThreadingHTTPServer] = []
 
     def start(answers: list[tuple[int, float]]) -> int:
@@ -85,7 +85,7 @@ CHECK = HealthCheck("/", times=3, limit=0.3, timeout=1.5)
 Server = Callable[[list[tuple[int, float]]], int]
 
 
-def test_good_answers_have_to_come_in_a_row(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "restarts", lambda port: 0)
     health.wait(server([(200, 0), (500, 0), (404, 0)]), CHECK)
     with pytest.raises(health.Unhealthy, match="last: status 500"):
@@ -94,7 +94,7 @@ def test_good_answers_have_to_come_in_a_row(server: Server, monkeypatch: pytest.
         health.wait(server([(200, 1.0)]), CHECK)
 
 
-def test_a_crash_at_boot_is_not_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "restarts", lambda port: 5)
     start = time.monotonic()
     with pytest.raises(health.Unhealthy, match="ended 5 times"):
@@ -128,7 +128,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_release_that_never_was_current_can_be_dropped_and_no_other(host: Path) -> None:
+def test_only_a_release_that_was_never_current_can_be_dropped(host: Path) -> None:
     assert cli.main(["activate", "--release", "1"]) == 0
     files.point(host / "instances" / "3000", str(host / "releases" / "2"))
     assert cli.main(["drop", "--release", "2"]) == 0

@@ -21,7 +21,7 @@ def test_two_silent_probes_in_a_row_kill() -> None:
 
 
 @pytest.mark.parametrize("outcome", [probe.Outcome.REACTED, probe.Outcome.REFUSED])
-def test_anything_else_in_between_forgives(outcome: probe.Outcome) -> None:
+def test_any_answer_in_between_resets_the_count(outcome: probe.Outcome) -> None:
     record = probe.decide(probe.Record(), UNIT, probe.Outcome.SILENT, 200.0, POLICY).record
     record = probe.decide(record, UNIT, outcome, 203.0, POLICY).record
     assert not probe.decide(record, UNIT, probe.Outcome.SILENT, 206.0, POLICY).kill
@@ -39,7 +39,7 @@ def test_grace_after_the_start() -> None:
     assert probe.decide(record, UNIT, probe.Outcome.SILENT, 115.0, POLICY).kill
 
 
-def test_a_hang_is_found_within_ten_seconds() -> None:
+def test_a_hang_is_detected_within_ten_seconds() -> None:
     # Worst case: it hangs just after a probe, so a whole interval passes before the first silent one.
     assert POLICY.interval + POLICY.failures * POLICY.timeout + 1 < 10
 
@@ -54,7 +54,7 @@ def test_parse_units_takes_running_instances_only() -> None:
     assert probe.parse_units("") == []
 
 
-def test_probe_tells_silence_from_refusal() -> None:
+def test_probe_distinguishes_silence_from_refusal() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         # Accepted by the kernel, answered by nobody: what a stopped process looks like.
         port = server.getsockname()[1]

@@ -19,7 +19,7 @@ SOURCES = [path for folder in ("bench", "lab", "tests") for path in sorted((TOP 
 
 
 def imported(path: Path) -> set[str]:
-    """Modules that a file imports, with those that may be names of a package."""
+    """List the modules that a file imports, with names that may be modules of a package."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,7 +66,7 @@ def test_programs_for_hosts_need_no_more_than_the_oldest_host_has(path: Path) ->
 
 
 def test_command_lines_are_seen() -> None:
-    """Of two secrets the one that is on a command line is found, and cut out; the other is not."""
+    """Of two secrets, the one on a command line is found and cut out; the other is not found."""
     sampler = subprocess.Popen(
         [sys.executable, str(hosts.REMOTE / "command_lines.py")],
         stdin=subprocess.PIPE,

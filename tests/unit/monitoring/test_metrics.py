@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     assert charts["phoenix_missing.autoscaler"]["missing"] >= 0.0
 
 
-def test_metrics_are_missing_since_they_were_last_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_missing_since_they_last_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     since, file = tmp_path / "since", tmp_path / "backup.prom"
     since.touch()
     clock = since.stat().st_mtime

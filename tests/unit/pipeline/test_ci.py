@@ -1,4 +1,4 @@
-"""What a pipeline's key can ask for (phoenix.pipeline.forced), and what a stage is (phoenix-stage)."""
+"""Requests that a pipeline's key may make (phoenix.pipeline.forced), and the stages (phoenix-stage)."""
 
 import importlib
 import io
@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 
 @pytest.fixture
 def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program, which notes the plays it would run in `played`."""
+    """The program, which records the plays it would run in `played`."""
     module = importlib.reload(forced)
     played: list[list[str]] = []
     monkeypatch.setattr(module, "SOURCES", str(tmp_path))
@@ -41,7 +41,7 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (["verify"], ["verify"]),
     ],
 )
-def test_what_it_may(deploy: ModuleType, words: list[str], played: list[str]) -> None:
+def test_allowed_requests(deploy: ModuleType, words: list[str], played: list[str]) -> None:
     assert deploy.answer(words) == 0
     assert deploy.played == [played]
 
@@ -65,7 +65,7 @@ def test_what_it_may(deploy: ModuleType, words: list[str], played: list[str]) ->
         "verify --diff",
     ],
 )
-def test_what_it_may_not(deploy: ModuleType, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_requests(deploy: ModuleType, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert deploy.answer(line.split()) == 64
     assert deploy.played == []
     assert "nothing else" in capsys.readouterr().err
@@ -107,7 +107,7 @@ def test_a_source_is_built_under_its_commits_name(
         archive({"../outside": b"x", "package.json": b'{"version": "1"}'}),
     ],
 )
-def test_a_source_that_is_none(
+def test_an_invalid_source_is_refused(
     deploy: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: bytes
 ) -> None:
     assert package(deploy, monkeypatch, data) != 0
@@ -121,7 +121,7 @@ def test_the_scripts_can_be_read_by_the_shell(name: str) -> None:
     assert subprocess.run(["bash", "-n", str(FILES / name)], check=False).returncode == 0
 
 
-def test_a_stage_that_is_none_is_explained(tmp_path: Path) -> None:
+def test_an_unknown_stage_is_explained(tmp_path: Path) -> None:
     asked = subprocess.run(
         [str(FILES / "phoenix-stage"), "nonsense"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

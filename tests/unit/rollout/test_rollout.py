@@ -30,7 +30,7 @@ def test_the_canary_first_the_spares_last() -> None:
     assert plan["already"] == []
 
 
-def test_a_broken_off_roll_out_goes_on_where_it_was() -> None:
+def test_an_interrupted_roll_out_continues_where_it_stopped() -> None:
     statuses = {
         "app1": {"instances": [instance(3000, "new", stale=False), instance(3001, "new", stale=True)]},
         "app2": {"instances": [instance(3000), instance(3001, active=False)]},

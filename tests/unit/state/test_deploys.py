@@ -35,7 +35,7 @@ def test_the_release_before(entries: list[tuple[str, str, str, str]], previous: 
     assert deploys.previous(history(*entries)) == previous
 
 
-def test_a_deploy_from_its_begin_to_its_end(
+def test_a_deploy_from_start_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record, metrics = tmp_path / "deploys.jsonl", tmp_path / "metrics" / "deploy.prom"

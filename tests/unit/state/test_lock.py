@@ -36,7 +36,7 @@ def test_taken_once_and_again_after_its_release(lock: ModuleType, tmp_path: Path
     assert lock.acquire(tmp_path, "bob", "scale", 60)[0]
 
 
-def test_a_lapsed_lease_frees_it_and_its_token_is_worth_nothing(lock: ModuleType, tmp_path: Path) -> None:
+def test_an_expired_lease_releases_it_and_invalidates_its_token(lock: ModuleType, tmp_path: Path) -> None:
     old, _ = lock.acquire(tmp_path, "ann", "deploy", 0)
     assert lock.holder(tmp_path) is None
     new, _ = lock.acquire(tmp_path, "bob", "scale", 60)
@@ -45,7 +45,7 @@ def test_a_lapsed_lease_frees_it_and_its_token_is_worth_nothing(lock: ModuleType
     assert lock.holder(tmp_path).token == new
 
 
-def test_a_reboot_frees_it(lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reboot_releases_it(lock: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.acquire(tmp_path, "ann", "deploy", 3600)
     monkeypatch.setattr(lock.process, "boot", lambda: "another")
     assert lock.holder(tmp_path) is None
@@ -78,7 +78,7 @@ def test_one_of_many_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "x"}', "null", '{"expires": "soon"}'])
-def test_a_corrupt_file_is_put_aside(tmp_path: Path, content: str) -> None:
+def test_a_corrupt_file_is_moved_aside(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock").write_text(content)
     done = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "scale", "--lease", "9")
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Checks of a whole inventory, before anything is changed and without facts.
 
-Each check yields (host, message); a message names the variable, the value seen and the mend. A secret's value is
-never shown. The values of an Ansible inventory are templates that may fail when they are read: that becomes a message
+Each check yields (host, message); a message names the variable, its value and the fix. A secret's value is
+never shown. The values of an Ansible inventory are templates, which may fail when they are evaluated: that is reported
 as well.
 """
 
@@ -11,12 +11,12 @@ from typing import Any
 from phoenix.fleet.inputs import precedence_error
 from phoenix.fleet.inventory.archives import bad_archives
 from phoenix.fleet.inventory.fleet import (
+    alarms_without_recipients,
     clashing_ports,
     different_values,
     empty_groups,
     even_voters,
     hasty_autoscaler,
-    nobody_told,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.variables import (
@@ -40,7 +40,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     unsupported_values,
     different_values,
     even_voters,
-    nobody_told,
+    alarms_without_recipients,
     clashing_ports,
     hasty_autoscaler,
     bad_archives,
@@ -59,8 +59,8 @@ def errors(
 
     `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
     `late_variables` are names that a running play defines; `breaking_changes` those of roles/preflight/vars/main.yml.
-    `precedence` is Ansible's setting of this name, where it is known: when it is wrong, no value is what the inventory
-    says, and nothing else is checked.
+    `precedence` is Ansible's setting of this name, where it is known: if it is wrong, values differ from those in the
+    inventory, and nothing else is checked.
     """
     if precedence and precedence_error(precedence):
         return [precedence_error(precedence)]

@@ -1,4 +1,4 @@
-"""Check of archives that lie on this machine against their checksums."""
+"""Check of archives on this machine against their checksums."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,7 +11,7 @@ from phoenix.fleet.inventory.model import Finding, Inventory
 
 @lru_cache(maxsize=64)
 def _sha256(path: str, size: int, modified: int) -> str:
-    """Size and time of change are part of the key: the same archive on many hosts is read once."""
+    """Return an archive's SHA-256; with size and modification time as the cache's key it is read only once."""
     return files.sha256(Path(path))
 
 
@@ -32,7 +32,7 @@ def bad_archives(inventory: Inventory) -> Iterator[Finding]:
             if not is_checksum(checksum):
                 yield (
                     host,
-                    f"{sibling}: {checksum!r} is no checksum; write it as sha256:<64 hexadecimal digits in lower case>",
+                    f"{sibling}: {checksum!r} is not a checksum; write sha256:<64 hexadecimal digits in lower case>",
                 )
                 continue
             if "://" in archive and not archive.startswith("file://"):

@@ -1,4 +1,4 @@
-"""Checks of what hosts and services are to each other: groups, voters, ports, recipients of alarms."""
+"""Checks across hosts and services: groups, voters, ports, recipients of alarms."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def empty_groups(inventory: Inventory) -> Iterator[Finding]:
 
 
 def different_values(inventory: Inventory) -> Iterator[Finding]:
-    """Settings that hosts read for each other, so that a value for one group would hold for half of a connection."""
+    """Settings that hosts read for each other: a value for one group would apply to only one side of a connection."""
     for name in SAME_EVERYWHERE:
         seen: dict[str, str] = {}
         for host in inventory.hostvars:
@@ -52,7 +52,7 @@ def even_voters(inventory: Inventory) -> Iterator[Finding]:
 
 
 def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
-    """The ports that the host's services listen on, or lists of them, by the setting that asks."""
+    """Yield each setting with the port, or list of ports, that the host's services listen on because of it."""
 
     def default(name: str, fallback: Any) -> Any:
         value = inventory.value(host, name)
@@ -82,7 +82,7 @@ def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_its_type(inventory: Inventory, name: str, value: Any) -> bool:
-    """Whether the value has its option's type; unsupported_values reports those that have not."""
+    """Whether the value has its option's type; unsupported_values reports the others."""
     kind = inventory.options.get(name, {}).get("type")
     if kind == "int":
         return str(value).strip().isdigit()
@@ -119,14 +119,14 @@ def hasty_autoscaler(inventory: Inventory) -> Iterator[Finding]:
                 )
 
 
-def nobody_told(inventory: Inventory) -> Iterator[Finding]:
-    """Alarms that are on and reach nobody."""
+def alarms_without_recipients(inventory: Inventory) -> Iterator[Finding]:
+    """Alarms that are enabled and have no usable recipient."""
     for host in inventory.members("control"):
         if host not in inventory.hostvars or "alerting_enabled" not in inventory.options:
             continue
         names = ("alerting_recipients", "alerting_channels", "alerting_enabled")
         read = [inventory.read(host, name) for name in names]
         if any(reason for _, reason in read):
-            continue  # failing_templates says it
+            continue  # failing_templates reports it
         for message in recipients_errors(*(value for value, _ in read)):
             yield host, message

@@ -1,4 +1,4 @@
-"""The inventory as the checks see it: variables read through their templates, which may fail."""
+"""The inventory as the checks see it: variables with their templates evaluated, which may fail."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def known_variables(
     roles_dir: str | os.PathLike[str], playbook_dir: str | os.PathLike[str] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return {role: {variable: its specification}} out of each role's meta/argument_specs.yml, all entry points.
+    """Return {role: {variable: specification}} from each role's meta/argument_specs.yml, all entry points.
 
     The playbooks have one of their own for the settings of no single role; they are listed as the role `playbooks`.
     """
@@ -50,7 +50,7 @@ def known_variables(
 
 
 def shared_variables(playbook_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings and the wiring of the playbooks, with their templates unread."""
+    """Return the settings and the wiring of the playbooks, with their templates not evaluated."""
     shared: dict[str, Any] = {}
     for path in sorted(Path(playbook_dir, "group_vars", "all").glob("*.yml")):
         shared |= _read(path)
@@ -77,19 +77,19 @@ class Inventory:
     def __post_init__(self) -> None:
         for role in self.specs.values():
             self.options.update(role)
-        # Ansible assembles a host's variables anew at each access: once is enough.
+        # Ansible assembles a host's variables again at each access: once is enough.
         object.__setattr__(self, "hostvars", {str(host): self.hostvars[host] for host in self.hostvars})
 
     def members(self, group: str) -> list[str]:
         return list(self.groups.get(group) or [])
 
     def names(self, host: str) -> list[str]:
-        """The host's variables within the project's namespaces."""
+        """List the host's variables within the project's namespaces."""
         prefixes = tuple(f"{role}_" for role in self.specs)
         return sorted(name for name in map(str, self.hostvars[host]) if name.startswith(prefixes))
 
     def read(self, host: str, name: str) -> tuple[Any, str]:
-        """Return (value, "") or, when the value's template fails, (None, why)."""
+        """Return (value, "") or, if the value's template fails, (None, reason)."""
         if (host, name) not in self._seen:
             self._seen[host, name] = self._evaluated(host, name)
         return self._seen[host, name]
@@ -102,7 +102,7 @@ class Inventory:
             value = variables[name]
             reason = _undefined_reason(value)
             return (None, reason.replace(_WRAPPER, "")) if reason else (_plain(value), "")
-        except Exception as error:  # noqa: BLE001 - whatever a template raises is a finding, not a traceback
+        except Exception as error:  # noqa: BLE001 - any error of a template is a finding, not a traceback
             return None, _reason(error)
 
     def value(self, host: str, name: str) -> Any:
@@ -116,7 +116,7 @@ class Inventory:
 
 
 def _reason(error: BaseException) -> str:
-    # Ansible wraps the error of a value in that of its user; the first is what the operator needs.
+    # Ansible wraps the error of a value in that of its user; the operator needs the first.
     return " ".join(str(error).replace(_WRAPPER, "").split()) or type(error).__name__
 
 
@@ -130,7 +130,7 @@ def _undefined_reason(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A copy in plain Python types: a lazy container fails here, inside the guard, not in the middle of a check."""
+    """Copy into plain Python types: a lazy container fails here, inside the guard, not in the middle of a check."""
     reason = _undefined_reason(value)
     if reason:
         raise ValueError(reason)

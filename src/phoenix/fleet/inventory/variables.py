@@ -1,4 +1,4 @@
-"""Checks of single variables: unknown, missing, failing, or with a value that is not supported."""
+"""Checks of single variables: unknown, missing, failing, or with an unsupported value."""
 
 import difflib
 import re
@@ -10,8 +10,8 @@ from phoenix.fleet.inventory.model import PLAYBOOKS, Finding, Inventory
 from phoenix.fleet.inventory.renamed import RENAMED
 from phoenix.fleet.uri import is_connection_string, url_error
 
-# Where a role runs, so that its secrets are asked for there only. A role that isn't named is asked for where the
-# inventory uses its namespace.
+# Where a role runs, so that its secrets are required only there. Those of other roles are required where the
+# inventory uses their namespace.
 ROLE_GROUPS = {
     PLAYBOOKS: ("control",),
     "jenkins": ("jenkins",),
@@ -34,10 +34,8 @@ def unknown_variables(inventory: Inventory) -> Iterator[Finding]:
                 yield host, f"{name}: renamed; set {RENAMED[name]} instead"
             elif name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                mend = (
-                    f"did you mean {near[0]}?" if near else "remove it, or take a name out of the roles' README files"
-                )
-                yield host, f"{name}: no role has a variable of this name; {mend}"
+                fix = f"did you mean {near[0]}?" if near else "remove it, or use a name from the roles' README files"
+                yield host, f"{name}: no role has a variable of this name; {fix}"
 
 
 def failing_templates(inventory: Inventory) -> Iterator[Finding]:
@@ -47,7 +45,7 @@ def failing_templates(inventory: Inventory) -> Iterator[Finding]:
                 continue
             _, reason = inventory.read(host, name)
             undefined = UNDEFINED_NAME.search(reason)
-            # Facts and the results of earlier plays aren't there yet: what needs them is left to the roles' own checks.
+            # Facts and results of earlier plays do not exist yet; the roles' own checks cover values that need them.
             late = "has no attribute" in reason or (
                 undefined and (undefined[1] in inventory.late_variables or undefined[1].startswith("ansible_"))
             )
@@ -98,7 +96,7 @@ def missing_variables(inventory: Inventory) -> Iterator[Finding]:
             if not option.get("required") or option.get("no_log") or name in inventory.late_variables:
                 continue
             for host in dict.fromkeys(host for group in groups for host in inventory.members(group)):
-                # A value whose template fails is judged by failing_templates.
+                # failing_templates reports a value whose template fails.
                 value, reason = inventory.read(host, name)
                 if not reason and value is None:
                     yield host, f"{name}: undefined, but the role {role} requires it; define it for the host's group"
@@ -128,10 +126,10 @@ def unsupported_values(inventory: Inventory) -> Iterator[Finding]:
             if option is None or value is None:
                 continue
             seen = inventory.shown(name, value)
-            fits, wanted = _TYPES.get(str(option.get("type", "str")), (lambda _: True, ""))
+            fits, expected = _TYPES.get(str(option.get("type", "str")), (lambda _: True, ""))
             choices = option.get("choices")
             if not fits(value):
-                yield host, f"{name}: {seen} isn't {wanted}; give {wanted}"
+                yield host, f"{name}: {seen} isn't {expected}; give {expected}"
             elif choices and not isinstance(value, (list, Mapping)) and str(value) not in map(str, choices):
                 yield host, f"{name}: {seen} isn't supported; choose one of {', '.join(map(str, choices))}"
             elif name == "mongodb_version" and mongodb_version_error(value):
@@ -142,7 +140,7 @@ def unsupported_values(inventory: Inventory) -> Iterator[Finding]:
                 yield (
                     host,
                     (
-                        f"{name}: {seen} isn't a mongodb:// address with an encoded password; build it with the filter "
+                        f"{name}: {seen} is not a mongodb:// URI with an encoded password; build it with the filter "
                         "mongodb_uri, which encodes @ : / ? # and %"
                     ),
                 )

@@ -33,7 +33,7 @@ def unvalidated_version(inventory: Inventory) -> Iterator[Finding]:
 
 
 def refusals(value: object, inventory: Inventory) -> Iterator[str]:
-    """Yield what stands against the version in `value`, each breaking change as a message of its own."""
+    """Yield the objections to the version in `value`, each breaking change as a message of its own."""
     current, now = inventory.version, parse(inventory.version)
     remedy = f"check the inventory against CHANGELOG.md, then set {NAME}: {current} in its group_vars/all/main.yml"
     try:
