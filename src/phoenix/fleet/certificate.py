@@ -60,7 +60,7 @@ def error(certificate: str, key: str, names: Iterable[str] = (), now: datetime |
     except TypeError:
         return "nginx_tls_key has a passphrase, which nginx cannot enter. Give the key without one, in a vault."
     except ValueError:
-        return "nginx_tls_key is no private key in PEM. Give the text itself, not its file's name, in a vault."
+        return "nginx_tls_key is not a PEM private key. Give the text itself, not its file's name, in a vault."
     return next(_faults(chain, private, names, now or datetime.now(timezone.utc)), "")
 
 
