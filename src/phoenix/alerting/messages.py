@@ -72,7 +72,7 @@ def compose(role: str, parts: list[tuple[Incident, str]], now: float, settings: 
         f"  threshold  {a['threshold']}\n"
         f"  since      {a['since']} ({a['lasted']})\n"
         f"  runbook    {a['runbook']}\n"
-        for head, a in zip(heads, alarms, strict=True)
+        for head, a in zip(heads, alarms)
     ]
     subject = " ".join(f"[Phoenix] {first}{more}".split())  # a mail's header is one line
     return Message(f"{int(now * 1000)}-{role}", role, now, subject, "\n".join(blocks), alarms)

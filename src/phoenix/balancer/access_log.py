@@ -53,7 +53,7 @@ def attempts(entry: dict[str, Any]) -> list[tuple[str, int, float]]:
         SEPARATOR.split(str(entry.get(name, ""))) for name in ("upstream", "upstream_status", "upstream_seconds")
     ]
     found = []
-    for server, status, seconds in zip(*columns, strict=False):
+    for server, status, seconds in zip(*columns):
         # Without an address: nobody was left in a pool, whose name then stands here.
         if ":" in server:
             took = float(seconds) if re.fullmatch(r"[0-9.]+", seconds) else 0.0

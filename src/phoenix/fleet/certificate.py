@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from ipaddress import ip_address
-from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -75,7 +74,7 @@ def _faults(
         )
     if isinstance(private, rsa.RSAPrivateKey) and private.key_size < RSA_BITS:
         yield f"nginx_tls_key has {private.key_size} bits, and nginx refuses less than {RSA_BITS}. Make a longer one."
-    for one, signer in pairwise(chain):
+    for one, signer in zip(chain, chain[1:]):
         if not is_signed_by(one, signer):
             yield (
                 f"nginx_tls_certificate: {one.subject.rfc4514_string()} is not signed by the certificate after it, "
