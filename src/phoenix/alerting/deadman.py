@@ -20,6 +20,8 @@ from phoenix.common import prometheus
 
 HEALTHY_AGE_S = 60.0
 WAITING_S = 600.0
+# Netdata and the notifier that were started just now have measured nothing yet. Less than the unit's time limit.
+PATIENCE_S, POLL_S = 40.0, 1.0
 # Filled by the plugin on the parent: that it runs, who is silent, and what other parts of Phoenix write into files.
 CONTEXTS = ("phoenix.beat", "phoenix.silent", "phoenix.notify_waiting_age_seconds")
 
@@ -62,11 +64,14 @@ def unwell(now: float) -> str:
     return frozen(charts, now) or stuck(now)
 
 
-def ping(config: Mapping[str, Any]) -> int:
-    """Ping the outside watcher, unless something is unwell; the exit status."""
-    if reason := unwell(time.time()):
-        print(f"no ping: {reason}", file=sys.stderr)
-        return 1
+def ping(config: Mapping[str, Any], patience: float = PATIENCE_S) -> int:
+    """Ping the outside watcher, unless something stays unwell for `patience` seconds; the exit status."""
+    deadline = time.monotonic() + patience
+    while reason := unwell(time.time()):
+        if time.monotonic() >= deadline:
+            print(f"no ping: {reason}", file=sys.stderr)
+            return 1
+        time.sleep(POLL_S)
     try:
         post(config["url"], {"host": socket.gethostname(), "time": when(time.time())})
     except OSError as error:

@@ -71,12 +71,22 @@ def test_a_plugin_that_died_keeps_it_from_pinging(metrics: Path, monkeypatch: py
     metrics.write_text("phoenix_notify_waiting_age_seconds 0\n")
     monkeypatch.setattr(deadman, "post", lambda *_: pytest.fail("it pinged"))
     monkeypatch.setattr(deadman, "ask", lambda _path: {"charts": charts(NOW - time.time() + 100)})
-    assert deadman.ping({"url": "http://watcher.test"}) == 1
+    assert deadman.ping({"url": "http://watcher.test"}, patience=0) == 1
     monkeypatch.setattr(deadman, "ask", lambda _path: {"what": "no charts"})
-    assert deadman.ping({"url": "http://watcher.test"}) == 1
+    assert deadman.ping({"url": "http://watcher.test"}, patience=0) == 1
 
 
 def test_a_still_notifier(metrics: Path) -> None:
     assert deadman.unwell(time.time()).startswith("phoenix-notify has not written its metrics")
     metrics.touch()
     assert deadman.stuck(metrics.stat().st_mtime + 90) == "phoenix-notify has been still for 1 min 30 s"
+
+
+def test_what_has_just_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = iter(["Netdata does not answer", "Phoenix's plugin has no chart", ""])
+    posted: list[str] = []
+    monkeypatch.setattr(deadman, "unwell", lambda now: next(reasons))
+    monkeypatch.setattr(deadman, "POLL_S", 0.0)
+    monkeypatch.setattr(deadman, "post", lambda url, body: posted.append(url))
+    assert deadman.ping({"url": "http://watcher.test"}) == 0
+    assert posted == ["http://watcher.test"]
