@@ -46,7 +46,7 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
     if last and last.state not in ("good", UNPROVEN):
         problems.append(f"the last run is {last.state}: {last.reason}")
     if last and last.state == UNPROVEN and not pending:
-        problems.append(f"{last.name} was never verified")
+        problems.append(f"{last.name} was never proven")
     hashing, window = _hashing(settled)
     if hashing > WINDOW_SHARE * window:
         problems.append(

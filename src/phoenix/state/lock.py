@@ -7,8 +7,8 @@
   phoenixctl lock break [--yes]
 
 `acquire` prints a token. A lock is free again when its lease has lapsed or control was rebooted since.
-`break` takes it away from its holder, after asking: for a play that was killed. One that still runs ends at its next
-step, without touching what others own by then.
+`break` takes it away from its holder, after asking: for a play that was killed. A play that still runs ends at its
+next step, without touching what others own by then.
 Exit status: 0 done; 1 the lock could not be read or written; 75 held by another, who is named;
 76 (renew) the token does not hold the lock any more: its play has to stop.
 """
