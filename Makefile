@@ -3,7 +3,7 @@ LAB_PROFILE ?= default
 export LAB_PROFILE
 BIN := .venv/bin
 LAB := $(BIN)/python -m lab
-# For what needs the Docker engine: also for users outside the group docker.
+# For commands that need the Docker engine: also for users outside the group docker.
 ENGINE := lab/with-docker
 PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
@@ -14,10 +14,10 @@ INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-bootstrap: ## what a bare Debian machine lacks for the lab
+bootstrap: ## install what a bare Debian machine lacks for the lab
 	@lab/bootstrap
 
-tools: ## of that, what the checks need: no Docker engine
+tools: ## the part of it that the checks need: no Docker engine
 	@lab/bootstrap checks
 
 up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0)
@@ -28,10 +28,10 @@ up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verifie
 	$(PLAY) -i $(INVENTORY) playbooks/status.yml
 	@echo "Phoenix serves at $$($(LAB) url) (the lab's certificate is its own: curl --insecure, or accept it in the browser)"
 
-down: bootstrap ## this checkout's lab fleet gone, with its networks, keys and secrets
+down: bootstrap ## remove this checkout's lab fleet, with its networks, keys and secrets
 	$(ENGINE) $(LAB) down
 
-clean: down ## also the caches: images, archives, .venv
+clean: down ## remove the caches too: images, archives, .venv
 	$(ENGINE) $(LAB) clean
 	rm -rf .cache .venv
 
@@ -53,19 +53,19 @@ url: ## the load balancer's base URL
 verify: ## smoke checks of the running fleet
 	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
 
-backup: ## a proven dump now, and the rotated logs, to the store
+backup: ## take and verify a dump now, and send the rotated logs to the store
 	$(PLAY) -i $(INVENTORY) playbooks/backup.yml
 
-restore: ## the newest good dump back, after asking (ARGS='-e phoenix_restore_dump=... -e phoenix_restore_collection=db.coll')
+restore: ## restore the newest good dump, after confirmation (ARGS='-e phoenix_restore_dump=... -e phoenix_restore_collection=db.coll')
 	$(PLAY) -i $(INVENTORY) playbooks/restore.yml $(ARGS)
 
-deploy: ## what phoenix_source holds now, or the release in V, into service: a canary first, back by itself
+deploy: ## roll out phoenix_source, or the release in V: a canary first, with automatic rollback
 	$(PLAY) -i $(INVENTORY) playbooks/deploy.yml $(if $(V),-e phoenix_version=$(V))
 
-rollback: ## to the release before, or to V
+rollback: ## roll back to the previous release, or to V
 	$(PLAY) -i $(INVENTORY) playbooks/rollback.yml $(if $(V),-e phoenix_version=$(V))
 
-ci-local: ## from a git push in the lab to a rolled-out release, all stages; and one with a failing test, which is none
+ci-local: ## from a git push in the lab to a rolled-out release, all stages; and a second push whose failing test must stop it
 	$(PLAY) -i $(INVENTORY) playbooks/ci.yml
 	$(BIN)/python -m lab.ci $(INVENTORY)
 
@@ -78,7 +78,7 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q tests/unit
 
-app-test: tools ## what a real MongoDB and Node.js 8.11.1 test without a fleet: the application, and the backup of any data
+app-test: tools ## tests with a real MongoDB and Node.js 8.11.1 but no fleet: the application, and the backup of any data
 	$(LAB) archives
 	tests/app/run
 	$(BIN)/pytest -q tests/database

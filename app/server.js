@@ -27,7 +27,7 @@ async function main() {
   });
   await client.connect();
   const requests = client.db().collection('requests');
-  // A missing index slows the page down, but does not stop it: no primary may be there yet.
+  // A missing index slows the page down, but does not break it: there may be no primary yet.
   requests.createIndex({ time: -1 }).catch(e => console.error(`index not made: ${e.message}`));
   const server = createApp(requests).listen(port, () => {
     console.log(`listening on port ${server.address().port}`);

@@ -14,7 +14,7 @@ module.exports = function createApp(requests) {
   // Only proxies on private addresses may name the client.
   app.set('trust proxy', 'loopback, linklocal, uniquelocal');
 
-  // Recording is not waited for: a database without a primary must not hold the answer up.
+  // Recording is not awaited: a database without a primary must not delay the answer.
   app.use((req, res, next) => {
     record({ time: new Date(), method: req.method, path: req.path.slice(0, 1024), address: req.ip });
     next();

@@ -2,7 +2,7 @@
 
 /** A new 2048-bit key pair and a self-signed certificate for it, valid a year, as PEM. */
 module.exports = function certificate() {
-  // Only here: loading it would take a tenth of every start.
+  // Required only here: loading it would take a tenth of every start.
   const forge = require('node-forge');
   const keys = forge.pki.rsa.generateKeyPair(2048);
   const cert = forge.pki.createCertificate();

@@ -3,9 +3,9 @@ const PAUSE_MS = 100;
 const pause = () => new Promise(resolve => setTimeout(resolve, PAUSE_MS));
 
 /**
- * A function that records a document and returns at once: the first is written immediately, and what comes while
- * that write and a pause last goes into the next one, together. A write for each request costs a busy database's
- * members far more than the documents themselves.
+ * A function that records a document and returns at once: the first is written immediately, and those that arrive
+ * during that write and a pause are written together in the next one. A write for each request costs a busy
+ * database's members far more than the documents themselves.
  */
 module.exports = function createRecorder(collection) {
   let waiting = [];

@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 class Pipe:
-    """What the sender needs of a session with the store: the archive arrives in a file."""
+    """The part of a session with the store that the sender needs: the archive goes to a file."""
 
     def __init__(self, path: Path) -> None:
         self.frames = self
@@ -63,7 +63,7 @@ class Fleet:
         )  # fmt: skip
 
     def dump(self, name: str = NAME) -> store.Dump:
-        """Make a dump as a member does, have it proven, and return it."""
+        """Take a dump as a member does, verify it, and return it."""
         folder = self.store.root / "dumps" / name
         folder.mkdir()
         manifest = sender._transfer(self.sender, Pipe(folder / "dump.archive.gz"), "of a test")  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ class Fleet:
         return restore.Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
 
     def restore(self, **more: Any) -> list[str]:
-        """Plan and restore as the playbook does; the scratch server is no unit here."""
+        """Plan and restore as the playbook does; the scratch server is not a unit here."""
         order = self.order(**more)
         restore.plan(self.store, order)
         dump = restore.choose(self.store.dumps(), order.dump)

@@ -69,7 +69,7 @@ def indexes(dice: random.Random) -> list[dict[str, Any]]:
         {"key": {"f1": -1, "_id": 1}, "name": "two", "sparse": True},
         {"key": {"marker": 1}, "name": "three", "unique": True, "partialFilterExpression": {"marker": {"$gt": 0}}},
         {"key": {"f3": "hashed"}, "name": "four"},
-        # Of dates since 1970 nothing expires, so that both ends hold the same.
+        # No date since 1970 expires, so that both ends hold the same.
         {"key": {"f4": 1}, "name": "five", "expireAfterSeconds": 2**31 - 1},
         {"key": {"text": "text"}, "name": "six", "weights": {"text": 5}, "default_language": "french"},
         {"key": {"place": "2dsphere"}, "name": "seven"},

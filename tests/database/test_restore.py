@@ -1,4 +1,4 @@
-"""Whatever the database holds is dumped, proven and restored to equality, by the real server and tools."""
+"""Any data is dumped, proven and restored to equality, with the real server and tools."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def test_what_was_written_since_the_dump_is_kept_and_comes_back(fleet: Fleet) ->
     fleet.restore()
     assert fleet.client.app.items.distinct("_id") == [1]
     stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
-    told = restore.put_back(fleet.store, fleet.order(aside=stamp))
-    assert "put back app.items" in told
+    report = restore.put_back(fleet.store, fleet.order(aside=stamp))
+    assert "put back app.items" in report
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
-    # And what the restore had brought is set aside in turn.
+    # And what the restore brought is set aside in turn.
     stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
     assert f"dropped app.phoenix_aside.{stamp}.items" in restore.drop_aside(fleet.store, fleet.order(aside=stamp))
     assert fleet.state() == before

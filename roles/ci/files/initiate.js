@@ -1,4 +1,4 @@
-// Makes a replica set of the one server that the tests run against: node initiate.js HOST:PORT, in a folder with node_modules/mongodb.
+// Turns the one server that the tests run against into a replica set: node initiate.js HOST:PORT, in a folder with node_modules/mongodb.
 'use strict';
 const { MongoClient } = require(require.resolve('mongodb', { paths: [process.cwd()] }));
 const host = process.argv[2];

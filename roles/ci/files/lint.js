@@ -24,7 +24,7 @@ function excluded() {
   return new Set(tracked('--ignored', ...rules));
 }
 
-// "type" of the nearest package.json says how Node.js reads a file.
+// "type" of the nearest package.json decides how Node.js reads a file.
 function isModule(folder) {
   const file = path.join(folder, 'package.json');
   if (fs.existsSync(file)) return read(file).type === 'module';

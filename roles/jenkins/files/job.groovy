@@ -8,5 +8,5 @@ pipelineJob('phoenix') {
         }
     }
 }
-// The first run tells the job of its parameters and of what it has to poll.
+// The first run registers the job's parameters and its polling.
 queue('phoenix')

@@ -1,4 +1,4 @@
-"""Reads the moment of a dump out of its archive, while it passes by.
+"""Read the moment of a dump from its archive while it streams past.
 
 mongodump writes the captured oplog last, as blocks of the namespace `.oplog` in its archive: a terminator, a header,
 the entries, a terminator. The last entry's time-stamp is the moment that the dump, restored with its oplog, stands for.
@@ -27,7 +27,7 @@ Moment = tuple[int, int]  # seconds, ordinal
 class OplogEnd:
     """Feed it the gzip archive piece by piece; `moment` is then the last oplog entry's time-stamp.
 
-    Raises zlib.error when the archive is no sound gzip stream.
+    Raises zlib.error when the archive is not a valid gzip stream.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class OplogEnd:
             piece = self._zip.unconsumed_tail
 
     def close(self) -> None:
-        """Raises ValueError when the archive is cut off or holds no oplog."""
+        """Finish reading. Raises ValueError when the archive is cut off or holds no oplog."""
         self._rest += self._zip.flush()
         self._walk()
         while self._inside:
-            # What looked like a block never ended: the search goes on within it.
+            # The supposed block never ended: search on within it.
             self._inside = False
             self._rest = self._rest[1:]
             self._walk()
@@ -82,7 +82,7 @@ class OplogEnd:
                 break
             moment = moment_of(self._rest[at : at + length])
             if moment is None:
-                # The header was a document's content, and what follows is no oplog.
+                # The header was part of a document, so this is not the oplog.
                 self._inside = False
                 continue
             self.moment = moment
@@ -95,7 +95,7 @@ FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8
 
 
 def moment_of(entry: bytes) -> Moment | None:
-    """The time-stamp of an oplog entry; None when it is none, or no BSON document at all."""
+    """The timestamp of an oplog entry; None if it is not one, or not a BSON document."""
     at, moment = 4, None
     try:
         while entry[at]:

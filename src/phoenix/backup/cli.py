@@ -32,9 +32,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     store = verbs.add_parser("store", help="what sshd runs for a sender's key")
     store.add_argument("--host", required=True)
     store.add_argument("--dumps", action="store_true", help="the host is a member of the replica set")
-    verbs.add_parser("prove", help="prove what is unproven")
+    verbs.add_parser("prove", help="verify unproven dumps by restoring them")
     hold = verbs.add_parser("hold", help="serve one dump from the scratch server")
-    accept = verbs.add_parser("accept", help="take a shrunken dump for good")
+    accept = verbs.add_parser("accept", help="accept a shrunken dump as good")
     made = verbs.add_parser("made", help="what became of manual-ID or safety-ID")
     for one in (hold, accept, made):
         one.add_argument("name")
@@ -72,9 +72,9 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
     order = restore.read_order(text if options.order else sys.stdin.read())
     try:
         if verb == "verify":
-            told = restore.verify(store, order)
-            print("\n".join(told) or "equal to the manifest")
-            return int(bool(told))
+            differences = restore.verify(store, order)
+            print("\n".join(differences) or "equal to the manifest")
+            return int(bool(differences))
         if verb == "plan":
             name, lines = restore.plan(store, order)
             print(json.dumps({"dump": name, "lines": lines}) if options.json else "\n".join(lines))
@@ -100,7 +100,7 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
 
 
 def become_owner(folder: Path) -> None:
-    """Root goes on as the user whose folder it is; others stay who they are."""
+    """Switch from root to the folder's owner; other users stay as they are."""
     owner = folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
@@ -115,12 +115,12 @@ def on_store(options: argparse.Namespace) -> int:
         become_owner(store.root)
         store.prepare()
     if options.verb == "tick":
-        # A full disk can't note the time that has passed, and must not keep the watch from saying that it is full.
+        # On a full disk the elapsed time can't be recorded; the watch must report the full disk all the same.
         try:
             with store.books(quiet=True):
                 return 0
         except OSError as error:
-            print(f"the store's running time can't be noted: {error}", file=sys.stderr)
+            print(f"the store's running time can't be recorded: {error}", file=sys.stderr)
             return 0
     if options.verb in ("status", "list"):
         print(watch.look(store).line if options.verb == "status" else watch.table(store))

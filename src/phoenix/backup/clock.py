@@ -1,6 +1,6 @@
 """Time that cannot jump: how long the store's machine has been running in all, in seconds.
 
-Ages of backups are counted with it, so neither a wrong clock nor a time zone can make a dump look older than it is.
+Ages of backups are counted with it, so neither a wrong clock nor a time zone can make a dump appear older than it is.
 The time during which the machine was off does not count, which keeps a dump longer and never shorter.
 """
 

@@ -15,7 +15,7 @@ from phoenix.backup.store import Store
 
 
 class Failed(Exception):
-    """The copy is not what the dump holds, or there is none."""
+    """Copying failed, or the copy differs from the dump."""
 
 
 @contextlib.contextmanager
@@ -56,18 +56,18 @@ def prepare(source: Any, client: Any, names: Sequence[str]) -> None:
 
 
 def compare(client: Any, wanted: Mapping[str, fingerprint.Collection], source: Any) -> None:
-    """Raises Failed when what was copied beside is not what the manifest says, in content."""
+    """Compare the copies' content with the manifest. Raises Failed when they differ."""
     copies = {f"{database}.{beside(title)}": f"{database}.{title}" for database, title in map(_parts, wanted)}
     copied = {copies[name]: one for name, one in fingerprint.take(client, copies).items()}
-    # What could not be read at the dump's moment is compared with what the archive holds.
+    # Collections that could not be read at the dump's moment are compared with the archive's content.
     uncounted = [name for name, one in wanted.items() if one.documents is None]
     expected = {**wanted, **fingerprint.take(source, uncounted)}
-    if told := fingerprint.differences(_contents(expected), _contents(copied)):
-        raise Failed(f"the copy differs from the manifest: {'; '.join(told[:5])}")
+    if differences := fingerprint.differences(_contents(expected), _contents(copied)):
+        raise Failed(f"the copy differs from the manifest: {'; '.join(differences[:5])}")
 
 
 def index(source: Any, client: Any, names: Sequence[str]) -> None:
-    """Give the copies their indexes and what else expires; from here on the server may delete what has expired."""
+    """Build the copies' indexes and expiry settings; from here on the server may delete expired documents."""
     for name in names:
         database, title = name.split(".", 1)
         options = _options(source, name)
@@ -105,12 +105,12 @@ def series(store: Store, source: Any, client: Any, names: Sequence[str], login: 
         if "expireAfterSeconds" in _options(source, name):
             continue
         there, made = (fingerprint.take(one, [name]) for one in (source, client))
-        if told := fingerprint.differences(there, made):
-            raise Failed("; ".join(told))
+        if differences := fingerprint.differences(there, made):
+            raise Failed("; ".join(differences))
 
 
 def views(source: Any, client: Any) -> list[str]:
-    """Have the views as the dump defines them; returns what went wrong. They are definitions, not data."""
+    """Define the views as in the dump; returns the errors. Views are definitions, not data."""
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     failed = []
@@ -149,7 +149,7 @@ def _contents(found: Mapping[str, fingerprint.Collection]) -> dict[str, fingerpr
 
 
 def places(client: Any, names: Sequence[str], gone: Sequence[str]) -> tuple[list[exchange.Place], list[exchange.Place]]:
-    """Where the live collections are, and where the copies shall be."""
+    """Namespaces of the live collections, and of their copies."""
     found = {name.split(".", 1)[0]: exchange.titles(client, name.split(".", 1)[0]) for name in (*names, *gone)}
     before, after = [], []
     for name in (*names, *gone):

@@ -1,7 +1,7 @@
-"""Collections change places: all of them or none, and what was in a place before is kept.
+"""Exchange collections: all of them or none, and the replaced ones are kept.
 
-A collection is known by its UUID, which a rename keeps. So each step is decided by what is where now, and can be
-repeated after an election, when nobody knows whether the last one took place.
+A collection is identified by its UUID, which a rename keeps. So each step is decided by what is where now, and can be
+repeated after an election, when it is unknown whether the last one took place.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ ASIDE = "phoenix_aside."
 SECONDS = 60.0
 PAUSE = 0.3
 LONGEST = 255  # of a namespace, in bytes
-# Of the server: somebody was faster, or it is about to elect. 26 and 48 say that a name vanished, or was taken.
+# Server errors: a concurrent operation won, or an election is due. 26 and 48: a name vanished, or was taken.
 PASSING = (6, 7, 24, 26, 46, 48, 50, 64, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A collection's name, and the UUID of the collection that is there; None: none is."""
+    """A collection's name, and the UUID of the collection that is there; None: there is no collection."""
 
     database: str
     title: str
@@ -76,7 +76,7 @@ def park(title: str, uuid: Any, homes: Mapping[Any, str], stamp: str, taken: Col
 
 
 def _settle(client: Any, place: Place, homes: Mapping[Any, str], stamp: str) -> None:
-    """Have the one collection in its place. Raises pymongo's errors."""
+    """Move the one collection into its place. Raises pymongo's errors."""
 
     def rename(old: str, new: str, concern: Any) -> None:
         client.admin.command(
@@ -95,7 +95,7 @@ def _settle(client: Any, place: Place, homes: Mapping[Any, str], stamp: str) -> 
 
 
 def _reach(client: Any, places: Sequence[Place], homes: Mapping[Any, str], stamp: str, seconds: float) -> None:
-    """Have every collection in its place, for good. Raises pymongo's errors, and LookupError when one is gone."""
+    """Move every collection into its place, for good. Raises pymongo's errors, and LookupError when one is gone."""
     from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415 - the session that receives does without
 
     deadline = time.monotonic() + seconds
@@ -104,7 +104,7 @@ def _reach(client: Any, places: Sequence[Place], homes: Mapping[Any, str], stamp
             for place in places:
                 _settle(client, place, homes, stamp)
             # mongodump refuses to begin at a rename, which would be the oplog's newest entry until something else is
-            # written; and once a majority has the note, no election takes back what was before it.
+            # written; and once a majority has the note, no election rolls back what came before it.
             client.admin.command("appendOplogNote", data={"phoenix": "restored"}, writeConcern={"w": "majority"})
             found = {database: titles(client, database) for database in {place.database for place in places}}
             if all(found[place.database].get(place.title) == place.uuid for place in places):
@@ -137,7 +137,7 @@ def exchange(
         try:
             _reach(client, before, homes, stamp, seconds)
         except (PyMongoError, LookupError) as second:
-            raise Mixed(f"{_short(error)}; and on the way back: {_short(second)}") from error
+            raise Mixed(f"{_short(error)}; and while undoing it: {_short(second)}") from error
         raise Undone(_short(error)) from error
 
 
@@ -146,7 +146,7 @@ def _short(error: Exception) -> str:
 
 
 def kept(client: Any, system: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-    """What is set aside: by stamp, the databases and names that the collections had."""
+    """Collections that are set aside: by stamp, their original databases and names."""
     found: dict[str, list[tuple[str, str]]] = {}
     for database in client.list_database_names():
         if database in system:
@@ -161,7 +161,7 @@ def kept(client: Any, system: Collection[str]) -> dict[str, list[tuple[str, str]
 
 
 def put_back(client: Any, stamp: str, members: Sequence[tuple[str, str]], new_stamp: str) -> None:
-    """Have what was set aside in its place again; what is there now is set aside in turn. Raises Undone, Mixed."""
+    """Put back what was set aside; the collections it replaces are set aside in turn. Raises Undone, Mixed."""
     found = {database: titles(client, database) for database in {database for database, _ in members}}
     before = [Place(database, title, found[database].get(title)) for database, title in members]
     after = [Place(database, title, found[database][aside(stamp, title)]) for database, title in members]

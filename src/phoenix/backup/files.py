@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from phoenix.common.files import replace
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder on the disk."""
+    """Flush a file or folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -35,7 +35,7 @@ def clear(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none that can be read."""
+    """The object in a JSON file; None if the file is missing or unreadable."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

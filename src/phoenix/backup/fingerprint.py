@@ -28,12 +28,12 @@ class Collection:
 
     @property
     def series(self) -> bool:
-        """Whether it is a time series: only of such no index is noted."""
+        """Whether it is a time series: only these are recorded without an index."""
         return not self.indexes
 
 
 class Digest:
-    """Sums up documents given as batches of BSON."""
+    """Running count and hash of documents, fed as batches of BSON."""
 
     def __init__(self) -> None:
         self.documents = 0
@@ -55,7 +55,7 @@ class Digest:
 
 
 def internal(title: str) -> bool:
-    """Whether a collection of this name is the server's own, and no data."""
+    """Whether a collection of this name is internal to the server, not data."""
     return title.startswith("system.") and title != FUNCTIONS
 
 
@@ -100,32 +100,32 @@ def to_json(found: Mapping[str, Collection]) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any]) -> dict[str, Collection]:
-    """Raises TypeError when the manifest has other fields."""
+    """Collections from a manifest. Raises TypeError when it has other fields."""
     return {name: Collection(**one) for name, one in value.items()}
 
 
 def comparable(manifest: Mapping[str, Any], seen: Mapping[str, Collection]) -> dict[str, Collection]:
-    """What was seen, without what the manifest's format does not know."""
+    """The collections seen, without those that the manifest's format does not cover."""
     if int(manifest.get("format", FORMAT)) >= FORMAT:
         return dict(seen)
     return {name: one for name, one in seen.items() if not name.endswith(f".{FUNCTIONS}")}
 
 
 def differences(wanted: Mapping[str, Collection], seen: Mapping[str, Collection]) -> list[str]:
-    """What seen has otherwise than wanted, as sentences; empty when nothing."""
-    told = [f"{name} is missing" for name in wanted if name not in seen]
-    told += [f"{name} is not in the manifest" for name in seen if name not in wanted]
+    """Differences between seen and wanted, one sentence each; empty if equal."""
+    found = [f"{name} is missing" for name in wanted if name not in seen]
+    found += [f"{name} is not in the manifest" for name in seen if name not in wanted]
     for name, one in wanted.items():
         other = seen.get(name)
         if other is None:
             continue
         if one.documents is not None and one.documents != other.documents:
-            told.append(f"{name} has {other.documents} documents instead of {one.documents}")
+            found.append(f"{name} has {other.documents} documents instead of {one.documents}")
         elif one.sha256 is not None and one.sha256 != other.sha256:
-            told.append(f"{name} has {other.documents} documents as it should, but other content")
+            found.append(f"{name} has {other.documents} documents as it should, but other content")
         if one.indexes != other.indexes:
-            told.append(f"{name} has the indexes {other.indexes} instead of {one.indexes}")
-    return told
+            found.append(f"{name} has the indexes {other.indexes} instead of {one.indexes}")
+    return found
 
 
 def totals(found: Mapping[str, Collection]) -> tuple[int, int]:

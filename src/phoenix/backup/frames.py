@@ -1,7 +1,7 @@
-"""What a sender and the store say to each other over SSH.
+"""The protocol between a sender and the store, over SSH.
 
 The store answers in lines of JSON. The sender writes frames: a letter, four bytes of length, the content. A stream
-that ends in the middle is never taken for a whole one, and a sender that falls silent is given up.
+that ends in the middle is never accepted as complete, and a sender that falls silent is dropped.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LIMIT = 64 * 1024 * 1024
 
 
 class Broken(Exception):
-    """The other side ended, fell silent, or spoke something else."""
+    """The peer ended, fell silent, or violated the protocol."""
 
 
 class Sender:
-    """Writes frames; a thread of its own shows that the sender lives while it computes.
+    """Write frames; a separate thread sends signs of life while the sender computes.
 
     interval: seconds between signs of life.
     """
@@ -46,7 +46,7 @@ class Sender:
                 return
 
     def send(self, kind: bytes, content: bytes) -> None:
-        """Raises Broken when the store has gone."""
+        """Write a frame. Raises Broken when the connection to the store is lost."""
         try:
             with self._lock:
                 self._stream.write(HEAD.pack(kind, len(content)))
@@ -63,14 +63,14 @@ class Sender:
 
 
 def say(**answer: Any) -> None:
-    """The store's answer, on its standard output."""
+    """Write the store's answer to standard output."""
     print(json.dumps(answer), flush=True)
 
 
 def receive(handle: int, silence: float, limit: float = math.inf) -> Iterator[tuple[bytes, bytes]]:
-    """Frames from a file descriptor, signs of life left out.
+    """Frames from a file descriptor, without the signs of life.
 
-    silence: seconds after which the sender is given up; limit: seconds for everything, signs of life or not.
+    silence: seconds without a sign of life after which the sender is dropped; limit: seconds for the whole transfer.
     """
     buffer = bytearray()
     deadline = time.monotonic() + limit

@@ -1,4 +1,4 @@
-"""Receiving a dump: who may dump, whether it fits, and that nothing half-written is ever taken for one."""
+"""Receive a dump: who may send one, whether it fits, and that an incomplete one is never accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from phoenix.backup.store import KINDS, RETURNED, UNPROVEN, Dump, Store
 
 
 def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, interval: float) -> tuple[str, str]:
-    """Pure: the answer to whoever asks to dump while nobody does: have (and which), wait, or go.
+    """Pure: the answer to a request to dump while no dump is running: have (and which), wait, or go.
 
     now: running time of the store; interval: seconds within which a second nightly dump is not wanted.
     """
@@ -36,14 +36,14 @@ def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, i
 
 
 def space_needed(known: list[Dump], min_free: int) -> int:
-    """Pure: bytes that have to be free before a dump, its scratch restore among them, is begun."""
+    """Pure: free bytes that a dump needs before it starts, its scratch restore included."""
     last = next((one.manifest for one in reversed(known) if one.folder and one.manifest), {})
     raw = sum(int(entry.get("bytes") or 0) for entry in last.get("namespaces", {}).values())
     return min_free + int(1.5 * (int(last.get("size", 0)) + raw))
 
 
 def receive(store: Store, host: str, order: dict[str, Any]) -> None:
-    """A sender asks for the task, and if it gets it, streams the dump."""
+    """Answer a sender's request to dump, and receive the dump if it is granted."""
     kind, request, ready = str(order["kind"]), str(order.get("request", "")), bool(order.get("ready"))
     if kind not in KINDS or not re.fullmatch(r"[A-Za-z0-9-]{0,64}", request):
         frames.say(answer="refused", reason="unknown kind or request")
@@ -65,7 +65,7 @@ def receive(store: Store, host: str, order: dict[str, Any]) -> None:
         if (store.root / "dumps" / name).exists():
             frames.say(answer="busy", reason="a dump of this very second is there")
             return
-        # Only the holder of the lock receives, so whatever lies here is of a broken session.
+        # Only the holder of the lock receives, so anything here was left by a broken session.
         files.clear(store.root / "incoming")
         needed = space_needed(known, store.config.min_free)
         if store.free() < needed:
@@ -92,7 +92,7 @@ def receive(store: Store, host: str, order: dict[str, Any]) -> None:
 
 
 def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None:
-    """Raises frames.Broken, OSError, ValueError; then nothing of it is a dump."""
+    """Receive the dump. Raises frames.Broken, OSError, ValueError; then no dump is stored."""
     partial.mkdir(mode=0o750)
     checksum, size = hashlib.sha256(), 0
     with (partial / "dump.archive.gz").open("wb") as target:
@@ -125,15 +125,15 @@ def _write(store: Store, partial: Path, name: str, note: dict[str, Any]) -> None
 
 
 def understand(manifest: dict[str, Any]) -> None:
-    """Raises ValueError when the manifest lacks what is read of it later: its sender may be anybody with a key."""
+    """Validate the manifest: its sender may be anyone with a key. Raises ValueError."""
     try:
         fingerprint.totals(fingerprint.from_json(manifest["namespaces"]))
         float(manifest["dump_seconds"])
-        said = [manifest[name] for name in ("moment_utc", "member", "server_version")]
+        texts = [manifest[name] for name in ("moment_utc", "member", "server_version")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"the manifest is none: {error!r}") from error
-    if not all(isinstance(value, str) and value.isprintable() for value in said):
-        raise ValueError("the manifest is none: a text is no text")
+        raise ValueError(f"invalid manifest: {error!r}") from error
+    if not all(isinstance(value, str) and value.isprintable() for value in texts):
+        raise ValueError("invalid manifest: a text field is not a printable string")
 
 
 def await_proof(store: Store, name: str, seconds: float = 60.0) -> None:

@@ -1,4 +1,4 @@
-"""Receiving log files, each once, and letting those go that are old enough."""
+"""Receive log files, each once, and delete those past their retention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
 def receive(store: Store, host: str) -> None:
-    """A host adds log files; then those of it that are old enough go."""
+    """Receive a host's log files, then delete those of its files that are past their retention."""
     folder = store.root / "logs" / host
     folder.mkdir(mode=0o750, exist_ok=True)
     with (store.root / "logs" / f".{host}.lock").open("a") as held:
@@ -47,7 +47,7 @@ def receive(store: Store, host: str) -> None:
 
 def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, bytes]]) -> None:
     if not LOG_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a log file")
+        raise ValueError(f"{name!r} is not the name of a log file")
     if (folder / name).exists():
         frames.say(answer="have")
         return
@@ -88,12 +88,12 @@ def _content(store: Store, partial: Path, stream: Iterator[tuple[bytes, bytes]])
 
 
 def stream_of(name: str) -> str:
-    """The log that a rotated file is a piece of: access.log-20261124-1795521600.gz is of access.log."""
+    """The log that a rotated file belongs to: access.log-20261124-1795521600.gz belongs to access.log."""
     return re.sub(r"(\.log)?[-.][0-9].*$", r"\1", name)
 
 
 def prune(store: Store, folder: Path) -> list[retention.Verdict]:
-    """Delete a host's log files that retention lets go; each log for itself, so its last file stays."""
+    """Delete a host's log files past their retention, each log by itself, so that its last file stays."""
     with store.books() as elapsed:
         notes = files.read_json(folder / ".received.json") or {}
         streams: dict[str, list[retention.Kept]] = {}

@@ -18,7 +18,7 @@ QUIET_SECONDS = 5.0
 
 
 def choose(paths: list[Path]) -> list[tuple[str, Path]]:
-    """Name in the store and file, for rotated files. The name stays when logrotate compresses the file a day later."""
+    """Names in the store and paths of rotated files. A name stays when logrotate compresses the file a day later."""
     chosen: dict[str, Path] = {}
     for path in sorted(paths):
         chosen[path.name.removesuffix(".gz")] = path
@@ -26,12 +26,12 @@ def choose(paths: list[Path]) -> list[tuple[str, Path]]:
 
 
 def drop_old(exported: list[str], held: set[str], keep: int) -> list[str]:
-    """Which exports (names that sort by time) go: all but the newest `keep`, and none that the store does not hold."""
+    """Exports (names that sort by time) to delete: all but the newest `keep`, if the store holds them."""
     return [name for name in sorted(exported)[:-keep] if name in held]
 
 
 def export_journal(units: list[str], folder: Path, cursor: Path) -> Path | None:
-    """Write what the units logged since the last export into a file of its own; None when that was nothing.
+    """Write what the units logged since the last export into a separate file; None if they logged nothing.
 
     The cursor moves after the file is safe: a crash in between repeats lines and loses none.
     """
@@ -40,11 +40,11 @@ def export_journal(units: list[str], folder: Path, cursor: Path) -> Path | None:
     if cursor.exists():
         shutil.copyfile(cursor, moved)
     arguments = [item for unit in units for item in ("--unit", unit)]
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             ["journalctl", "--quiet", "--no-pager", "--output=short-iso-precise", f"--cursor-file={moved}", *arguments],
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
         )
         assert process.stdout
         size = 0
@@ -52,11 +52,11 @@ def export_journal(units: list[str], folder: Path, cursor: Path) -> Path | None:
             while piece := process.stdout.read(sender.PIECE):
                 size += packed.write(piece)
         failed = process.wait() != 0
-        said.seek(0)
-        told = said.read().decode(errors="replace").strip()
-    # So it says where no unit of these names has ever logged.
-    if failed and "No data available" not in told:
-        raise sender.Failed(f"journalctl ended with {process.returncode}: {told}")
+        errors.seek(0)
+        complaint = errors.read().decode(errors="replace").strip()
+    # journalctl reports this when no unit of these names has ever logged.
+    if failed and "No data available" not in complaint:
+        raise sender.Failed(f"journalctl ended with {process.returncode}: {complaint}")
     if not size:
         partial.unlink()
         return None
@@ -71,7 +71,7 @@ def export_journal(units: list[str], folder: Path, cursor: Path) -> Path | None:
 
 
 def run(config: sender.Config, state: Path, folder: Path) -> int:
-    """Export, send what the store was not sent yet, remember it. state: folder of this program's own notes."""
+    """Export, send what was not sent yet, and record it. state: folder of this program's own records."""
     folder.mkdir(mode=0o750, exist_ok=True)
     if config.journal_units:
         export_journal(config.journal_units, folder, state / "journal.cursor")

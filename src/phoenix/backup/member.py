@@ -1,4 +1,4 @@
-"""Whether this member of the replica set is the one that makes the dump."""
+"""Decide whether this member of the replica set takes the dump."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Member:
-    """One member as it answered. role: primary, secondary or other; written: its last write, in seconds."""
+    """One member's answer. role: primary, secondary or other; written: its last write, in seconds."""
 
     address: str
     role: str
@@ -24,10 +24,13 @@ class Decision:
 def decide(own: str, members: Sequence[Member], max_lag: float) -> Decision:
     """Pure. own: this member's address; max_lag: seconds a secondary may be behind the newest write.
 
-    Any healthy secondary may; the store gives the task to the first that asks. The primary may only if there is none.
+    Any healthy secondary may; the store grants the task to the first that asks. The primary may only if there is no
+    healthy secondary.
     """
-    newest = max((one.written for one in members), default=0.0)
-    healthy = [one.address for one in members if one.role == "secondary" and newest - one.written <= max_lag]
+    newest = max((member.written for member in members), default=0.0)
+    healthy = [
+        member.address for member in members if member.role == "secondary" and newest - member.written <= max_lag
+    ]
     me = next((one for one in members if one.address == own), None)
     if me is None:
         return Decision(False, "this member does not answer")

@@ -1,4 +1,4 @@
-"""What a restore asks of the replica set's members: room on the disk, and an oplog that outlasts the copying."""
+"""Requirements of a restore on the members: room on the disk, and an oplog that outlasts the copying."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What indexes take beside the documents, and files that grow before others shrink.
+# Room for indexes, and for files that grow before others shrink.
 MARGIN = 1.2
 
 
@@ -23,29 +23,29 @@ class Room:
 def obstacles(members: Sequence[Room], size: int, keep: int) -> list[str]:
     """Pure: why so many bytes of documents can't be copied beside the live ones. keep: bytes to be left free."""
     needed = int(size * MARGIN) + keep
-    largest = max((one.oplog for one in members), default=0)
+    largest = max((member.oplog for member in members), default=0)
     found = [
-        f"{one.address} has {one.free} bytes free, the copy needs up to {needed}"
-        for one in members
-        if one.free is not None and one.free < needed
+        f"{member.address} has {member.free} bytes free, the copy needs up to {needed}"
+        for member in members
+        if member.free is not None and member.free < needed
     ]
     # A member that is away meanwhile reads what it missed from another's oplog, or has to copy everything again.
     found += [
-        f"{one.address} does not answer, and the copy writes more ({size} bytes) than the oplogs hold ({largest}): it "
-        "could not catch up"
-        for one in members
-        if one.free is None and size > largest
+        f"{member.address} does not answer, and the copy writes more ({size} bytes) than the oplogs hold ({largest}): "
+        "it could not catch up"
+        for member in members
+        if member.free is None and size > largest
     ]
     return found
 
 
 def warnings(members: Sequence[Room], size: int) -> list[str]:
-    """Pure: what does not hinder the copying, and is to be known."""
+    """Pure: what does not prevent the copying, but should be known."""
     return [
-        f"the copy writes {size} bytes, the oplog of {one.address} holds {one.oplog}: a member that falls behind "
+        f"the copy writes {size} bytes, the oplog of {member.address} holds {member.oplog}: a member that falls behind "
         "meanwhile has to copy everything again"
-        for one in members
-        if one.free is not None and size > one.oplog
+        for member in members
+        if member.free is not None and size > member.oplog
     ]
 
 

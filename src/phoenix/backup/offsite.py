@@ -1,6 +1,6 @@
-"""A further copy of what is good, elsewhere: by rclone, to anything that it speaks to (S3, SFTP and others).
+"""Copy good dumps off-site with rclone, to any storage it supports (S3, SFTP and others).
 
-It adds and never deletes there: how long a copy is kept is the rule of the remote, out of reach of this host.
+It adds and never deletes there: the remote's own rules decide how long a copy is kept, out of this host's reach.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MARK = "offsite.json"
 
 
 def due(known: list[Dump]) -> list[Dump]:
-    """Good dumps that were not copied yet; what was brought back by hand came from there."""
-    good = [one for one in known if one.folder and one.state == "good" and one.kind != RETURNED]
-    return [one for one in good if one.folder and not (one.folder / MARK).exists()]
+    """Good dumps that were not copied yet. Those brought back by hand came from there."""
+    good = [dump for dump in known if dump.folder and dump.state == "good" and dump.kind != RETURNED]
+    return [dump for dump in good if dump.folder and not (dump.folder / MARK).exists()]
 
 
 def _rclone(config: Path, *words: str) -> None:
@@ -30,8 +30,8 @@ def _rclone(config: Path, *words: str) -> None:
 
 
 def run(store: Store, credential: Path) -> int:
-    """Copy what is due, and have it compared there. credential: rclone's configuration. Returns the exit code."""
-    # rclone notes in its configuration what it found out about the remote, and waits long where it can't.
+    """Copy what is due, and compare it there. credential: rclone's configuration. Returns the exit code."""
+    # rclone writes what it learns about the remote to its configuration, and waits long where it can't.
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "rclone.conf"
         config.touch(0o600)

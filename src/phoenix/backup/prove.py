@@ -1,4 +1,4 @@
-"""The proof: a dump counts once it has been restored and is found to be what its manifest says."""
+"""Verify dumps: one counts once it has been restored and its content equals its manifest."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[st
 
 
 def _sizes(dump: Dump, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Documents and bytes of a dump's collections, and of all together; those that can't be counted are left out."""
-    patterns = (*ignored, "*.phoenix_*")  # a restore's own
+    """Documents and bytes of a dump's collections, and in total, without those that can't be counted."""
+    patterns = (*ignored, "*.phoenix_*")  # made by a restore
     spaces = {
         name: one
         for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
@@ -75,7 +75,7 @@ def judge(
 
 
 def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, accepted: bool = False) -> None:
-    """Write the result; from then on it counts."""
+    """Write the result, which takes effect at once."""
     assert dump.folder
     with store.books(quiet=True) as elapsed:
         pass
@@ -93,7 +93,7 @@ def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, ac
 
 
 def _tries(dump: Dump) -> int:
-    """How often this proof was begun, this time included: one that is killed each time must not go on for ever."""
+    """Count the attempts, this one included: a verification that is killed each time must not repeat for ever."""
     assert dump.folder
     marker = dump.folder / UNPROVEN
     tries = int(marker.read_text(encoding="ascii").strip() or 0) + 1
@@ -105,7 +105,7 @@ def prove(store: Store, dump: Dump) -> None:
     begun = time.monotonic()
     if _tries(dump) > TRIES:
         settle(
-            store, dump, "bad", f"the proof was broken off {TRIES} times; see journalctl -u phoenix-backup-prove", 0.0
+            store, dump, "bad", f"the proof was interrupted {TRIES} times; see journalctl -u phoenix-backup-prove", 0.0
         )
         return
     try:
@@ -123,7 +123,7 @@ def prove(store: Store, dump: Dump) -> None:
 
 
 def run(store: Store) -> int:
-    """Prove what is unproven; then let go what retention lets go. Returns the exit code."""
+    """Verify unproven dumps, then apply the retention. Returns the exit code."""
     handle = (store.root / "scratch.lock").open("a")
     fcntl.flock(handle, fcntl.LOCK_EX)
     failed = False
@@ -132,7 +132,7 @@ def run(store: Store) -> int:
         try:
             prove(store, dump)
         except OSError as error:
-            # Not even the result could be written. The unit is started again at once, as long as the dump waits.
+            # Not even the result could be written. The unit starts again at once while a dump is waiting.
             print(f"{dump.name}: put off for {PUT_OFF:g} s: {error}", flush=True)
             time.sleep(PUT_OFF)
             return 1
@@ -146,7 +146,7 @@ def run(store: Store) -> int:
 
 
 def hold(store: Store, name: str) -> int:
-    """Serve a dump from the scratch server until told to end, for a restore; says READY once it is proven anew."""
+    """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again."""
     found = next((one for one in store.dumps() if one.name == name and one.folder), None)
     if found is None:
         print(f"{name}: there is no such dump")
@@ -167,13 +167,13 @@ def hold(store: Store, name: str) -> int:
 
 
 def _sleep() -> None:
-    """Until SIGTERM, which the command line turns into SystemExit."""
+    """Sleep until SIGTERM, which the command line turns into SystemExit."""
     while True:
         time.sleep(3600)
 
 
 def accept(store: Store, name: str) -> int:
-    """An operator takes a shrunken dump for good."""
+    """Accept a shrunken dump as good, on an operator's word."""
     found: Any = next((one for one in store.dumps() if one.name == name), None)
     if found is None or found.state != "shrunken":
         print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")

@@ -1,10 +1,10 @@
-"""Brings a dump back into the running replica set, all of it or nothing, and keeps what it takes the place of.
+"""Restore a dump into the running replica set, all of it or nothing, and keep what it replaces.
 
-1. The plan names what hinders it, before anything is touched: kinds that can't be moved, no room on a member.
-2. The archive is checked and proven once more in the scratch server: what is damaged or foreign ends here.
-3. Its collections are copied beside the live ones, and compared with the manifest there.
-4. Only when all are equal, they change places with the live ones, which are set aside: what was written since the dump
-   is in there, until somebody drops it.
+1. The plan lists every obstacle before anything is touched: kinds that can't be moved, no room on a member.
+2. The archive is checked and verified again in the scratch server, which stops a damaged or foreign one.
+3. Its collections are copied next to the live ones, and compared with the manifest there.
+4. Only when all are equal are they exchanged with the live ones, which are set aside: they hold what was written since
+   the dump, until an operator drops them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 
 
 class Refused(Exception):
-    """Nothing was touched, or nothing live; the message says why."""
+    """Refused; nothing live was touched. The message states the reason."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """dump: a name, or "newest"; collection: "database.collection", or empty for all; aside: what put_back is about."""
+    """dump: a name, or "newest"; collection: "database.collection", or empty for all; aside: the stamp for put_back."""
 
     user: str
     password: str
@@ -65,7 +65,7 @@ def choose(known: list[Dump], name: str) -> Dump:
         others = f" of its own; name one of: {', '.join(one.name for one in good)}" if good else ""
         raise Refused(f"the store holds no good dump{others}")
     if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name of a dump")
+        raise Refused(f"{name!r} is not the name of a dump")
     found = next((one for one in known if one.folder and one.name == name), None)
     if found is None:
         raise Refused(f"the store holds no dump {name}: see phoenixctl backup list")
@@ -75,8 +75,8 @@ def choose(known: list[Dump], name: str) -> Dump:
 
 
 def wanted(dump: Dump, collection: str) -> dict[str, fingerprint.Collection]:
-    """Pure: what shall be restored. Raises Refused."""
-    # What an earlier restore had set aside is in the dump, and stays there.
+    """Pure: the collections to restore. Raises Refused."""
+    # Collections that an earlier restore had set aside are in the dump, and are not restored.
     found = {
         name: one
         for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
@@ -100,7 +100,7 @@ def surplus(live: Mapping[str, Any], restored: Mapping[str, Any], collection: st
 def obstacles(
     names: Mapping[str, fingerprint.Collection], gone: Sequence[str], live: Mapping[str, Live], stamp: str
 ) -> list[str]:
-    """Pure: what of it can't change places, by name, and what to do about it."""
+    """Pure: collections that can't be exchanged, by name, and what to do about it."""
     found = []
     for name in (*names, *gone):
         database, title = name.split(".", 1)
@@ -129,7 +129,7 @@ def connect(store: Store, order: Order) -> Any:
 
 
 def _look(client: Any) -> dict[str, Live]:
-    """Everything that is neither the system's nor of a restore."""
+    """Every collection that belongs neither to the system nor to a restore."""
     found = {}
     for name in client.list_database_names():
         if name in fingerprint.SYSTEM_DATABASES:
@@ -144,15 +144,15 @@ def _look(client: Any) -> dict[str, Live]:
 
 
 def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collection], found: Sequence[str]) -> None:
-    """Raises Refused with all that hinders a restore."""
+    """Check for obstacles. Raises Refused, listing all of them."""
     size = fingerprint.totals(names)[1]
     room = members.look(order.members, store.config.port, order.login) if order.check_room else []
-    if told := [*found, *members.obstacles(room, size, store.config.min_free)]:
-        raise Refused("nothing was touched: " + "; ".join(told))
+    if reasons := [*found, *members.obstacles(room, size, store.config.min_free)]:
+        raise Refused("nothing was touched: " + "; ".join(reasons))
 
 
 def plan(store: Store, order: Order) -> tuple[str, list[str]]:
-    """The name of the dump that is meant, and what a restore would do, in lines. Raises Refused."""
+    """The name of the dump, and what a restore would do, in lines. Raises Refused."""
     dump = choose(store.dumps(), order.dump)
     names = wanted(dump, order.collection)
     try:
@@ -184,7 +184,7 @@ def _stamp() -> str:
 
 
 def _planned(store: Store, dump: Dump, order: Order) -> list[str]:
-    """The surplus collections of the plan that somebody agreed to. Raises Refused."""
+    """The surplus collections of the confirmed plan. Raises Refused."""
     noted = files.read_json(store.root / "plan.json") or {}
     if (noted.get("dump"), noted.get("collection")) != (dump.name, order.collection):
         raise Refused(f"there is no plan for {dump.name} {order.collection}: phoenixctl backup plan comes first")
@@ -193,7 +193,7 @@ def _planned(store: Store, dump: Dump, order: Order) -> list[str]:
 
 @contextlib.contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Without a dump meanwhile: it would hold what lies beside the live collections, and fails at renames."""
+    """Hold off dumps meanwhile: one would include the copies next to the live collections, and fail at renames."""
     held = store.claim()
     if held is None:
         raise Refused("a dump is being received: try again when it is there")
@@ -226,7 +226,7 @@ def run(store: Store, order: Order) -> str:
 def replace(
     store: Store, order: Order, dump: Dump, client: Any, names: Mapping[str, fingerprint.Collection], gone: list[str]
 ) -> list[str]:
-    """From the scratch server into the places of the live collections. Returns what was done. Raises as run does."""
+    """Copy from the scratch server and replace the live collections. Returns what was done. Raises as run does."""
     stamp, live = _stamp(), _look(client)
     gone = [name for name in gone if name in live]
     _hindered(store, order, names, obstacles(names, gone, live, stamp))
@@ -266,7 +266,7 @@ def replace(
 
 
 def _selection(order: Order, dump: Dump) -> tuple[list[str], list[str]]:
-    """Pure: what mongodump reads from the scratch server, and where mongorestore writes it."""
+    """Pure: options of mongodump, what to read from the scratch server, and of mongorestore, where to write it."""
     beside = ["--noIndexRestore"]
     for title in ("$name$", fingerprint.FUNCTIONS):  # the last that matches counts
         beside += [f"--nsFrom=$db$.{title}", f"--nsTo=$db$.{exchange.beside(title)}"]
@@ -282,12 +282,12 @@ def _selection(order: Order, dump: Dump) -> tuple[list[str], list[str]]:
 
 
 def _literal(name: str) -> str:
-    """Pure: a pattern of mongorestore that this name alone matches."""
+    """Pure: a pattern of mongorestore that matches this name alone."""
     return re.sub(r"([\\*$])", r"\\\1", name)
 
 
 def _told(client: Any) -> list[str]:
-    """What is set aside, in lines."""
+    """Collections that are set aside, in lines."""
     return [
         f"set aside as {stamp}: {', '.join(f'{database}.{title}' for database, title in held)}"
         for stamp, held in exchange.kept(client, fingerprint.SYSTEM_DATABASES).items()
@@ -295,18 +295,18 @@ def _told(client: Any) -> list[str]:
 
 
 def _clean(client: Any) -> None:
-    """Drop what this or a broken restore left beside the live collections."""
+    """Drop what this or an interrupted restore left next to the live collections."""
     exchange.drop(client, lambda title: title.startswith(exchange.BESIDE), fingerprint.SYSTEM_DATABASES)
 
 
 def list_aside(store: Store, order: Order) -> str:
-    """What restores have set aside, in lines."""
+    """Collections that restores have set aside, in lines."""
     with contextlib.closing(connect(store, order)) as client:
         return "\n".join(_told(client)) or "nothing is set aside"
 
 
 def put_back(store: Store, order: Order) -> str:
-    """Have what was set aside in its place again; what is there now is set aside in turn. Raises Refused, Mixed."""
+    """Put back what was set aside; the collections it replaces are set aside in turn. Raises Refused, Mixed."""
     with _alone(store), contextlib.closing(connect(store, order)) as client:
         held = _held(client, order.aside)
         stamp = _stamp()
@@ -327,9 +327,9 @@ def drop_aside(store: Store, order: Order) -> str:
 
 
 def _held(client: Any, stamp: str) -> list[tuple[str, str]]:
-    """What is set aside under a stamp. Raises Refused."""
+    """Collections that are set aside under a stamp. Raises Refused."""
     if not STAMP.fullmatch(stamp):
-        raise Refused(f"{stamp!r} is no stamp of what was set aside, such as 20261124T013112Z")
+        raise Refused(f"{stamp!r} is not a stamp of what was set aside, such as 20261124T013112Z")
     held = exchange.kept(client, fingerprint.SYSTEM_DATABASES)
     if stamp not in held:
         raise Refused(f"nothing is set aside as {stamp}; there is: {', '.join(held) or 'nothing'}")
@@ -337,7 +337,7 @@ def _held(client: Any, stamp: str) -> list[tuple[str, str]]:
 
 
 def verify(store: Store, order: Order) -> list[str]:
-    """What the live data has otherwise than the dump; for a fleet that nobody writes to. Raises Refused."""
+    """Differences between the live data and the dump, for a fleet without writes. Raises Refused."""
     dump = choose(store.dumps(), order.dump)
     names = wanted(dump, order.collection)
     with contextlib.closing(connect(store, order)) as client:
@@ -348,7 +348,7 @@ def verify(store: Store, order: Order) -> list[str]:
 
 
 def read_order(text: str) -> Order:
-    """Raises ValueError or TypeError. The order comes over standard input: it holds a password."""
+    """Parse the order, which comes over standard input as it holds a password. Raises ValueError or TypeError."""
     order = Order(**json.loads(text))
     os.umask(0o077)
     return order

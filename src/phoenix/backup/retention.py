@@ -1,7 +1,7 @@
-"""What may be deleted, as a pure function.
+"""Decide which backups may be deleted, as a pure function.
 
-Only what was proven good counts. Nothing is deleted while the newest is not good, the last good one never, and nothing
-before its time: ages are seconds of the store's running time (see clock), which neither jumps nor has a time zone.
+Only dumps proven good count. Nothing is deleted while the newest is not good, the last good one never, and nothing
+early: ages are seconds of the store's running time (see clock), which neither jumps nor has a time zone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GOOD = "good"
 
 @dataclass(frozen=True)
 class Kept:
-    """One thing in the store, or an attempt that left nothing (state failed).
+    """One item in the store, or an attempt that left nothing (state failed).
 
     number: order of receipt; elapsed: running time of the store at receipt, in seconds. A safety dump is kept for its
     time and neither counts as the newest nor as the last good one.

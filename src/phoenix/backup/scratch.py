@@ -1,7 +1,7 @@
-"""A server of one's own for one archive: restored with its oplog, compared with the manifest, gone afterwards.
+"""A disposable server for one archive: restored with its oplog, compared with the manifest, then removed.
 
-The unit around it has no network but its own loopback, and bounded memory; what works with the scratch server from
-outside does so through its socket.
+Its unit has no network but its own loopback, and bounded memory; other processes reach the scratch server through its
+socket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEGACY = ("--convertLegacyIndexes", "--drop")
 
 
 class Unproven(Exception):
-    """The archive could not be restored, or holds something else than its manifest says."""
+    """The archive could not be restored, or differs from its manifest."""
 
 
 def uri(store: Store) -> str:
@@ -43,7 +43,7 @@ def client(store: Store) -> Any:
 
 
 def check(store: Store, dump: Dump) -> None:
-    """Raises Unproven when the archive on the disk is of another fleet, or not what was received."""
+    """Check the archive on the disk. Raises Unproven if it is another fleet's, or not the one received."""
     manifest = dump.manifest
     if manifest.get("fleet") != store.config.fleet or manifest.get("replica_set") != store.config.replica_set:
         raise Unproven(
@@ -64,7 +64,7 @@ def check(store: Store, dump: Dump) -> None:
 
 @contextlib.contextmanager
 def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
-    """The scratch server with the dump in it; gives what it has otherwise than the manifest says.
+    """Run the scratch server with the dump in it; yields the differences from the manifest.
 
     Raises Unproven, OSError.
     """

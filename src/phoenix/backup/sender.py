@@ -1,4 +1,4 @@
-"""Makes a dump on a database host and streams it to the store; nothing of it is kept here."""
+"""Take a dump on a database host and stream it to the store; no copy is kept here."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Config:
 
 
 class Session:
-    """One conversation with the store."""
+    """One session with the store."""
 
     def __init__(self, config: Config, *command: str) -> None:
         self.process = subprocess.Popen(
@@ -87,7 +87,7 @@ class Session:
         self._answers = self.process.stdout
 
     def answer(self) -> dict[str, Any]:
-        """The store's next line. Raises Failed when it says nothing."""
+        """The store's next line. Raises Failed when there is no answer."""
         line = self._answers.readline()
         try:
             value = json.loads(line)
@@ -100,7 +100,7 @@ class Session:
         return value
 
     def last_words(self, otherwise: str) -> str:
-        """Why the store gave up, if it said so."""
+        """The store's reason for giving up, if it gave one."""
         try:
             return str(self.answer().get("reason", otherwise))
         except Failed:
@@ -128,9 +128,9 @@ def _dump_command(config: Config) -> list[str]:
 
 
 def complaint(lines: Iterable[str]) -> str:
-    """Pure: what a tool of MongoDB complained of, out of its last lines, each of which begins with the time."""
-    told = [line.partition("\t")[2].strip() or line for line in lines]
-    return " | ".join([line for line in told if line.startswith(("Failed", "error"))] or told[-2:])
+    """Pure: the errors in a MongoDB tool's last lines, each of which begins with the time."""
+    texts = [line.partition("\t")[2].strip() or line for line in lines]
+    return " | ".join([line for line in texts if line.startswith(("Failed", "error"))] or texts[-2:])
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def _mongodump(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], deque[
     lines: deque[str] = deque(maxlen=20)
     process = subprocess.Popen(_dump_command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout and process.stderr
-    # mongodump goes on while a piece is looked at and sent.
+    # mongodump goes on while a piece is examined and sent.
     fcntl.fcntl(process.stdout, PIPE_SIZE, PIECE)
 
     def listen(stream: IO[bytes]) -> None:
@@ -203,7 +203,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
     except PyMongoError as error:
         raise Failed(
-            f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (when it says "
+            f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (with "
             f"SnapshotTooOld: raise the server's parameter {WINDOW})"
         ) from error
     return {
@@ -226,7 +226,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
 
 
 def attempt(config: Config, kind: str, request: str) -> dict[str, Any]:
-    """Ask the store for the task, and do it if it says so. Returns the store's last answer.
+    """Request the task from the store, and do it if granted. Returns the store's last answer.
 
     Raises Failed.
     """
@@ -250,9 +250,9 @@ def attempt(config: Config, kind: str, request: str) -> dict[str, Any]:
 
 
 def dump(config: Config, kind: str, request: str) -> int:
-    """See that the dump exists, made here or by another member, and wait for its proof. Returns the exit code."""
+    """Ensure that the dump exists, taken here or by another member, and wait for its proof. Returns the exit code."""
     deadline = time.monotonic() + config.patience
-    told = ""
+    reported = ""
     while True:
         answer = attempt(config, kind, request)
         if answer["answer"] in ("stored", "have"):
@@ -261,9 +261,9 @@ def dump(config: Config, kind: str, request: str) -> int:
             raise Failed(f"the store refuses: {answer.get('reason', answer)}")
         if time.monotonic() > deadline:
             raise Failed(f"no dump after {config.patience:g} s: {answer['reason']}")
-        if told != answer["reason"]:
-            told = answer["reason"]
-            print(f"waiting: {told}", flush=True)
+        if reported != answer["reason"]:
+            reported = answer["reason"]
+            print(f"waiting: {reported}", flush=True)
         time.sleep(5)
     mine = answer["answer"] == "stored"
     print(f"{answer['name']}: {'stored' if mine else 'there already'}, waiting for its proof", flush=True)

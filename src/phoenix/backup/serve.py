@@ -1,4 +1,4 @@
-"""What a sender's key may do at the store: it adds, and neither overwrites, nor deletes, nor reads."""
+"""The store's side of a sender's key, which may add, and neither overwrite, nor delete, nor read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from phoenix.backup.store import NAME, Store
 
 
 def serve(store: Store, host: str, command: str, dumps: bool = False) -> int:
-    """What sshd runs for a sender's key.
+    """Serve one session; sshd runs this for a sender's key.
 
     host: whose key it is; command: what the sender asked for; dumps: whether the host is a member of the replica set.
     """

@@ -1,4 +1,4 @@
-"""The store: what is in it, and its books.
+"""The store: its content, and its books.
 
 Layout below the store's root:
   dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there
@@ -90,16 +90,16 @@ class Store:
         self.root = Path(config.root)
 
     def prepare(self) -> None:
-        """Make what is missing of the layout."""
+        """Create the missing parts of the layout."""
         for name in ("dumps", "incoming", "failures", "logs", "scratch"):
             (self.root / name).mkdir(mode=0o750, exist_ok=True)
         self._prepare_receipts()
-        # Made by the store's own user, so that root, who restores, does not.
+        # Created by the store's own user, so that root, who restores, does not.
         for name in ("lock", "scratch.lock"):
             (self.root / name).touch(0o640)
 
     def _prepare_receipts(self) -> None:
-        """Make the folder of the receipts; those of an earlier version, which lie beside the dumps, are taken over."""
+        """Create the folder of the receipts; those of an earlier version, next to the dumps, are moved into it."""
         receipts, partial = self.root / "receipts", self.root / "receipts.new"
         if receipts.is_dir():
             return
@@ -109,25 +109,25 @@ class Store:
         partial.rename(receipts)
 
     def receipt(self, name: str) -> Path:
-        """Where it is noted that this store received a dump. It does not travel with copies of the dump's folder."""
+        """The record that this store received a dump. It does not travel with copies of the dump's folder."""
         return self.root / "receipts" / f"{name}.json"
 
     @contextlib.contextmanager
     def books(self, quiet: bool = False) -> Iterator[float]:
-        """Alone with the store's books; gives the store's running time in seconds. quiet: the watch need not look."""
+        """Lock the store's books; yields the store's running time in seconds. quiet: without notifying the watch."""
         with (self.root / "books").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            floor = max((one.elapsed for one in self.dumps()), default=0.0)
+            floor = max((dump.elapsed for dump in self.dumps()), default=0.0)
             yield clock.read(self.root / "clock.json", floor)
         if not quiet:
             self.touch()
 
     def touch(self) -> None:
-        """Have the watch look."""
+        """Notify the watch."""
         (self.root / "events").write_text(f"{time.time()}\n", encoding="ascii")
 
     def claim(self) -> IO[str] | None:
-        """The lock of whoever dumps; it ends with this process, and so with the sender's connection. None: held."""
+        """The lock of a dump; it ends with this process, and so with the sender's connection. None: held."""
         handle = (self.root / "lock").open("a+")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,13 +140,13 @@ class Store:
         return shutil.disk_usage(self.root).free
 
     def keep_free(self) -> None:
-        """Raises OSError (ENOSPC) when what is to stay free is not: other parts of the host share the disk."""
+        """Raise OSError (ENOSPC) below the free space to be left: other parts of the host share the disk."""
         free = self.free()
         if free < self.config.min_free:
             raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free")
 
     def dumps(self) -> list[Dump]:
-        """Everything known, in the order of receipt; first what was brought back by hand, which has no such order."""
+        """Every dump known, in the order of receipt; first those brought back by hand, which have no such order."""
         found = []
         for folder in (self.root / "dumps").iterdir():
             manifest = files.read_json(folder / "manifest.json")
@@ -167,13 +167,13 @@ class Store:
         for path in (self.root / "failures").glob("*.json"):
             if failure := files.read_json(path):
                 found.append(Dump(**failure, folder=None, manifest={}))
-        return sorted(found, key=lambda one: (one.number, one.name))
+        return sorted(found, key=lambda dump: (dump.number, dump.name))
 
     def next_number(self) -> int:
-        return max((one.number for one in self.dumps()), default=0) + 1
+        return max((dump.number for dump in self.dumps()), default=0) + 1
 
     def fail(self, name: str, kind: str, host: str, request: str, state: str, reason: str) -> None:
-        """Note an attempt that left no dump; the last 50 are kept."""
+        """Record an attempt that left no dump; the last 50 are kept."""
         with self.books() as elapsed:
             number = self.next_number()
             record = {"name": name, "number": number, "elapsed": elapsed, "received": time.time(), "kind": kind,
@@ -183,23 +183,23 @@ class Store:
                 path.unlink()
 
     def prune(self) -> list[retention.Verdict]:
-        """Delete the dumps that retention lets go. To be called after a dump was proven good."""
+        """Delete the dumps past their retention. To be called after a dump was proven good."""
         with self.books() as elapsed:
             known = self.dumps()
-            # What was brought back by hand goes by hand.
+            # Dumps brought back by hand are removed by hand.
             kept = [
-                retention.Kept(one.name, one.number, one.elapsed, one.state, one.kind == "safety")
-                for one in known
-                if one.kind != RETURNED
+                retention.Kept(dump.name, dump.number, dump.elapsed, dump.state, dump.kind == "safety")
+                for dump in known
+                if dump.kind != RETURNED
             ]
             verdicts = retention.decide(kept, elapsed, self.config.keep_days)
-            gone = {one.name for one in verdicts if not one.keep}
-            for one in known:
-                if one.folder and one.name in gone:
-                    # Out of sight in one step: what remains of a broken deletion is never taken for a dump.
-                    away = self.root / "incoming" / f"{one.name}.deleted"
-                    # The receipt first: the same dump, brought back later, is not taken for one received long ago.
-                    self.receipt(one.name).unlink(missing_ok=True)
-                    one.folder.rename(away)
+            gone = {verdict.name for verdict in verdicts if not verdict.keep}
+            for dump in known:
+                if dump.folder and dump.name in gone:
+                    # Hidden in one step: the rest of an interrupted deletion is never mistaken for a dump.
+                    away = self.root / "incoming" / f"{dump.name}.deleted"
+                    # The receipt first: the same dump, brought back later, must not count as received long ago.
+                    self.receipt(dump.name).unlink(missing_ok=True)
+                    dump.folder.rename(away)
                     shutil.rmtree(away)
-        return [one for one in verdicts if not one.keep]
+        return [verdict for verdict in verdicts if not verdict.keep]

@@ -1,4 +1,4 @@
-"""What the store has to say: one line, metrics, and whether something is wrong."""
+"""The store's report: one line, metrics, and whether something is wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from phoenix.common import files as atomic
 from phoenix.common import prometheus
 
 RESULTS = {"good": 0, "failed": 1, "bad": 2, "shrunken": 3, "full": 4, "empty": 1}
-# As long as the unit that proves may take.
+# The time limit of the unit that verifies dumps.
 PROOF_SECONDS = 8 * 3600.0
-# Of the time for which a server keeps the moment of a dump: hashing has to be done by then.
+# Share of the time for which a server keeps the moment of a dump; hashing has to be done within it.
 WINDOW_SHARE = 0.7
 
 
 @dataclass(frozen=True)
 class Report:
-    """line: for people; problems: what is wrong, empty when nothing; metrics: name and value."""
+    """line: for people; problems: empty if there are none; metrics: name and value."""
 
     line: str
     problems: list[str]
@@ -30,13 +30,13 @@ class Report:
 
 def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int) -> Report:
     """Pure. now: clock in seconds since 1970; elapsed: running time of the store; late: seconds; sizes in bytes."""
-    counted = [one for one in known if one.counts]
-    good = [one for one in counted if one.state == "good" and one.folder]
+    counted = [dump for dump in known if dump.counts]
+    good = [dump for dump in counted if dump.state == "good" and dump.folder]
     last = counted[-1] if counted else None
-    settled = [one for one in counted if one.state != UNPROVEN]
+    settled = [dump for dump in counted if dump.state != UNPROVEN]
     problems = []
-    # A store without any good dump is late once it has run for so long. A dump counts from when it was proven: were it
-    # from its receipt, each night would be late for as long as its proof takes longer than usual.
+    # A store without any good dump is late once it has run for that long. A dump's age counts from its proof: counted
+    # from its receipt, each night would be late by as much as its proof takes longer than usual.
     delay = min(good[-1].proof_seconds, PROOF_SECONDS) if good else 0.0
     age = max(now - good[-1].received, elapsed - good[-1].elapsed) - delay if good else elapsed
     pending = last is not None and last.state == UNPROVEN and elapsed - last.elapsed <= PROOF_SECONDS
@@ -55,7 +55,7 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
         )
     if free < min_free:
         problems.append(f"the store is full: {free} bytes are free")
-    # While a proof is pending, the last result stands; none yet is no failure: that it is late is told by its age.
+    # While a proof is pending, the last result stands. No result yet is not a failure: the age reports a late one.
     result = RESULTS.get(settled[-1].state, 1) if settled else 0
     if last and last.state == UNPROVEN and not pending:
         result = RESULTS["bad"]
@@ -63,7 +63,7 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
         "phoenix_backup_last_result": float(4 if free < min_free else result),
         "phoenix_backup_last_run_timestamp_seconds": last.received if last else 0.0,
         "phoenix_backup_store_free_bytes": float(free),
-        # Without one, since when the store runs: it is late once that is too long.
+        # Without a good dump, the time since which the store runs: it is late once that is too long.
         "phoenix_backup_newest_good_timestamp_seconds": now - elapsed,
         "phoenix_backup_newest_good_bytes": 0.0,
         "phoenix_backup_newest_good_documents": 0.0,
@@ -73,30 +73,30 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
     }
     line = "no good dump"
     if good:
-        one = good[-1]
-        documents, _ = fingerprint.totals(fingerprint.from_json(one.manifest["namespaces"]))
-        metrics["phoenix_backup_newest_good_timestamp_seconds"] = one.received + delay
-        metrics["phoenix_backup_newest_good_bytes"] = float(one.manifest["size"])
+        dump = good[-1]
+        documents, _ = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))
+        metrics["phoenix_backup_newest_good_timestamp_seconds"] = dump.received + delay
+        metrics["phoenix_backup_newest_good_bytes"] = float(dump.manifest["size"])
         metrics["phoenix_backup_newest_good_documents"] = float(documents)
-        metrics["phoenix_backup_duration_seconds"] = float(one.manifest["dump_seconds"])
-        line = f"{one.name}, {age / 3600:.1f} h old, {documents} documents, {len(good)} good"
+        metrics["phoenix_backup_duration_seconds"] = float(dump.manifest["dump_seconds"])
+        line = f"{dump.name}, {age / 3600:.1f} h old, {documents} documents, {len(good)} good"
     if problems:
         line += "; " + "; ".join(problems)
     return Report(line, problems, metrics)
 
 
 def _hashing(settled: Sequence[Dump]) -> tuple[float, float]:
-    """How long the newest dump's collections were read, and how long the server keeps the moment; or zeros."""
-    for one in reversed(settled):
-        if one.folder:
-            hashing, window = one.manifest.get("hash_seconds"), one.manifest.get("window_seconds")
+    """Seconds that reading the newest dump's collections took, and that the server keeps the moment; or zeros."""
+    for dump in reversed(settled):
+        if dump.folder:
+            hashing, window = dump.manifest.get("hash_seconds"), dump.manifest.get("window_seconds")
             if isinstance(hashing, (int, float)) and isinstance(window, (int, float)) and window > 0:
                 return float(hashing), float(window)
     return 0.0, 0.0
 
 
 def look(store: Store) -> Report:
-    """The report as of now; changes nothing."""
+    """The current report; changes nothing."""
     clock = files.read_json(store.root / "clock.json") or {}
     config = store.config
     return report(
@@ -105,7 +105,7 @@ def look(store: Store) -> Report:
 
 
 def run(store: Store) -> int:
-    """Write the metrics, print the line; 1 when something is wrong, so that the unit fails."""
+    """Write the metrics and print the line; 1 when something is wrong, so that the unit fails."""
     found = look(store)
     metrics = Path(store.config.metrics)
     print(found.line, flush=True)
@@ -114,23 +114,23 @@ def run(store: Store) -> int:
 
 
 def made(store: Store, unit: str) -> int:
-    """Say what became of manual-ID or safety-ID; 0 when the dump is good, or for a safety dump, at least proven."""
+    """Report the result of manual-ID or safety-ID; 0 if the dump is good or, for a safety dump, at least proven."""
     kind, _, request = unit.partition("-")
-    found = [one for one in store.dumps() if one.kind == kind and one.request == request]
+    found = [dump for dump in store.dumps() if dump.kind == kind and dump.request == request]
     if not found:
         print(f"{unit}: no database host has reached the store.")
         return 1
-    one = next((one for one in found if one.folder), found[-1])
-    print(f"{one.name}: {one.state}{': ' + one.reason if one.reason else ''}.")
-    return int(one.state not in (("good", "shrunken", "empty") if kind == "safety" else ("good",)))
+    dump = next((dump for dump in found if dump.folder), found[-1])
+    print(f"{dump.name}: {dump.state}{': ' + dump.reason if dump.reason else ''}.")
+    return int(dump.state not in (("good", "shrunken", "empty") if kind == "safety" else ("good",)))
 
 
 def table(store: Store) -> str:
     """Everything in the store, for people."""
     form = "{:<34} {:<8} {:<8} {:<9} {:>10} {:>10}  {}".format
     lines = [form("DUMP", "KIND", "MEMBER", "STATE", "DOCUMENTS", "BYTES", "REASON")]
-    for one in store.dumps():
-        documents = fingerprint.totals(fingerprint.from_json(one.manifest["namespaces"]))[0] if one.folder else 0
-        size = one.manifest.get("size", 0)
-        lines.append(form(one.name, one.kind, one.host, one.state, documents, size, one.reason))
+    for dump in store.dumps():
+        documents = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0] if dump.folder else 0
+        size = dump.manifest.get("size", 0)
+        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, dump.reason))
     return "\n".join(lines)

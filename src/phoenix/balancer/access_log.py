@@ -1,8 +1,8 @@
-"""What clients asked and what each instance answered, out of nginx's access log (JSON lines).
+"""Clients' requests and each instance's answers, from nginx's access log (JSON lines).
 
-phoenixctl requests sample   prints the paths that clients asked for most, lately and with success, as JSON
-phoenixctl requests watch    puts all instances into rotation and counts, from there on, what became of requests at
-                             each, as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
+phoenixctl requests sample   prints the paths that clients recently requested most, with success, as JSON
+phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
+                             as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
                              that fail too often (--stop, --errors) are taken out of rotation at once
 """
 
@@ -33,7 +33,7 @@ FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """One line of the log; {} for a line that is none (the file was cut in the middle).
+    """One line of the log; {} if the line is not valid JSON (the file was cut in the middle).
 
     nginx writes a client's bytes as they came, so they need not be UTF-8.
     """
@@ -45,7 +45,7 @@ def parse(line: bytes) -> dict[str, Any]:
 
 
 def attempts(entry: dict[str, Any]) -> list[tuple[str, int, float]]:
-    """(server, status, seconds) for each instance that a request was sent to; status 0: none, as the client went away.
+    """(server, status, seconds) for each instance that a request was sent to; status 0: the client went away.
 
     nginx lists them with commas, and with colons where another location took over.
     """
@@ -54,7 +54,7 @@ def attempts(entry: dict[str, Any]) -> list[tuple[str, int, float]]:
     ]
     found = []
     for server, status, seconds in zip(*columns):
-        # Without an address: nobody was left in a pool, whose name then stands here.
+        # Not an address: the upstream had no server left, and nginx logs its name instead.
         if ":" in server:
             took = float(seconds) if re.fullmatch(r"[0-9.]+", seconds) else 0.0
             found.append((server, int(status) if status.isdigit() else 0, took))
@@ -74,7 +74,7 @@ class Server:
 
 @dataclass
 class Watch:
-    """Counts of what each instance did. Latencies count from `warm` (s on the monotonic clock) on."""
+    """Counts for each instance. Latencies count from `warm` (s on the monotonic clock) on."""
 
     warm: float = 0.0
     servers: dict[str, Server] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def open_at(mark: str, log: Path) -> BinaryIO:
 
 
 def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
-    """Whole lines from the mark on; b"" whenever there is none for now. Ends after `seconds`, at the end of the log."""
+    """Complete lines from the mark on; b"" while there is no new one. Ends after `seconds`, at the end of the log."""
     end = time.monotonic() + seconds
     handle, rest = open_at(mark, log), b""
     while True:
@@ -132,7 +132,7 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Puts them into rotation itself: a watcher that were told only afterwards would come too late."""
+    """Put the instances into rotation and watch them; a watcher started afterwards would miss the first requests."""
     try:
         upstreams.set_down(options.down)
     except upstreams.Refused as error:
@@ -144,8 +144,8 @@ def watch(options: argparse.Namespace) -> int:
         if line:
             counts.add(line, time.monotonic())
         elif counts.errors(options.stop) >= options.errors:
-            # Here and not by the play: in the seconds that it takes to tell it, more requests would fail. Where nginx
-            # does not take it, the play does on its way back.
+            # Here and not in the play: in the seconds that it takes to report back, more requests would fail. If nginx
+            # refuses, the play does it when it rolls back.
             with contextlib.suppress(upstreams.Refused):
                 upstreams.set_down([*options.down, *options.stop])
             break
@@ -154,7 +154,7 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
-    """The paths that were asked for most, without those that have a query, which may do something or be private."""
+    """The most requested paths, without those with a query, which may have side effects or be private."""
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     for line in lines:
         entry = parse(line)
@@ -176,23 +176,23 @@ def tail(log: Path, size: int) -> list[bytes]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("sample")
-    one.add_argument("--count", type=int, default=20, help="paths")
-    one.add_argument("--bytes", type=int, default=4 << 20, help="how much of the log's end is read")
-    one = commands.add_parser("watch")
-    one.add_argument("--seconds", type=float, required=True)
-    one.add_argument("--warmup", type=float, default=0, help="seconds in which latencies don't count")
-    one.add_argument(
+    verb = commands.add_parser("sample")
+    verb.add_argument("--count", type=int, default=20, help="paths")
+    verb.add_argument("--bytes", type=int, default=4 << 20, help="how much of the log's end is read")
+    verb = commands.add_parser("watch")
+    verb.add_argument("--seconds", type=float, required=True)
+    verb.add_argument("--warmup", type=float, default=0, help="seconds in which latencies don't count")
+    verb.add_argument(
         "--stop",
         action="append",
         default=[],
         metavar="ADDRESS:PORT",
         help="end at once, without these servers, when they fail",
     )
-    one.add_argument(
+    verb.add_argument(
         "--down", action="append", default=[], metavar="ADDRESS:PORT", help="these servers stay out of rotation"
     )
-    one.add_argument("--errors", type=int, default=5, help="... this often")
+    verb.add_argument("--errors", type=int, default=5, help="... this often")
     options = parser.parse_args(arguments)
     if options.command == "watch":
         return watch(options)

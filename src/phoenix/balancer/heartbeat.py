@@ -1,4 +1,4 @@
-"""Asks this host's nginx for /beat once a second; nginx reports each to the metering, on the way that requests take.
+"""Request /beat from this host's nginx once a second; nginx reports each to the metering, as it does requests.
 
 So a load balancer without requests differs from one that is silent. usage: phoenixctl metering heartbeat PORT
 """
@@ -14,7 +14,7 @@ TIMEOUT = 0.8
 
 
 def beat(port: int) -> None:
-    """One question; whoever listens for the heartbeat misses it when it fails."""
+    """Send one request; if it fails, the receiver of the heartbeat misses it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/beat", headers={"Connection": "close"})

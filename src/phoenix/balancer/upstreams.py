@@ -1,9 +1,9 @@
-"""nginx's upstreams on this host: take instances out of rotation and put them back, without a request lost.
+"""nginx's upstreams on this host: take instances out of rotation and put them back, without losing a request.
 
   phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`
   phoenixctl upstreams apply [--check]                makes standard input the whole file
 
-Both try the file, reload nginx where something changed, and wait until no worker uses the old one: when they end, no
+Both test the file, reload nginx where something changed, and wait until no worker uses the old one: when they end, no
 new request begins on a server that is down. They print one line of JSON: whether anything changed, and the place in the
 access log from where the new upstreams serve (`mark`).
 
@@ -35,7 +35,7 @@ PENDING = "# not in force yet\n"
 
 
 class Refused(Exception):
-    """nginx did not take the upstreams; the text says why."""
+    """nginx refused the upstreams; the text states the reason."""
 
 
 def mark(text: str, down: Collection[str]) -> str:
@@ -106,7 +106,7 @@ def reload() -> None:
 
 
 def apply(text: str, *, check: bool = False) -> bool:
-    """Bring the upstreams into force; whether that took a change. Raises Refused."""
+    """Apply the upstreams; whether that took a change. Raises Refused."""
     before = UPSTREAMS.read_text(encoding="utf-8") if UPSTREAMS.exists() else ""
     if text == before:
         return False

@@ -1,4 +1,4 @@
-"""What npm is asked to do for a release: decided here, run by phoenix.build.release."""
+"""npm's commands for a release: decided here, run by phoenix.build.release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # The application's own scripts that npm, or Phoenix after it, runs: they may need the devDependencies.
 BUILD_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepare", "build")
-# Whatever the application's .npmrc says, a command that knows a credential executes no program of its choice.
+# Whatever the application's .npmrc sets, a command that knows a credential executes no program of its choice.
 NO_SCRIPTS = {
     "npm_config_ignore_scripts": "true",
     "npm_config_onload_script": "",
@@ -51,7 +51,7 @@ def steps(package: Mapping[str, Any], locked: bool, credential: bool) -> list[St
 
 
 def warnings(package: Mapping[str, Any], locked: bool) -> list[str]:
-    """What the operator should know of a release that was built."""
+    """Warnings about a release that was built."""
     if locked:
         return []
     count = len({**(package.get("dependencies") or {}), **(package.get("devDependencies") or {})})

@@ -56,7 +56,7 @@ _DAEMONS = frozenset({"pm2", "forever"})
 
 
 class BuildError(Exception):
-    """Something the developer or the operator can fix; its text says how."""
+    """An error that the developer or the operator can fix; its text states how."""
 
 
 def parse_start(command: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -104,7 +104,7 @@ def parse_start(command: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _launched(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """What `env` or `cross-env` assigns, and the words that it runs; without them nothing, and the words."""
+    """The assignments of `env` or `cross-env`, and the words that it runs; without them none, and the words."""
     if not words or Path(words[0]).name not in _LAUNCHERS:
         return [], words
     count = next((index for index, word in enumerate(words[1:], 1) if not _ASSIGNMENT.match(word)), len(words))
@@ -153,7 +153,7 @@ def start_script(package: dict[str, Any], has_server_js: bool) -> str:
 def repack(received: IO[bytes], target: Path, start: str) -> None:
     """Pack what an untrusted tar stream holds, and the start script, so that the same content gives the same bytes.
 
-    Root owns all, nobody else may write. Sockets, pipes and devices are left out, and so is another .phoenix-start.
+    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so is another .phoenix-start.
     """
 
     def normal(name: str, kind: bytes, executable: bool) -> tarfile.TarInfo:
@@ -186,7 +186,7 @@ def repack(received: IO[bytes], target: Path, start: str) -> None:
 
 
 def status(archive: Path) -> dict[str, Any]:
-    """Whether the archive is there and is what was built, and the names of all that are there."""
+    """Whether the archive is there and matches its checksum, and the names of all archives that are there."""
     built = sorted(path.name[: -len(".tar.gz")] for path in archive.parent.glob("[!.]*.tar.gz"))
     note = archive.with_name(archive.name + ".sha256")
     if archive.is_file() and note.is_file():
@@ -207,7 +207,7 @@ def prune(releases: Path, keep: int, needed: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """What the unpacked source says of its build."""
+    """The unpacked source's instructions for its build."""
 
     package: dict[str, Any]
     start: str
@@ -231,7 +231,7 @@ class Source:
         try:
             package = json.loads(text) if len(text) <= MAX_PACKAGE else None
         except ValueError as error:
-            raise BuildError(f"package.json is no JSON: {error}") from error
+            raise BuildError(f"package.json is not valid JSON: {error}") from error
         if not isinstance(package, dict):
             raise BuildError(f"package.json has to hold one object, in {MAX_PACKAGE >> 20} MB at most")
         return cls(
@@ -255,7 +255,7 @@ def alone() -> Iterator[None]:
 
 
 def environment(options: argparse.Namespace, scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """What npm and the scripts find in their environment; `given` holds what the operator passes on, by name."""
+    """The environment of npm and the scripts; `given` holds the operator's variables, by name."""
     found = {
         "HOME": str(scratch / "home"),
         "PATH": f"{options.node}/bin:/usr/local/bin:/usr/bin:/bin",
@@ -306,7 +306,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     folder = scratch / "release"
     try:
         sandbox.end()
-        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were broken off
+        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were interrupted
             shutil.rmtree(left, ignore_errors=True)
         scratch.chmod(0o755)  # root's: what is in it can't be renamed by the build user
         for path in (scratch / "home", folder):

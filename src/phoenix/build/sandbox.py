@@ -1,4 +1,4 @@
-"""Run other people's code as a transient unit of systemd: little of the host in its reach, and no end but its own.
+"""Run untrusted code as a transient unit of systemd, with little of the host in its reach.
 
 Whatever a command leaves behind is killed with it: all run as a unit of one name, one at a time.
 """
@@ -72,7 +72,7 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Where commands run. folder: all of /var that they see, and all that they may write, where its modes let them."""
+    """Where commands run. folder: all of /var that they see, and all that they may write, as far as its modes allow."""
 
     user: str
     folder: Path
@@ -104,7 +104,7 @@ class Sandbox:
         ]
 
     def end(self) -> None:
-        """Kill whatever runs as the user, such as what a build that was broken off left behind.
+        """Kill everything that runs as the user, such as what an interrupted build left behind.
 
         Raises:
             SandboxError: there is always another process.
@@ -157,7 +157,7 @@ class Sandbox:
         stdin: IO[bytes] | None = None,
         secret: Path | None = None,
     ) -> None:
-        """Run words in a folder, to their end. secret: a file that only they can read, where credential() says.
+        """Run words in a folder, to their end. secret: a file that only they can read, at the path of credential().
 
         Raises:
             SandboxError: they failed, took too long, or needed too much memory.
@@ -184,10 +184,10 @@ class Sandbox:
                 pass
             if status := running.wait():
                 errors.seek(0)
-                said = errors.read()[-TAIL:].decode(errors="replace")
-                raise SandboxError(f"ended with status {status}:\n{said}")
+                tail = errors.read()[-TAIL:].decode(errors="replace")
+                raise SandboxError(f"ended with status {status}:\n{tail}")
 
 
 def credential() -> str:
-    """Where a command finds its secret."""
+    """The path at which a command finds its secret."""
     return f"/run/credentials/{UNIT}/{CREDENTIAL}"

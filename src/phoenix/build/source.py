@@ -1,7 +1,7 @@
 """Pack an application's folder into a tar archive whose bytes depend on its content alone.
 
-What Git tracks belongs to the source, and so does what it does not know yet; what .gitignore or .npmignore name and Git
-does not track is left out, in a folder outside Git as well. Modules are left out: npm installs them.
+The source is what Git tracks, and new files that it does not track yet. What .gitignore or .npmignore name and Git does
+not track is left out, in a folder outside Git as well. Modules are left out: npm installs them.
 
 Prints JSON: {"archive": path, "sha256": hex digest of the content, "package_version": str}.
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from phoenix.common import files, tar
 
-# What npm never packs either, unless Git tracks it.
+# Files that npm never packs either, unless Git tracks them.
 NEVER = ("node_modules", "npm-debug.log", ".DS_Store")
 
 
 class SourceError(Exception):
-    """A folder that can't be packed; its text says why."""
+    """A folder that can't be packed; its text states the reason."""
 
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,7 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
             check=False,
         )
     except FileNotFoundError as error:
-        raise SourceError("git is not installed: it says which files of the folder are ignored") from error
+        raise SourceError("git is not installed; it decides which files are ignored: install it") from error
 
 
 def _listed(folder: Path, *words: str) -> set[str]:
@@ -56,7 +56,7 @@ def _checkout(folder: Path) -> bool:
     """Whether the folder is part of a Git checkout, and not ignored by it.
 
     Raises:
-        SourceError: Git does not trust the checkout, so that nobody knows.
+        SourceError: Git does not trust the checkout, so it can't be determined.
     """
     asked = _git(folder, "rev-parse", "--is-inside-work-tree")
     if "dubious ownership" in asked.stderr:
@@ -68,7 +68,7 @@ def members(folder: Path) -> list[Path]:
     """The files and links below the folder that belong to the source, sorted, as relative paths.
 
     Raises:
-        SourceError: Git can't say.
+        SourceError: Git failed.
     """
     never = [f"--exclude={name}" for name in NEVER]
     with tempfile.TemporaryDirectory() as empty:

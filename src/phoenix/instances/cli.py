@@ -2,7 +2,7 @@
 
 Verbs that change something print one line of JSON: {"changed": [{"action", "port" or "release"}, ...]}, also when they
 fail (with --check: what would change). Exit status 1: an instance did not become healthy, or the request can't be met;
-standard error says why.
+standard error gives the reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from phoenix.instances.model import Change
 
 
 def status(release: str | None) -> dict[str, Any]:
-    """What is there. Stale: active, but not with that release (or the current one), unit, environment and Node.js."""
+    """The instances. Stale: active, but not with that release (or the current one), unit, environment and Node.js."""
     revision = units.revision_of(str(paths.RELEASES / release) if release else files.target(paths.CURRENT))
     return {
         "current": Path(files.target(paths.CURRENT)).name,
@@ -29,20 +29,20 @@ def status(release: str | None) -> dict[str, Any]:
         "kept": releases.kept(),
         "instances": [
             {
-                "port": one.port,
-                "active": one.active,
-                "release": Path(one.release).name,
-                "healthy": one.active and bool(one.revision),
-                "stale": one.active and one.revision != revision,
+                "port": instance.port,
+                "active": instance.active,
+                "release": Path(instance.release).name,
+                "healthy": instance.active and bool(instance.revision),
+                "stale": instance.active and instance.revision != revision,
             }
-            for one in units.find()
+            for instance in units.find()
         ],
     }
 
 
 def name_of_release(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a release")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a release")
     return text
 
 
@@ -51,7 +51,7 @@ def _healthy(times: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--health-path", default="/")
     parser.add_argument("--timeout", type=float, default=60, help="seconds to become healthy")
-    parser.add_argument("--times", type=int, default=times, help="good answers in a row that make an instance healthy")
+    parser.add_argument("--times", type=int, default=times, help="good answers in a row that count as healthy")
     parser.add_argument("--limit", type=float, default=5, help="seconds that one answer may take")
     return parser
 
@@ -76,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.add_argument("--keep-running", action="store_true", help="stop and restart nothing that runs")
     verbs.add_parser(
-        "start", parents=[ports, check, some_release, _healthy(3)], help="start together those that don't run"
+        "start", parents=[ports, check, some_release, _healthy(3)], help="start those that don't run, all together"
     )
-    verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all but these, which nginx has left")
+    verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all others, once nginx has left them")
     verb.add_argument("--timeout", type=float, default=60, help="seconds to finish requests in flight")
     verb = verbs.add_parser(
         "switch", parents=[ports, release, _healthy(1)], help="drain, stop, link and start the ports"

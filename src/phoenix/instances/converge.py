@@ -16,8 +16,8 @@ def converge(
 ) -> None:  # fmt: skip
     """Start what is missing, stop what is not wanted, restart what is stale; `changes` gets each step when it begins.
 
-    release becomes the current one before ("": none does); with keep_running only where there is none, and nothing that
-    runs is stopped or restarted. keep: number of releases that stay. dry: only say what would change.
+    release becomes the current one first ("": unchanged); with keep_running only where there is no current one, and
+    nothing that runs is stopped or restarted. keep: number of releases to keep. dry: only report what would change.
 
     Raises health.Unhealthy; the instances after that one were left as they are.
     """
@@ -53,7 +53,7 @@ def _take(step: Change, current: str, revision: str, check: health.HealthCheck) 
         systemd.systemctl("enable", "--quiet", unit)
     else:
         units.link(step.port, current)
-        # A first start that fails is no reason to give up: systemd goes on trying, and the wait decides.
+        # A failed first start is not final: systemd keeps trying, and the wait decides.
         subprocess.run(["systemctl", "restart", unit], check=False)
         health.wait(step.port, check)
         units.note(step.port, revision)

@@ -16,12 +16,12 @@ from pathlib import Path
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 ESTABLISHED = "01"
 INTERVAL = 0.05
-# One look could fall between two requests of a worker that is about to end.
+# A single check could fall between two requests of a worker that is about to end.
 QUIET_SECONDS = 0.3
 
 
 def loopback(address: str) -> bool:
-    """Whether an address as /proc/net/tcp{,6} writes it (hexadecimal, in the host's byte order) is."""
+    """Whether an address is a loopback one, as /proc/net/tcp{,6} writes it (hexadecimal, in the host's byte order)."""
     if len(address) == 8:
         return address.endswith("7F")
     mapped = address.startswith("0000000000000000FFFF0000") and address.endswith("7F")
@@ -29,7 +29,7 @@ def loopback(address: str) -> bool:
 
 
 def count(lines: Iterable[str], ports: Iterable[int]) -> dict[int, int]:
-    """{port: established connections to it from other hosts}, out of lines of /proc/net/tcp{,6}."""
+    """{port: established connections to it from other hosts}, from lines of /proc/net/tcp{,6}."""
     found = dict.fromkeys(ports, 0)
     for line in lines:
         fields = line.split()

@@ -1,4 +1,4 @@
-"""When an instance counts as healthy: good answers in a row, and then to what clients asked for lately."""
+"""The health check of an instance: good answers in a row, then good answers to recent requests of clients."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from phoenix.instances import units
 
-CRASHES = 5  # within one wait: more is a crash at boot, and not a database that is away for a moment
+CRASHES = 5  # within one wait: more means a crash at boot, not a short outage of the database
 
 
 class Unhealthy(Exception):
-    """An instance that did not become healthy; the text says what was seen of it."""
+    """An instance did not become healthy; the text states what was observed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class HealthCheck:
 
 
 def ask(port: int, path: str, timeout: float, host: str = "") -> str:
-    """What is wrong with the answer to a GET; "" when its status is below 500 and it came whole within timeout (s)."""
+    """The error in the answer to a GET; "" if its status is below 500 and it was complete within timeout (s)."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     headers = {"Connection": "close", "User-Agent": "phoenix-health", **({"Host": host} if host else {})}
     start = time.monotonic()
@@ -71,7 +71,7 @@ def wait(port: int, check: HealthCheck, crashes: int = 0) -> None:
 
 
 def rehearse(port: int, paths: Iterable[Mapping[str, str]], limit: float) -> None:
-    """Ask for what clients asked for lately, {path, host} each, before they do. Raises Unhealthy."""
+    """Rehearse recent requests of clients, {path, host} each. Raises Unhealthy."""
     for asked in paths:
         if wrong := ask(port, asked["path"], limit, asked.get("host", "")):
             # Without its query, which may hold private data.

@@ -35,6 +35,6 @@ def sample(ports: Sequence[int], seconds: float) -> dict[int, dict[str, Any]]:
 
 
 def _bytes(port: int, name: str) -> int:
-    """A property in bytes; 0 where systemd knows none, or no limit."""
+    """A property in bytes; 0 where systemd reports no value, or no limit."""
     shown = systemd.show(name, units.UNIT.format(port))[0].get(name, "")
     return int(shown) if shown.isdigit() else 0

@@ -1,4 +1,4 @@
-"""What is known of this host's instances, and the steps from that to what is wanted: pure decisions."""
+"""The known state of this host's instances, and the steps to the wanted one: pure decisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Instance:
-    """What is known of one port. revision: what it was last healthy with; release: its link. Both "" when unknown."""
+    """The state of one port. revision: what it was last healthy with; release: its link. Both "" when unknown."""
 
     port: int
     active: bool
@@ -20,31 +20,35 @@ class Instance:
 
 @dataclass(frozen=True)
 class Change:
-    """What was changed, or would be: stop, link, enable, restart or start a port; current or remove for a release."""
+    """A change, made or planned: stop, link, enable, restart or start a port; current or remove for a release."""
 
     action: str
     port: int = 0
     release: str = ""
 
     def shown(self) -> dict[str, Any]:
-        """As the verbs print it."""
+        """The form in which the verbs print it."""
         return {"action": self.action, **({"port": self.port} if self.port else {"release": self.release})}
 
 
 def missing(wanted: Iterable[int], found: Iterable[Instance]) -> list[int]:
     """Wanted ports that don't run, or would not after a reboot."""
-    running = {one.port for one in found if one.active and one.enabled and one.release}
+    running = {instance.port for instance in found if instance.active and instance.enabled and instance.release}
     return [port for port in wanted if port not in running]
 
 
 def surplus(wanted: Iterable[int], found: Iterable[Instance]) -> list[int]:
     """Ports that run, or would after a reboot, and are not wanted."""
     ports = set(wanted)
-    return sorted(one.port for one in found if one.port not in ports and (one.active or one.enabled or one.release))
+    return sorted(
+        instance.port
+        for instance in found
+        if instance.port not in ports and (instance.active or instance.enabled or instance.release)
+    )
 
 
 def decide(wanted: Iterable[int], found: Iterable[Instance], revision: str, keep_running: bool = False) -> list[Change]:
-    """The steps from found to wanted, in order: first what must not run, then each wanted port.
+    """The steps from found to wanted, in order: first stop what must not run, then each wanted port.
 
     With keep_running, nothing that runs is stopped or restarted.
     """

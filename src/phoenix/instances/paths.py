@@ -10,6 +10,6 @@ RELEASES = TOP / "releases"
 LINKS = TOP / "instances"
 CURRENT = TOP / "current"
 NODEJS = Path("/opt/nodejs/current")
-# What an instance is started with, beside its release and Node.js; a change of any of them needs a restart.
+# Inputs of an instance's start, besides its release and Node.js; a change of any of them needs a restart.
 FILES = (Path("/etc/systemd/system/phoenix@.service"), Path("/etc/phoenix/phoenix.env"))
 WANTS = Path("/etc/systemd/system/multi-user.target.wants")

@@ -1,8 +1,8 @@
-"""Finds phoenix@ instances whose event loop hangs, and has systemd replace them.
+"""Find phoenix@ instances whose event loop hangs, and have systemd replace them.
 
 Liveness, not health: a malformed request line makes Node.js answer or close by itself, whatever state the application
-and its database are in. No reaction in time, several times in a row, means that the event loop does not turn.
-A refused connection is no sign of a hang: the process starts, waits for its database, or was just replaced.
+and its database are in. No reaction in time, several times in a row, means that the event loop is blocked.
+A refused connection does not indicate a hang: the process starts, waits for its database, or was just replaced.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered of a unit's process between two probes."""
+    """The state kept of a unit's process between two probes."""
 
     pid: int = 0
     silent: int = 0
@@ -102,7 +102,7 @@ async def find(pattern: str = "phoenix@*.service") -> list[Unit]:
 
 
 async def ask(port: int, host: str) -> None:
-    """Send the malformed request and wait for whatever comes back."""
+    """Send the malformed request and wait for any reaction."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(REQUEST)
@@ -115,7 +115,7 @@ async def ask(port: int, host: str) -> None:
 async def probe(port: int, timeout: float, host: str = "127.0.0.1") -> Outcome:
     """Any byte, end of file or reset counts as a reaction."""
     try:
-        # Debian 11's Python has no asyncio.timeout, and its asyncio.TimeoutError is none of the built-in one.
+        # Debian 11's Python has no asyncio.timeout, and its asyncio.TimeoutError is not the built-in one.
         await asyncio.wait_for(ask(port, host), timeout)
     except asyncio.TimeoutError:
         return Outcome.SILENT

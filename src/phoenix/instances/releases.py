@@ -1,4 +1,4 @@
-"""The releases on this host: which are whole, which one new instances get, and which are removed."""
+"""The releases on this host: which are complete, which one new instances get, and which are removed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MARK = ".phoenix-activated"
 
 
 class NotUnpacked(Exception):
-    """The release is not whole on this host; the text says so."""
+    """The release is not unpacked on this host."""
 
 
 def old(found: Mapping[str, float], used: Iterable[str], keep: int) -> list[str]:
-    """The releases to remove, of those that were current at the given times: all but the newest ones and the used."""
+    """Releases to remove, of those that were current at the given times: all but the newest ones and those in use."""
     needed = set(used)
     ordered = sorted((name for name in found if name not in needed), key=lambda name: found[name], reverse=True)
     return ordered[max(keep - len(needed), 0) :]
@@ -39,7 +39,7 @@ def unpacked(name: str) -> Path:
     """The release's folder. Raises NotUnpacked."""
     release = paths.RELEASES / name
     if not (release / ".phoenix-start").is_file():
-        raise NotUnpacked(f"{release} is no release of this host: it has to be unpacked first")
+        raise NotUnpacked(f"{release} is not on this host: it has to be unpacked first")
     return release
 
 
@@ -49,7 +49,7 @@ def mark_current() -> None:
 
 
 def prune(keep: int, check: bool = False) -> list[Change]:
-    """Remove the oldest of those that were current once. Others may be about to be."""
+    """Remove the oldest of those that were current once. Others may be about to become current."""
     found = {name: (paths.RELEASES / name / MARK).stat().st_mtime for name in kept()}
     links = [paths.CURRENT, *paths.LINKS.glob("[0-9]*")]
     return _remove(old(found, {Path(files.target(link)).name for link in links if link.is_symlink()}, keep), check)

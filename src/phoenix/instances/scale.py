@@ -24,7 +24,7 @@ def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "") -
         raise health.Unhealthy(f"{paths.CURRENT} names no release: site.yml or deploy.yml has to run first")
     for port in ports:
         units.link(port, release)
-    # A first start that fails is no reason to give up: systemd goes on trying, and the wait decides.
+    # A failed first start is not final: systemd keeps trying, and the wait decides.
     subprocess.run(["systemctl", "start", *units.names(ports)], check=False)
     # Links for the next boot, made while the instances start; no reload, for the running manager needs none.
     systemd.systemctl("enable", "--no-reload", "--quiet", *units.names(ports))

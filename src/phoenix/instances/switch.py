@@ -1,4 +1,4 @@
-"""Put instances that are out of rotation on another release."""
+"""Switch instances that are out of rotation to another release."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def note(port: int, revision: str) -> None:
 
 
 def link(port: int, release: str) -> None:
-    """Name the release (a path) that the instance runs from its next start on."""
+    """Link the release (a path) that the instance runs from its next start on."""
     files.point(paths.LINKS / str(port), release)
 
 
@@ -80,12 +80,12 @@ def stop(ports: Sequence[int], drain_seconds: float) -> None:
 
 
 def reset_failed(ports: Sequence[int]) -> None:
-    """Forget failures. systemd forgets a unit that was stopped cleanly, and then has none of it to reset."""
+    """Reset failures. systemd unloads a unit that was stopped cleanly, and then has nothing to reset."""
     subprocess.run(["systemctl", "reset-failed", *names(ports)], check=False, stderr=subprocess.DEVNULL)
 
 
 def reload_changed() -> None:
-    """Have systemd read unit files that changed since."""
+    """Have systemd read changed unit files."""
     shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"))
     if any(unit.get("NeedDaemonReload") == "yes" for unit in shown):
         systemd.systemctl("daemon-reload")

@@ -1,4 +1,4 @@
-"""What a roll-out goes by and reports: which release is meant, whether anything is to be done, how it ended."""
+"""Decisions and reports of a roll-out: which release to roll out, whether there is anything to do, how it ended."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def unserved(statuses: Statuses, release: str) -> list[str]:
 
 
 def needed(plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str) -> bool:
-    """Whether anything is to be done. Without a recorded release, on a fleet that is just being made, nothing is."""
+    """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not."""
     if not release:
         return False
     current = {status["current"] for status in statuses.values()}
@@ -67,12 +67,12 @@ def steps(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:
-    """The servers that are judged: the canary's, and those that a roll-out which was killed left on the release."""
+    """The servers to judge: the canary's, and those that a killed roll-out left on the release."""
     return [*plan["canary"]["servers"], *(plan["already"] if elsewhere else [])]
 
 
 def silent(hosts: Sequence[Mapping[str, Any]], lost: Collection[str], drained: Collection[str] = ()) -> list[str]:
-    """The servers of hosts that did not answer, which stay out of rotation: what they will run is not known.
+    """The servers of hosts that did not answer, which stay out of rotation, as it is unknown what they will run.
 
     Those that are wanted there, and those that were drained already. On the other hosts every instance that runs was
     proven healthy, and one that does not run is proven when it is started.
@@ -89,7 +89,7 @@ def holding(statuses: Statuses, release: str) -> list[str]:
 
 
 def placed(statuses: Statuses, hosts: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The statuses of hosts that instances are wanted on, or run on: an empty standby host has nothing to go back."""
+    """The statuses of hosts that have instances, wanted or running: an empty standby host has nothing to roll back."""
     wanted = {host["name"] for host in hosts if host.get("ports")}
     return {
         host: status
@@ -99,7 +99,7 @@ def placed(statuses: Statuses, hosts: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def capped(stuck: Sequence[str], before: Collection[str]) -> list[str]:
-    """The servers that a way back leaves out of rotation: never more than were out before it began."""
+    """The servers that a rollback leaves out of rotation: never more than were out before it began."""
     return list(dict.fromkeys(stuck))[: len(before)]
 
 
@@ -109,7 +109,7 @@ def result(stuck: Collection[str], elsewhere: bool, recorded: str) -> str:
 
 
 def ending(why: str, elsewhere: bool, recorded: str, stuck: Sequence[str], lost: Sequence[str] = ()) -> str:
-    """What is reported of a roll-out that failed."""
+    """The report of a roll-out that failed."""
     sentence = why if why.endswith(".") else f"{why}."
     if lost:
         sentence += f" Left out, for they do not answer: {', '.join(lost)}."

@@ -1,4 +1,4 @@
-"""How a release reaches the instances: in which order, and what a canary has to show before the others follow."""
+"""Plan a roll-out: the order of the instances, and the conditions a canary must meet before the others follow."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from phoenix.rollout import reach
 
 # As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (phoenix.balancer.access_log).
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
-# Fewer answers say nothing of a quantile.
+# With fewer answers a quantile means nothing.
 ENOUGH = 20
-# Where each of the others answers this many requests, one that answers less than this share of it hangs.
+# Where each of the others answers this many requests, an instance that answers less than this share of it hangs.
 BUSY, STARVED = 100, 0.02
-# Whose memory a canary's is compared with: so many are enough.
+# How many others' memory a canary's is compared with.
 NEIGHBOURS = 3
-# A just started process grows for a while: a short look tells nothing about long after it.
+# A process grows for a while after its start: a short observation does not predict the long run.
 FORESIGHT = 3
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a canary may do.
+    """Limits of a canary.
 
     error_share: by how much its share of 5xx may exceed the others'; latency_factor and latency_allowance_s: its median
     and 95th percentile may be others * factor + allowance, or limit_s where there are no others; memory_margin_mb: by
@@ -59,9 +59,9 @@ def plan(
     `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
     stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports,
     servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares,
-    sacrificial instances) come at the end: while the first ones are tried, they are what catches a failed request.
-    `drained` servers are out of rotation until something proves them healthy: they come first, and are switched even
-    when they run the release.
+    sacrificial instances) come at the end: while the first ones are tried, they catch failed requests. `drained`
+    servers are out of rotation until they are found healthy: they come first, and are switched even when they run the
+    release.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
@@ -72,19 +72,19 @@ def plan(
     total = 0
     for host in hosts:
         late = []
-        for one in statuses.get(host["name"], {}).get("instances", []):
-            if not one["active"]:
+        for instance in statuses.get(host["name"], {}).get("instances", []):
+            if not instance["active"]:
                 continue
-            out = f"{host['address']}:{one['port']}" in drained
-            fits = one["release"] == release and not one["stale"] and not out
-            if one["port"] in last_ports:
-                late += [] if fits else [one["port"]]
+            out = f"{host['address']}:{instance['port']}" in drained
+            fits = instance["release"] == release and not instance["stale"] and not out
+            if instance["port"] in last_ports:
+                late += [] if fits else [instance["port"]]
                 continue
             total += 1
             if fits:
-                already.append(f"{host['address']}:{one['port']}")
+                already.append(f"{host['address']}:{instance['port']}")
             else:
-                ordinary.append((host, one["port"]))
+                ordinary.append((host, instance["port"]))
         if late:
             last.append((host, late))
     ordinary.sort(key=lambda one: f"{one[0]['address']}:{one[1]}" not in drained)
@@ -152,7 +152,7 @@ def judge(
     others_mb: Sequence[float] = (),
     policy: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """What speaks against a canary: {"faults": sentences, "seen": one sentence of figures}.
+    """Judge a canary: {"faults": sentences, "seen": one sentence of figures}.
 
     `observations` are what each load balancer counted, `memory` what the canary's host saw of it ({"samples":
     [[s, MB]], "ended": times that its process ended, "max_mb": its limit, 0 for none}), `others_mb` the memory of other
@@ -209,7 +209,7 @@ def verdict(
     memory: Mapping[str, Any] | None = None,
     others_memory: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """judge(), out of the results of tasks: what load balancers counted, and what hosts saw of instances' memory."""
+    """judge() from the results of tasks: the load balancers' counts, and the hosts' samples of instances' memory."""
     own = reach.outputs([memory or {}])
     samples = [one["samples"] for host in reach.outputs(others_memory) for one in host.values() if one["samples"]]
     return judge(
@@ -223,6 +223,6 @@ def verdict(
 
 
 def rehearsal(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The paths that clients asked for at any of the load balancers, out of the results of tasks; each once."""
+    """The paths that clients requested from any of the load balancers, each once, from the results of tasks."""
     found = [asked for paths in reach.outputs(samples) for asked in paths]
     return [asked for number, asked in enumerate(found) if asked not in found[:number]]

@@ -1,4 +1,4 @@
-"""Hosts that do not answer: which are left out of a roll-out, and when that is too many of them."""
+"""Hosts that do not answer: which are left out of a roll-out, and when they are too many."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def left(hosts: Sequence[Any], without: Collection[str]) -> list[Any]:
 
 
 def answers(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What each host that was reached printed as JSON, by its name."""
+    """The JSON output of each host that was reached, by its name."""
     return {str(result["item"]): json.loads(result["stdout"]) for result in results if result.get("stdout")}
 
 
 def outputs(results: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """What was printed as JSON, wherever something was."""
+    """All JSON outputs, without hosts that printed none."""
     return [json.loads(result["stdout"]) for result in results if result.get("stdout")]
 
 
 def changes(result: Mapping[str, Any]) -> list[Any]:
-    """What `phoenixctl instances` changed, out of a task's result; nothing where it did not run."""
+    """The changes by `phoenixctl instances`, from a task's result; none where it did not run."""
     text = str(result.get("stdout") or "")
     return list(json.loads(text)["changed"]) if text.startswith("{") else []
 

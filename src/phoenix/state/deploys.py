@@ -1,7 +1,7 @@
 """The record of deploys, on control: one line of JSON each, the newest last.
 
-phoenixctl deploys begin      notes that one begins, in the metrics too, and prints its number
-phoenixctl deploys end        notes how it ended, in the metrics too
+phoenixctl deploys begin      records the start of a deploy, also in the metrics, and prints its number
+phoenixctl deploys end        records its result, also in the metrics
 phoenixctl deploys show       prints the last ones, for people or (--json) for programs
 phoenixctl deploys previous   prints the release that served before the current one; exit status 1: none is known
 """
@@ -27,7 +27,7 @@ KEEP = 500
 
 @dataclass(frozen=True)
 class Deploy:
-    """One deploy. began: seconds since the epoch; seconds: how long it took; result "": it never said."""
+    """One deploy. began: seconds since the epoch; seconds: its duration; result "": none was recorded."""
 
     number: int
     what: str  # deploy, rollback or roll
@@ -42,7 +42,7 @@ class Deploy:
 
 
 def read(record: Path = RECORD) -> list[Deploy]:
-    """All that is noted. A line that is no deploy (the disk was full) is left out."""
+    """All recorded deploys. An invalid line (the disk was full) is skipped."""
     found = []
     for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else []:
         try:
@@ -53,30 +53,30 @@ def read(record: Path = RECORD) -> list[Deploy]:
 
 
 def write(deploys: Iterable[Deploy], record: Path = RECORD) -> None:
-    lines = [json.dumps(asdict(one)) for one in deploys][-KEEP:]
+    lines = [json.dumps(asdict(deploy)) for deploy in deploys][-KEEP:]
     files.replace(record, "\n".join(lines) + "\n", durable=True)
 
 
 def previous(deploys: Iterable[Deploy]) -> str:
     """The release that served before the current one; "" when none is known.
 
-    A rollback takes with it what it left: after a rollback from b to a, what served before a is next, never b.
+    A rollback drops the release it left: after a rollback from b to a, the release before a is next, never b.
     """
     served: list[str] = []
-    for one in deploys:
-        if one.result != "good" or one.what == "roll":
+    for deploy in deploys:
+        if deploy.result != "good" or deploy.what == "roll":
             continue
-        if not served and one.previous:
-            served.append(one.previous)
-        if one.what == "rollback" and one.version in served:
-            del served[len(served) - served[::-1].index(one.version) :]
-        elif not served or served[-1] != one.version:
-            served.append(one.version)
+        if not served and deploy.previous:
+            served.append(deploy.previous)
+        if deploy.what == "rollback" and deploy.version in served:
+            del served[len(served) - served[::-1].index(deploy.version) :]
+        elif not served or served[-1] != deploy.version:
+            served.append(deploy.version)
     return served[-2] if len(served) > 1 else ""
 
 
 TEXTS = {
-    "phoenix_deploy_running": "1 from the begin of a deploy to its end; one that was killed never ends.",
+    "phoenix_deploy_running": "1 from the start of a deploy to its end; one that was killed never ends.",
     "phoenix_deploy_last_result": "0 good, 1 rolled back, 2 failed",
     "phoenix_deploy_last_timestamp_seconds": "When the last deploy ended.",
     "phoenix_deploy_last_duration_seconds": "How long it took.",
@@ -84,13 +84,15 @@ TEXTS = {
 
 
 def metrics(deploys: Iterable[Deploy]) -> str:
-    """What Netdata charts: whether the newest deploy runs, and how the one ended that ended last."""
+    """The metrics for Netdata: whether the newest deploy runs, and the result of the last one that ended."""
     values = {"phoenix_deploy_running": 0.0}
-    for one in deploys:
-        values["phoenix_deploy_running"] = float(one.result == "")
-        if one.result:
-            result = RESULTS.index(one.result)
-            values.update(zip(list(TEXTS)[1:], (result, round(one.began + one.seconds), round(one.seconds, 1))))
+    for deploy in deploys:
+        values["phoenix_deploy_running"] = float(deploy.result == "")
+        if deploy.result:
+            result = RESULTS.index(deploy.result)
+            values.update(
+                zip(list(TEXTS)[1:], (result, round(deploy.began + deploy.seconds), round(deploy.seconds, 1)))
+            )
     return prometheus.exposition(values, TEXTS)
 
 
@@ -99,28 +101,28 @@ def write_metrics(text: str, path: Path = METRICS) -> None:
     files.replace(path, text)
 
 
-def describe(one: Deploy) -> str:
-    when = datetime.fromtimestamp(one.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-    result = one.result or "not ended"
-    text = f"{when}  {one.what:<8}  {one.version:<24}  {result:<11}  {one.seconds:>5.0f} s  by {one.who}"
-    return f"{text}: {one.reason}" if one.reason else text
+def describe(deploy: Deploy) -> str:
+    when = datetime.fromtimestamp(deploy.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    result = deploy.result or "not ended"
+    text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s  by {deploy.who}"
+    return f"{text}: {deploy.reason}" if deploy.reason else text
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("begin")
-    one.add_argument("--what", choices=("deploy", "rollback", "roll"), required=True)
+    verb = commands.add_parser("begin")
+    verb.add_argument("--what", choices=("deploy", "rollback", "roll"), required=True)
     for name in ("who", "version", "previous"):
-        one.add_argument(f"--{name}", required=True)
-    one = commands.add_parser("end")
-    one.add_argument("--number", type=int, required=True)
-    one.add_argument("--result", choices=RESULTS, required=True)
-    one.add_argument("--reason", default="")
-    one.add_argument("--seen", default="", help="figures of the canary")
-    one = commands.add_parser("show")
-    one.add_argument("--last", type=int, default=5)
-    one.add_argument("--json", action="store_true")
+        verb.add_argument(f"--{name}", required=True)
+    verb = commands.add_parser("end")
+    verb.add_argument("--number", type=int, required=True)
+    verb.add_argument("--result", choices=RESULTS, required=True)
+    verb.add_argument("--reason", default="")
+    verb.add_argument("--seen", default="", help="figures of the canary")
+    verb = commands.add_parser("show")
+    verb.add_argument("--last", type=int, default=5)
+    verb.add_argument("--json", action="store_true")
     commands.add_parser("previous")
     return top
 
@@ -129,20 +131,20 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     deploys, now = read(), time.time()
     if options.command == "begin":
-        number = max((one.number for one in deploys), default=0) + 1
+        number = max((deploy.number for deploy in deploys), default=0) + 1
         begun = Deploy(number, options.what, options.who, options.version, options.previous, round(now, 1))
         write([*deploys, begun])
         write_metrics(metrics([*deploys, begun]))
         print(number)
     elif options.command == "end":
         changed = []
-        for one in deploys:
-            if one.number == options.number:
-                took = round(now - one.began, 1)
-                one = replace(  # noqa: PLW2901 - the line that is written instead
-                    one, result=options.result, seconds=took, reason=options.reason, seen=options.seen
+        for deploy in deploys:
+            if deploy.number == options.number:
+                took = round(now - deploy.began, 1)
+                deploy = replace(  # noqa: PLW2901 - the line that is written instead
+                    deploy, result=options.result, seconds=took, reason=options.reason, seen=options.seen
                 )
-            changed.append(one)
+            changed.append(deploy)
         write(changed)
         write_metrics(metrics(changed))
     elif options.command == "previous":
@@ -152,5 +154,5 @@ def main(arguments: list[str]) -> int:
         print(version)
     else:
         last = deploys[-options.last :]
-        print(json.dumps([asdict(one) for one in last]) if options.json else "\n".join(map(describe, last)))
+        print(json.dumps([asdict(deploy) for deploy in last]) if options.json else "\n".join(map(describe, last)))
     return 0

@@ -32,7 +32,7 @@ SERVER = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 class Corrupt(ValueError):
-    """A record that holds something else than it should; the text names file and content."""
+    """An invalid record; the text names file and content."""
 
 
 def capacity(text: str) -> int:
@@ -99,7 +99,7 @@ def read_drained(folder: Path = FOLDER) -> dict[str, str]:
 def read(folder: Path = FOLDER) -> dict[str, Any]:
     """The state as `state show --json` prints it. Raises Corrupt (drained.json only) and OSError.
 
-    capacity and release are None where their record is missing or damaged; `lost` then says how.
+    capacity and release are None where their record is missing or damaged; `lost` then gives the reason.
     """
     state: dict[str, Any] = {"capacity": None, "release": None, "drained": read_drained(folder), "lost": {}}
     for name, reader in (("capacity", read_capacity), ("release", read_release)):
@@ -113,7 +113,7 @@ def read(folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def record(name: str, value: str, folder: Path = FOLDER, *, if_lost: bool = False) -> bool:
-    """Record the capacity or the release; whether that changed anything. A damaged record is kept beside it.
+    """Record the capacity or the release; whether that changed anything. A damaged record is moved aside.
 
     Raises:
         ValueError: the value is not valid.
@@ -135,7 +135,7 @@ def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[st
     """Record exactly these servers as out of rotation; those that are keep their reason.
 
     Raises:
-        ValueError: one is no ADDRESS:PORT.
+        ValueError: one is not ADDRESS:PORT.
         OSError: it could not be written.
     """
     with lock.guarded(folder):

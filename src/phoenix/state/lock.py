@@ -7,10 +7,10 @@
   phoenixctl lock break [--yes]
 
 `acquire` prints a token. A lock is free again when its lease has lapsed or control was rebooted since.
-`break` takes it away from its holder, after asking: for a play that was killed. One that still runs ends at its next
-step, without touching what others own by then.
+`break` takes it away from its holder, after asking: for a play that was killed. A play that still runs ends at its
+next step, without touching what others own by then.
 Exit status: 0 done; 1 the lock could not be read or written; 75 held by another, who is named;
-76 (renew) the token does not hold the lock any more: whoever renews has to stop.
+76 (renew) the token does not hold the lock any more: its play has to stop.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Lock:
 
 
 def now() -> float:
-    """Seconds that no change of the clock moves, and that go on while the machine sleeps."""
+    """Seconds on a clock that cannot be set and that runs on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read(folder: Path = FOLDER) -> Lock | None:
-    """The lock as it lies on disk, lapsed or not; None without one.
+    """The lock on disk, lapsed or not; None without one.
 
     Raises:
-        ValueError: the file is no lock.
+        ValueError: the file is not a valid lock.
         OSError: it can't be read.
     """
     try:
@@ -90,20 +90,20 @@ def _write(folder: Path, lock: Lock) -> None:
 
 @contextlib.contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """Between reading the lock and writing it nobody else may."""
+    """Exclude other processes between reading the lock and writing it."""
     with (folder / ".lock.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         yield
 
 
 def _sight(folder: Path) -> Lock | None:
-    """The holder; a file that is no lock is put aside, for whoever wants to know what it was."""
+    """The holder; an invalid lock file is moved aside, for inspection."""
     try:
         return holder(folder) if read(folder) else None
     except ValueError as error:
         aside = folder / "lock.corrupt"
         (folder / "lock").replace(aside)
-        print(f"{folder / 'lock'} was no lock ({error}); it is now {aside}", file=sys.stderr)
+        print(f"{folder / 'lock'} was not a valid lock ({error}); it was moved to {aside}", file=sys.stderr)
         return None
 
 
@@ -124,7 +124,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
 
 
 def renew(folder: Path, token: str, lease: float) -> bool:
-    """Let the lease run from now on; False when the token does not hold the lock."""
+    """Renew the lease from now on; False when the token does not hold the lock."""
     with guarded(folder):
         lock = holder(folder)
         if lock is None or lock.token != token:
@@ -134,7 +134,7 @@ def renew(folder: Path, token: str, lease: float) -> bool:
 
 
 def release(folder: Path, token: str) -> bool:
-    """Free the lock; False when the token does not hold it, which then stays as it is."""
+    """Release the lock; False when the token does not hold it, and the lock stays as it is."""
     with guarded(folder):
         lock = holder(folder)
         if lock is None or lock.token != token:
@@ -144,7 +144,7 @@ def release(folder: Path, token: str) -> bool:
 
 
 def lost(folder: Path) -> str:
-    """What to report to the holder of a token that holds nothing any more."""
+    """The message for the holder of a token that has lost the lock."""
     return f"This play has lost the fleet's lock and changes nothing any more; the lock is {describe(holder(folder))}."
 
 

@@ -1,4 +1,4 @@
-"""What the desired state must have been, out of what the fleet runs: for records that are missing or damaged."""
+"""Rebuild missing or damaged records of the desired state from what the fleet runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from phoenix.fleet import placement
 
 
 class Unknown(ValueError):
-    """The state can't be known; the text says why, and what to do."""
+    """The state can't be determined; the text states the reason and the fix."""
 
 
 def understand(shown: str) -> dict[str, Any]:
-    """What `phoenixctl state show --json` printed; a host without phoenixctl has recorded nothing."""
+    """The state that `phoenixctl state show --json` printed; a host without phoenixctl has recorded nothing."""
     nothing = dict.fromkeys(("capacity", "release"), "control has no phoenixctl yet")
     state: dict[str, Any] = {"capacity": None, "release": None, "drained": {}, "lost": nothing}
     if shown.startswith("{"):
@@ -24,14 +24,14 @@ def understand(shown: str) -> dict[str, Any]:
 
 
 def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """What each host (`item`) printed as its instances' status; None: it did not answer, {}: it runs nothing yet.
+    """Each host's (`item`) status of its instances; None: it did not answer, {}: it runs nothing yet.
 
     Raises Unknown when a host answered with an error.
     """
     found: dict[str, dict[str, Any] | None] = {}
     for result in results:
         if result.get("rc", 0) and not result.get("unreachable"):
-            raise Unknown(f"{result['item']} can't tell its instances: {result.get('stderr') or result.get('msg')}")
+            raise Unknown(f"{result['item']} can't report its instances: {result.get('stderr') or result.get('msg')}")
         text = str(result.get("stdout", ""))
         found[result["item"]] = None if result.get("unreachable") else json.loads(text) if text.startswith("{") else {}
     return found
@@ -55,10 +55,14 @@ def rebuild(
     """
     ports = range(first_port, first_port + per_host)
     running = {
-        host: [one for one in (status or {}).get("instances", []) if one["active"] and one["port"] in ports]
+        host: [
+            instance
+            for instance in (status or {}).get("instances", [])
+            if instance["active"] and instance["port"] in ports
+        ]
         for host, status in seen.items()
     }
-    found = [one for instances in running.values() for one in instances]
+    found = [instance for instances in running.values() for instance in instances]
     silent = sorted(host for host, status in seen.items() if status is None)
     if silent and not found:
         raise Unknown(
@@ -66,10 +70,10 @@ def rebuild(
             "reached: what runs there is not known. Bring them back, or record it on control: "
             "phoenixctl state record capacity N"
         )
-    served = Counter(one["release"] for one in found if one["release"] and one.get("healthy", True))
+    served = Counter(instance["release"] for instance in found if instance["release"] and instance.get("healthy", True))
     rebuilt = dict(state)
     if state["capacity"] is None:
-        by_host = {host: [one["port"] for one in instances] for host, instances in running.items()}
+        by_host = {host: [instance["port"] for instance in instances] for host, instances in running.items()}
         rebuilt["capacity"] = placement.covering(by_host, hosts, standby, first_port, per_host) or initial
     if state["release"] is None:
         rebuilt["release"] = max(served, key=lambda name: (served[name], name)) if served else ""

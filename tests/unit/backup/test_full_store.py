@@ -83,7 +83,7 @@ def test_the_watch_is_reached_on_a_full_disk(
     assert cli.main(["--config", str(tmp_path), "tick"]) == 0
     monkeypatch.setattr(files, "write", full)
     assert cli.main(["--config", str(tmp_path), "tick"]) == 0
-    assert "can't be noted" in capsys.readouterr().err
+    assert "can't be recorded" in capsys.readouterr().err
 
 
 def test_a_proof_on_a_full_disk_is_put_off_and_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

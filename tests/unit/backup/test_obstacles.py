@@ -68,7 +68,7 @@ def test_what_leaves_its_place_goes_home_or_aside() -> None:
 
 @pytest.mark.parametrize("stamp", ["", "x", "../x", "20261124T010000Z.a", "20261124"])
 def test_only_a_stamp_names_what_is_set_aside(stamp: str) -> None:
-    with pytest.raises(restore.Refused, match="is no stamp"):
+    with pytest.raises(restore.Refused, match="is not a stamp"):
         restore._held(None, stamp)
 
 

@@ -102,7 +102,7 @@ def test_package_json_is_read_through_no_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(None, "holds no package.json"), ("{", "no JSON"), ("[]", "one object"), (" " * (1 << 20) + "{}", "1 MB")],
+    [(None, "holds no package.json"), ("{", "not valid JSON"), ("[]", "one object"), (" " * (1 << 20) + "{}", "1 MB")],
 )
 def test_a_package_json_that_is_of_no_use(tmp_path: Path, text: str | None, words: str) -> None:
     if text is not None:

@@ -142,7 +142,7 @@ def test_answers_of_hosts() -> None:
         {"item": "app3", "stdout": "skipped, since /usr/local/bin/phoenixctl does not exist"},
     ]
     assert rebuild.statuses(results) == {"app1": status(), "app2": None, "app3": {}}
-    with pytest.raises(rebuild.Unknown, match="app1 can't tell"):
+    with pytest.raises(rebuild.Unknown, match="app1 can't report"):
         rebuild.statuses([{"item": "app1", "rc": 1, "stderr": "Traceback"}])
 
 
