@@ -60,7 +60,25 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "UMask": ["0022"],
     },
     "phoenix-deadman.service": {"UMask": ["0022"]},
-    "phoenix-firewall.service": {"CapabilityBoundingSet": ["CAP_NET_ADMIN"], "PrivateTmp": ["no"]},
+    # It loads the rules at boot, before the host has made its mounts.
+    "phoenix-firewall.service": {
+        "CapabilityBoundingSet": ["CAP_NET_ADMIN"],
+        "ProtectProc": ["default"],
+        **{
+            key: ["no"]
+            for key in (
+                "ProtectSystem",
+                "ProtectHome",
+                "PrivateTmp",
+                "PrivateDevices",
+                "ProtectControlGroups",
+                "ProtectHostname",
+                "ProtectKernelLogs",
+                "ProtectKernelModules",
+                "ProtectKernelTunables",
+            )
+        },
+    },
     "phoenix-jenkins-backup.service": {
         "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],
         "ProtectProc": ["default"],
