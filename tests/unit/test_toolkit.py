@@ -52,6 +52,18 @@ def test_the_archive_depends_only_on_the_content(tmp_path: Path) -> None:
     assert toolkit.pack(toolkit.root()) == (version, data)
 
 
+def test_old_archives_are_removed_and_the_current_one_never(tmp_path: Path) -> None:
+    archives = [tmp_path / f"0.9.0-{number}" / "phoenix.pyz" for number in range(toolkit.KEPT + 3)]
+    for age, archive in enumerate(archives):
+        archive.parent.mkdir()
+        archive.touch()
+        os.utime(archive, (1000 - age, 1000 - age))
+    oldest = archives[-1]
+    toolkit.prune(tmp_path, oldest)
+    assert sorted(tmp_path.glob("*/phoenix.pyz")) == sorted([*archives[: toolkit.KEPT], oldest])
+    assert len(list(tmp_path.iterdir())) == toolkit.KEPT + 1
+
+
 def test_every_area_runs_out_of_the_archive_without_anything_else(tmp_path: Path) -> None:
     """What is imported at the top of an area's module has to be in the archive or in Python's standard library."""
     version, data = toolkit.pack(toolkit.root())

@@ -23,6 +23,7 @@ ENTRY = "phoenix/__main__.py"
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip archive can hold
 DIGITS = 12
+KEPT = 5  # a run that started a while ago still copies the one that it made
 
 
 def root() -> Path:
@@ -102,6 +103,14 @@ def code_of(module: str) -> str:
     return digest(closure(sources(root()), module))
 
 
+def prune(folder: Path, current: Path) -> None:
+    """Remove the oldest archives in a folder of versions; the current one and the newest KEPT others stay."""
+    others = [archive for archive in folder.glob("*/phoenix.pyz") if archive != current]
+    for archive in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        archive.unlink()
+        archive.parent.rmdir()
+
+
 def main(arguments: list[str]) -> int:
     """Write the archive into FOLDER/<version>/ and print {"version", "archive"} as JSON."""
     if len(arguments) != 1:
@@ -112,5 +121,6 @@ def main(arguments: list[str]) -> int:
     if not archive.exists() or archive.read_bytes() != data:
         archive.parent.mkdir(parents=True, exist_ok=True)
         files.replace(archive, data, mode=0o755)
+        prune(archive.parent.parent, archive)
     print(json.dumps({"version": version, "archive": str(archive)}))
     return 0

@@ -60,7 +60,7 @@ def client(address: str, port: int, **options: Any) -> Any:
     return pymongo.MongoClient(address, port, directConnection=True, **options)
 
 
-def role(address: str, port: int = 27017) -> str:
+def role(address: str, port: int) -> str:
     """Return PRIMARY, SECONDARY or NOT READY, or "silent" if the member does not answer or the driver is missing."""
     try:
         hello = client(address, port, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -34,11 +35,15 @@ def instances() -> list[str]:
     return sorted(found)
 
 
-def database() -> str:
+def database(configuration_path: Path = Path("/etc/mongod.conf")) -> str:
     """Role of this host's database member, or an empty string where it has none."""
-    if not Path("/etc/mongod.conf").exists():
+    try:
+        configuration = configuration_path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         return ""
-    return replica_set.role("127.0.0.1")
+    # Phoenix's own template writes the file; hosts have no YAML parser in their standard library.
+    port = re.search(r"^\s+port: (\d+)$", configuration, re.MULTILINE)
+    return replica_set.role("127.0.0.1", int(port[1])) if port else "NOT READY"
 
 
 def autoscaler() -> dict[str, object]:

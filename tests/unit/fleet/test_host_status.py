@@ -1,0 +1,36 @@
+"""What a host reports of its database member."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phoenix.database import replica_set
+from phoenix.fleet import host_status
+
+CONFIGURATION = "net:\n  port: {port}\n  bindIp: 127.0.0.1\nreplication:\n  replSetName: rs0\n"
+
+
+def test_member_is_asked_on_its_configured_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def role(address: str, port: int) -> str:
+        asked.append((address, port))
+        return "PRIMARY"
+
+    monkeypatch.setattr(replica_set, "role", role)
+    configuration = tmp_path / "mongod.conf"
+    configuration.write_text(CONFIGURATION.format(port=28017), encoding="utf-8")
+    assert host_status.database(configuration) == "PRIMARY"
+    assert asked == [("127.0.0.1", 28017)]
+
+
+def test_host_without_a_member_reports_no_role(tmp_path: Path) -> None:
+    assert host_status.database(tmp_path / "mongod.conf") == ""
+
+
+def test_configuration_without_a_port_is_not_ready(tmp_path: Path) -> None:
+    configuration = tmp_path / "mongod.conf"
+    configuration.write_text("storage:\n  dbPath: /var/lib/mongodb\n", encoding="utf-8")
+    assert host_status.database(configuration) == "NOT READY"
