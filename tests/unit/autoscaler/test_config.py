@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 def test_defaults(tmp_path: Path) -> None:
     loaded = config.load(written(tmp_path, GOOD))
     assert (loaded.policy.target, loaded.policy.minimum, loaded.policy.maximum) == (10, 1, 12)
-    assert loaded.policy.stable_seconds == 60
+    assert loaded.policy.stable_seconds == 30
     assert loaded.policy.panic_seconds == 6
 
 
