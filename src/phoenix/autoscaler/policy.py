@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from phoenix.autoscaler import load
+from phoenix.autoscaler.floor import Floor
 
 # A step has to last for as long as this before its size is trusted: the shortest window then lies beyond its edge.
 CONFIRM_SECONDS = 0.5
@@ -60,14 +61,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A minimum for a time, and where it comes from."""
-
-    count: int
-    source: str
-
-
-@dataclass(frozen=True)
 class Inputs:
     """What is known now. `count(w)` is the number of requests within the last w seconds."""
 
@@ -111,6 +104,11 @@ class Decision:
     cause: str  # the reason without its numbers
 
 
+def lowest(settings: Settings, floor: Floor | None) -> int:
+    """The minimum that applies: the greater one, but no more than the maximum."""
+    return min(max(settings.minimum, floor.count if floor else 0), settings.maximum)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A rule's answer."""
@@ -137,8 +135,7 @@ class Case:
 
     @property
     def minimum(self) -> int:
-        floor = self.inputs.floor
-        return min(max(self.settings.minimum, floor.count if floor else 0), self.settings.maximum)
+        return lowest(self.settings, self.inputs.floor)
 
     @property
     def desired(self) -> int:
@@ -233,6 +230,41 @@ def decide(settings: Settings, inputs: Inputs, memory: Memory) -> tuple[Decision
         cause=verdict.cause,
     )
     return decision, case.memory
+
+
+def explain(settings: Settings, inputs: Inputs, memory: Memory) -> str:
+    """Say in one sentence why the capacity is what it is, and what would change it."""
+    case = _measure(settings, inputs, memory)
+    verdict = next(found for rule in RULES if (found := rule(case)))
+    slope = case.memory.trend.slope
+    load_now = f"{case.level:.1f} requests/s"
+    load_now += f", {'rising' if slope > 0 else 'falling'} by {abs(slope):.2f}/s each second" if slope else ""
+    load_now += f", in bursts {case.headroom:.1f}/s higher" if case.headroom else ""
+    reason = verdict.cause + verdict.detail
+    if case.having == case.minimum and inputs.floor and case.minimum > settings.minimum:
+        reason += f" of {inputs.floor.source}"
+    if verdict.action != "hold":
+        return f"The capacity is {case.having} for {load_now}, and is to be {verdict.count}: {reason}."
+    sentence = f"The capacity is {case.having} for {load_now}: {reason}"
+    if inputs.frozen or inputs.pending is not None:
+        return f"{sentence}; nothing changes before that ends."
+    grows = f"it grows above {_grows_at(case):.1f}/s for {settings.stable_seconds} s, at once after a jump or a trend"
+    if case.having >= settings.maximum:
+        grows = f"it can't grow beyond the maximum of {settings.maximum}"
+    shrinks = f"it can't shrink below the minimum of {case.minimum}"
+    if case.having > case.minimum:
+        wait = settings.stabilisation_seconds + settings.patience_seconds * case.having
+        below = max(0.0, ((case.having - 1) * settings.target - case.headroom) * settings.calm)
+        shrinks = f"it shrinks by one below {below:.1f}/s for {wait:.0f} s, and sooner by more"
+    return f"{sentence}; {grows}; {shrinks}."
+
+
+def _grows_at(case: Case) -> float:
+    """The rate over the stable window at which the excess is significant, or at which bursts exceed the capacity."""
+    settings, room = case.settings, case.having * case.settings.target
+    half = settings.significance * sqrt(case.memory.noise.deviations / settings.stable_seconds) / 2
+    rate = (half + sqrt(half * half + room * settings.calm)) ** 2
+    return min(rate, room - case.headroom) if case.headroom else max(rate, room)
 
 
 # --- measuring the load
