@@ -50,6 +50,15 @@ def mongodb_uri(password: str, user: str, *arguments: Any, **options: Any) -> st
     return uri.mongodb_uri(user, password, *arguments, **options)
 
 
+def schedule_errors(entries: Any, zone: str, most: int) -> list[str]:
+    """What is wrong with autoscaler_schedule. Its library is only needed here where there is a schedule."""
+    if not entries and isinstance(entries, list) and zone == "UTC":
+        return []
+    from phoenix.autoscaler import schedule  # noqa: PLC0415
+
+    return schedule.errors(entries, zone, most)
+
+
 def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]:
     """Return the variables of all hosts, or of these, with their templates not evaluated."""
     names = hostvars if hosts is None else hosts
@@ -137,6 +146,7 @@ class FilterModule:
             "phoenix_recipients_errors": inputs.recipients_errors,
             "phoenix_inventory_errors": _reported(inventory_errors),
             "phoenix_known_variables": _reported(inventory.known_variables),
+            "phoenix_schedule_errors": schedule_errors,
             "phoenix_sandbox": _reported(sandbox.lines),
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,

@@ -36,6 +36,7 @@ AREAS: Mapping[str, Area] = {
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
+    "capacity": Area("phoenix.autoscaler.capacity", "the number of instances: explain, hold, release"),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),

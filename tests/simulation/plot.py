@@ -6,7 +6,7 @@ usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws a step
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,51 @@ def save(path: Path, charts: Sequence[Chart]) -> None:
         figure = Figure(figsize=(WIDTH, HEIGHT * len(charts)), layout="constrained")
         for axes, chart in zip(figure.subplots(len(charts), squeeze=False)[:, 0], charts, strict=True):
             draw(axes, chart)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+@dataclass(frozen=True)
+class Point:
+    """A scaler on one series: instance-hours against the oracle's, share of time above capacity, actions a day."""
+
+    scaler: str
+    cost: float
+    above: float
+    actions: float
+
+
+MARKS = ("o", "s", "^", "D")
+
+
+def frontier(path: Path, charts: Mapping[str, Sequence[Point]]) -> None:
+    """Draw time above capacity against instance-hours for each series, actions as size; the lower left is better."""
+    columns = min(3, len(charts))
+    rows = -(-len(charts) // columns)
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.4 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, (title, points) in zip(grid.flat, charts.items(), strict=False):
+            for number, name in enumerate(dict.fromkeys(point.scaler for point in points)):
+                own = [point for point in points if point.scaler == name]
+                axes.scatter(
+                    [point.cost for point in own],
+                    [point.above * 100 for point in own],
+                    # The area grows with the actions, but so that a few are visible and thousands do not hide others.
+                    s=[20 + 4 * point.actions**0.5 for point in own],
+                    marker=MARKS[number % len(MARKS)],
+                    color=STYLES[number % len(STYLES)][0],
+                    alpha=0.8,
+                    label=name,
+                )
+            axes.set(title=title, xlabel="instance-hours / oracle's", ylabel="time above capacity (%)")
+            axes.margins(0.15)
+            axes.set_ylim(bottom=0)
+            axes.grid(color="0.9")
+            axes.set_axisbelow(True)
+        for axes in grid.flat[len(charts) :]:
+            axes.axis("off")
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 

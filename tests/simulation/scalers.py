@@ -5,30 +5,44 @@ a rate per instance are left out, which each docstring says.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Protocol
 
 from phoenix.autoscaler import policy
-from phoenix.autoscaler.meter import STEP, Meter
+from phoenix.autoscaler.meter import STEP
+
+
+@dataclass
+class Seen:
+    """What has arrived so far: `totals[i]` requests up to the end of step i."""
+
+    totals: Sequence[int]
+    step: float
+    index: int = 0
+
+    @property
+    def now(self) -> float:
+        return self.index * self.step
+
+    def count(self, seconds: float) -> int:
+        """Requests within the last `seconds`."""
+        first = self.index - int(seconds / self.step)
+        return self.totals[self.index] - self.totals[max(first, 0)]
+
+    def rate(self, seconds: float) -> float:
+        """Requests a second within the last `seconds`, or since the beginning."""
+        return self.count(seconds) / max(min(seconds, self.now), self.step)
 
 
 class Scaler(Protocol):
-    """Gets each step's arrivals, and returns the capacity that it wants. Times in seconds."""
+    """Returns the capacity that it wants. Times in seconds."""
 
     name: str
     every: float  # seconds between two decisions
 
-    def observe(self, now: float, arrivals: int) -> None: ...
-
-    def desired(self, now: float, ready: int, capacity: int) -> int: ...
-
-
-class Counted(Meter):
-    """The meter, fed with whole steps of arrivals instead of datagrams."""
-
-    def add(self, arrivals: int) -> None:
-        self._total += arrivals
+    def desired(self, seen: Seen, ready: int, capacity: int) -> int: ...
 
 
 @dataclass
@@ -39,42 +53,16 @@ class Phoenix:
     name: str = "Phoenix"
     every: float = STEP
     decisions: list[tuple[float, policy.Decision]] = field(default_factory=list)
+    memory: policy.Memory = field(default_factory=policy.Memory)
 
-    def __post_init__(self) -> None:
-        self.meter = Counted([], self.settings.long_seconds, 0.0)
-        self.memory = policy.Memory()
-
-    def observe(self, now: float, arrivals: int) -> None:
-        self.meter.add(arrivals)
-        self.meter.tick(now, 3.0)
-
-    def desired(self, now: float, ready: int, capacity: int) -> int:
+    def desired(self, seen: Seen, ready: int, capacity: int) -> int:
         pending = capacity if capacity != ready else None
-        known = self.meter.known_seconds(now)
-        inputs = policy.Inputs(now, self.meter.count, known, (), ready, pending)
+        inputs = policy.Inputs(seen.now, seen.count, seen.now, (), ready, pending)
         decision, self.memory = policy.decide(self.settings, inputs, self.memory)
         if decision.action != "hold":
-            self.decisions.append((now, decision))
+            self.decisions.append((seen.now, decision))
             return decision.count
         return capacity
-
-
-class Window:
-    """Arrivals of the last seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.steps: deque[int] = deque(maxlen=round(seconds / STEP))
-        self.total = 0
-
-    def add(self, arrivals: int) -> None:
-        if len(self.steps) == self.steps.maxlen:
-            self.total -= self.steps[0]
-        self.steps.append(arrivals)
-        self.total += arrivals
-
-    def rate(self) -> float:
-        return self.total / (len(self.steps) * STEP) if self.steps else 0.0
 
 
 @dataclass
@@ -94,24 +82,20 @@ class TargetTracking:
     cooldown: float = 300.0
 
     def __post_init__(self) -> None:
-        self.minute = Window(60)
         self.points: deque[float] = deque(maxlen=15)  # requests a second for one instance
         self.quiet_until = {"out": 0.0, "in": 0.0}
 
-    def observe(self, now: float, arrivals: int) -> None:
-        self.minute.add(arrivals)
-
-    def desired(self, now: float, ready: int, capacity: int) -> int:
-        self.points.append(self.minute.rate() / max(1, ready))
+    def desired(self, seen: Seen, ready: int, capacity: int) -> int:
+        self.points.append(seen.rate(60) / max(1, ready))
         last = list(self.points)
         wanted = ceil(ready * last[-1] / self.target - 1e-9)
         busy = len(last) >= 3 and all(point > self.target for point in last[-3:]) and wanted > capacity
-        if busy and now >= self.quiet_until["out"]:
-            self.quiet_until["out"] = now + self.cooldown
+        if busy and seen.now >= self.quiet_until["out"]:
+            self.quiet_until["out"] = seen.now + self.cooldown
             return wanted
         calm = len(last) == 15 and all(point < 0.9 * self.target for point in last) and wanted < capacity
-        if calm and now >= max(self.quiet_until.values()):
-            self.quiet_until["in"] = now + self.cooldown
+        if calm and seen.now >= max(self.quiet_until.values()):
+            self.quiet_until["in"] = seen.now + self.cooldown
             return wanted
         return capacity
 
@@ -133,14 +117,10 @@ class Hpa:
     every: float = 15.0
 
     def __post_init__(self) -> None:
-        self.metric = Window(15)
         self.recommended: deque[int] = deque(maxlen=20)  # 300 s
 
-    def observe(self, now: float, arrivals: int) -> None:
-        self.metric.add(arrivals)
-
-    def desired(self, now: float, ready: int, capacity: int) -> int:
-        ratio = self.metric.rate() / max(1, capacity) / self.target
+    def desired(self, seen: Seen, ready: int, capacity: int) -> int:
+        ratio = seen.rate(15) / max(1, capacity) / self.target
         wanted = capacity if abs(ratio - 1) <= 0.1 else ceil(capacity * ratio - 1e-9)
         self.recommended.append(wanted)
         if wanted > capacity:
@@ -164,21 +144,16 @@ class Knative:
     every: float = 2.0
 
     def __post_init__(self) -> None:
-        self.stable, self.panic = Window(60), Window(6)
         self.panic_since: float | None = None
         self.panic_most = 0
 
-    def observe(self, now: float, arrivals: int) -> None:
-        self.stable.add(arrivals)
-        self.panic.add(arrivals)
-
-    def desired(self, now: float, ready: int, capacity: int) -> int:
+    def desired(self, seen: Seen, ready: int, capacity: int) -> int:
         down, up = ready // 2, ready * 1000
-        stable = min(max(ceil(self.stable.rate() / self.target), down), up)
-        panic = min(max(ceil(self.panic.rate() / self.target), down), up)
+        stable = min(max(ceil(seen.rate(60) / self.target), down), up)
+        panic = min(max(ceil(seen.rate(6) / self.target), down), up)
         if panic / max(1, ready) >= 2:
-            self.panic_since = now
-        elif self.panic_since is not None and now - self.panic_since > 60:
+            self.panic_since = seen.now
+        elif self.panic_since is not None and seen.now - self.panic_since > 60:
             self.panic_since, self.panic_most = None, 0
         if self.panic_since is None:
             return stable

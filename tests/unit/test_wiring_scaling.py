@@ -90,6 +90,9 @@ def test_the_autoscaler_for_people() -> None:
             "requests_per_second": 20.5,
             "panic_requests_per_second": 60.0,
             "acting": 6,
+            "explanation": "The capacity is 2 for 20.5 requests/s.",
+            "minimum": 2,
+            "minimum_by": "the schedule '0 8 * * *'",
             "warning": "autoscaler_maximum is 20",
             "frozen": "frozen: a deploy",
             "silent": ["192.0.2.11"],
@@ -100,6 +103,7 @@ def test_the_autoscaler_for_people() -> None:
     text = "\n".join(lines)
     assert "silent for 50 s" in text
     assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s, scaling to 6\n" in text
+    assert "\n  The capacity is 2 for 20.5 requests/s.\n  minimum 2 by the schedule '0 8 * * *'\n" in text
     assert "\n  WARNING: autoscaler_maximum is 20\n" in text
     assert "\n  no datagrams from 192.0.2.11\n" in text
     assert "left out: app2: no answer" in text

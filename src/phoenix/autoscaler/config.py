@@ -1,13 +1,15 @@
 """The configuration file: typed, every key known, rejected as a whole if anything in it is invalid."""
 
 from dataclasses import replace
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from phoenix.autoscaler import schedule as scheduling
 from phoenix.autoscaler.policy import Settings
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -52,6 +54,8 @@ class Metrics(Model):
 class Config(Model):
     policy: Settings
     room: Annotated[int, Field(ge=1)] | None = None  # instances that the application hosts hold, where it is known
+    schedule: list[dict[str, Any]] = []
+    schedule_timezone: str = "UTC"
     listen: Listen
     action: Action = Action()
     paths: Paths = Paths()
@@ -65,6 +69,15 @@ class Config(Model):
                 "hosts hold: lower it, or add hosts"
             )
         return self
+
+    @model_validator(mode="after")
+    def _schedule_is_valid(self) -> "Config":
+        scheduling.parse(self.schedule, self.schedule_timezone)
+        return self
+
+    @cached_property
+    def calendar(self) -> scheduling.Schedule:
+        return scheduling.parse(self.schedule, self.schedule_timezone)
 
     def placeable(self) -> tuple[Settings, str]:
         """The policy with a maximum that the hosts hold, and a warning if that is less than the configured one."""

@@ -14,7 +14,8 @@ suspected    policy.Memory.suspected_since: a short window shows an excess; it h
 acting       Actions.task: the target is being scaled. Measuring continues; the policy holds.
 backing off  Actions.not_before: 5 s, doubled with each failure in a row. Then the current decision is carried out.
 repair       Repair: an action left hosts out. The same capacity is applied again after 60 s, doubled each time.
-frozen       FleetLock.reason(): the lock is held elsewhere. No action starts from any state; measuring continues.
+frozen       FleetLock.reason(): the lock is held elsewhere, or an operator holds the capacity. No action starts from
+             any state; measuring continues.
 lost         A capacity that is missing or damaged: the target recounts its instances; nothing is decided meanwhile.
 """
 
@@ -75,15 +76,17 @@ class Daemon:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         dry_run: bool = False,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.actions, self.lock, self.metrics = actions, lock, metrics
-        self.clock, self.dry_run = clock, dry_run
+        self.clock, self.dry_run, self.wall_clock = clock, dry_run, wall_clock
         self._configure(config)
         self.meter = Meter(map(str, config.listen.balancers), config.policy.long_seconds, clock())
         self.memory = policy.Memory()
         self.decisions = state.Decisions(config.paths.own / "decisions.jsonl")
         self.capacity: int | None = None
         self.decision: policy.Decision | None = None
+        self.inputs: policy.Inputs | None = None
         self.repair = Repair()
         self.frozen = ""
         self.stopping = False
@@ -130,7 +133,9 @@ class Daemon:
             capacity=self.capacity,
             pending=self.actions.pending,
             frozen=self.frozen,
+            floor=self.config.calendar.floor(self.wall_clock()),
         )
+        self.inputs = inputs
         decision, self.memory = policy.decide(self.settings, inputs, self.memory)
         self.decision = decision
         if decision.action != "hold" and not self.actions.ready():
@@ -185,7 +190,7 @@ class Daemon:
             foreign_total=counters.foreign,
             malformed_total=counters.malformed,
             received_dropped_total=drops(UDP_TABLES, self.config.listen.port),
-            minimum=self.settings.minimum,
+            minimum=policy.lowest(self.settings, self.inputs.floor if self.inputs else None),
             maximum=self.settings.maximum,
         )
         if decision is not None and self.capacity is not None:
@@ -211,6 +216,11 @@ class Daemon:
             "at_maximum": decision.at_maximum if decision else False,
             "maximum": self.settings.maximum,
             "warning": self.warning,
+            "explanation": policy.explain(self.settings, self.inputs, self.memory) if self.inputs else "",
+            "stable_seconds": self.settings.stable_seconds,
+            "panic_seconds": self.settings.panic_seconds,
+            "minimum_by": self.inputs.floor.source if self.inputs and self.inputs.floor else "",
+            "minimum": policy.lowest(self.settings, self.inputs.floor if self.inputs else None),
             "silent": self.meter.silent(now, self.config.listen.silent_seconds),
             "frozen": self.frozen,
             "acting": self.actions.pending,

@@ -1,22 +1,30 @@
 """When to scale, and to how many instances: a pure function. The reasons are in docs/decisions/0020-when-to-scale.md
 
-Scaling out takes evidence: a window's count has to be above the capacity, and so many standard deviations of a Poisson
-process above a calm load (0.95 of the capacity) that its noise does not reach there. Short windows detect a step at
-once, long ones a slight excess. Scaling in follows the greatest need within the stabilisation window.
+Scaling out takes evidence: a count or a trend that noise would not produce. It is as large as the load, its trend and
+its clumping require by the time that new instances are ready. Scaling in weighs idle instances against an action.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from dataclasses import dataclass, field, replace
+from math import ceil, inf, sqrt
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from phoenix.autoscaler import load
+from phoenix.autoscaler.floor import Floor
+
 # A step has to last for as long as this before its size is trusted: the shortest window then lies beyond its edge.
 CONFIRM_SECONDS = 0.5
 SHORTEST_WINDOW = 1
-# Windows between the panic and the stable one, as shares of the latter, for loads that rise slowly.
-SHARES = (0.25, 0.5, 1)
+# Windows between the panic and the long one, as multiples of the stable one, for loads that rise slowly.
+RISE_WINDOWS = (0.5, 1, 2)
+# A trend may at most double the load until its end is seen, as the HPA doubles at most.
+TREND_MOST = 2.0
+# Idle time is integrated over the time between two decisions; after a longer pause it is not known.
+LONGEST_PAUSE = 2.0
+# While the load falls, spare capacity grows: its idle time counts by so much more.
+FALLING_WEIGHT = 1.5
 
 Action = Literal["out", "in", "hold"]
 
@@ -33,12 +41,14 @@ class Settings:
     minimum: Annotated[int, Field(ge=1)] = 1
     maximum: Annotated[int, Field(ge=1)]
     panic_seconds: Annotated[int, Field(ge=2, le=30)] = 6
-    stable_seconds: Annotated[int, Field(ge=10, le=600)] = 60
+    stable_seconds: Annotated[int, Field(ge=10, le=600)] = 30
     long_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
-    stabilisation_seconds: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    stabilisation_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
+    lead_seconds: Annotated[float, Field(ge=0, le=600)] = 8.0  # from a decision to rotation
+    patience_seconds: Annotated[float, Field(ge=0, le=86400)] = 20.0  # of an idle fleet that are worth an action
     calm: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the capacity whose noise is never acted on
     significance: Annotated[float, Field(ge=0, le=10)] = 5.0  # standard deviations
-    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the capacity that may stay idle
+    burst_quantile: Annotated[float, Field(ge=0.5, lt=1)] = 0.95  # of clumped traffic that the capacity covers
 
     def __post_init__(self) -> None:
         if self.minimum > self.maximum:
@@ -61,18 +71,23 @@ class Inputs:
     capacity: int
     pending: int | None = None  # the capacity that a running action will result in
     frozen: str = ""  # why nothing may be changed now
+    floor: Floor | None = None  # a schedule's minimum, beside that of the settings
 
 
 @dataclass(frozen=True)
 class Memory:
     """What a decision needs from earlier ones."""
 
+    at: float = -inf
+    noise: load.Noise = field(default_factory=load.Noise)
+    trend: load.Trend = field(default_factory=load.Trend)
+    edge: float = -inf  # when the load last jumped
     suspected_since: float | None = None
-    panic_until: float = float("-inf")
+    panic_until: float = -inf
     # (time, instances needed), in order of time, later ones smaller: the first is the greatest of the window.
     needs: tuple[tuple[float, int], ...] = ()
     needs_since: float | None = None
-    shrinking_since: float | None = None
+    idle: float = 0.0  # seconds of an idle fleet since fewer instances have been enough
 
 
 @dataclass(frozen=True)
@@ -89,15 +104,19 @@ class Decision:
     cause: str  # the reason without its numbers
 
 
+def lowest(settings: Settings, floor: Floor | None) -> int:
+    """The minimum that applies: the greater one, but no more than the maximum."""
+    return min(max(settings.minimum, floor.count if floor else 0), settings.maximum)
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """A rule's answer. `shrinking_since`: when a need that is still falling was first waited for."""
+    """A rule's answer."""
 
     action: Action
     count: int
     cause: str
     detail: str = ""
-    shrinking_since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,17 +125,26 @@ class Case:
 
     settings: Settings
     inputs: Inputs
-    memory: Memory  # updated, except for shrinking_since
-    now: float
+    memory: Memory  # updated
     having: int  # instances, with those that are being started
+    level: float  # requests a second
+    headroom: float  # requests a second that clumping adds
     wanted: int  # instances that the load requires, whatever the bounds
-    calm_need: int  # instances for which the load would be calm
     excess: int  # instances that a significant excess requires; 0 if there is none
     why: str  # the numbers of that excess
 
     @property
+    def minimum(self) -> int:
+        return lowest(self.settings, self.inputs.floor)
+
+    @property
     def desired(self) -> int:
-        return min(max(self.wanted, self.settings.minimum), self.settings.maximum)
+        return min(max(self.wanted, self.minimum), self.settings.maximum)
+
+    @property
+    def spare_above(self) -> int:
+        """Instances that were enough throughout the stabilisation window."""
+        return max(self.minimum, self.memory.needs[0][1] if self.memory.needs else self.having)
 
     def hold(self, cause: str, detail: str = "") -> Verdict:
         return Verdict("hold", self.having, cause, detail)
@@ -134,9 +162,11 @@ def acting(case: Case) -> Verdict | None:
 
 
 def bounds(case: Case) -> Verdict | None:
-    """A capacity outside the bounds: an operator's, or they have changed."""
-    if case.inputs.capacity < case.settings.minimum:
-        return Verdict("out", case.settings.minimum, "below the minimum")
+    """A capacity outside the bounds: an operator's, or they have changed, or a schedule has begun."""
+    if case.inputs.capacity < case.minimum:
+        floor = case.inputs.floor
+        scheduled = floor is not None and case.minimum > case.settings.minimum
+        return Verdict("out", case.minimum, "below the minimum", f" of {floor.source}" if floor and scheduled else "")
     if case.inputs.capacity > case.settings.maximum:
         return Verdict("in", case.settings.maximum, "above the maximum")
     return None
@@ -157,27 +187,25 @@ def noise(case: Case) -> Verdict | None:
 
 
 def shrink(case: Case) -> Verdict:
-    """In to the greatest need of the stabilisation window, if nothing speaks against it."""
-    settings, memory, now, having = case.settings, case.memory, case.now, case.having
-    floor = max(settings.minimum, memory.needs[0][1] if memory.needs else having)
-    known = memory.needs_since is not None and now - memory.needs_since >= settings.stabilisation_seconds
-    tolerated = floor * settings.target >= settings.target * having * (1 - settings.tolerance)
+    """In to the greatest need of the stabilisation window, once the idle instances have cost as much as an action.
+
+    The rule of rent or buy (Karlin et al., Competitive snoopy caching, Algorithmica 1988): whatever comes, it costs at
+    most twice what foresight would. So much spare capacity goes soon, a little late.
+    """
+    settings, memory, having, floor = case.settings, case.memory, case.having, case.spare_above
+    known = memory.needs_since is not None and memory.at - memory.needs_since >= settings.stabilisation_seconds
     obstacles: Iterable[tuple[bool, str]] = (
         (bool(case.inputs.silent), f"no datagrams from {', '.join(case.inputs.silent)}: the rate is unknown"),
-        (having <= settings.minimum, "at the minimum"),
-        (now < memory.panic_until, "too soon after a sudden rise"),
+        (having <= case.minimum, "at the minimum"),
+        (memory.at < memory.panic_until, "too soon after a sudden rise"),
         (not known, "not enough data yet to scale in"),
         (floor >= having, "the capacity fits"),
-        (tolerated, "the capacity fits within the tolerance"),
+        (memory.trend.slope > 0, "the load is rising"),
+        (memory.idle < settings.patience_seconds, "the spare capacity is not yet worth an action"),
     )
     for present, cause in obstacles:
         if present:
             return case.hold(cause)
-    if max(case.calm_need, settings.minimum) < floor:
-        # A window slides over the end of a load step by step: waiting for its last makes one action of many.
-        since = now if memory.shrinking_since is None else memory.shrinking_since
-        if now - since < settings.stabilisation_seconds:
-            return Verdict("hold", having, "the need is still falling", shrinking_since=since)
     return Verdict(
         "in", floor, "fewer requests", f": {floor} were enough throughout {settings.stabilisation_seconds:g} s"
     )
@@ -190,87 +218,174 @@ def decide(settings: Settings, inputs: Inputs, memory: Memory) -> tuple[Decision
     """One decision, and what to remember for the next one."""
     case = _measure(settings, inputs, memory)
     verdict = next(found for rule in RULES if (found := rule(case)))
+    counts = _counts(inputs, case.memory.at)
     decision = Decision(
         action=verdict.action,
         count=verdict.count,
         desired=case.desired,
         reason=verdict.cause + verdict.detail,
-        stable_rate=round(_rate(inputs, settings.stable_seconds), 2),
-        panic_rate=round(_rate(inputs, settings.panic_seconds), 2),
+        stable_rate=round(counts.rate(settings.stable_seconds), 2),
+        panic_rate=round(counts.rate(settings.panic_seconds), 2),
         at_maximum=case.wanted > settings.maximum,
         cause=verdict.cause,
     )
-    return decision, replace(case.memory, shrinking_since=verdict.shrinking_since)
+    return decision, case.memory
+
+
+def explain(settings: Settings, inputs: Inputs, memory: Memory) -> str:
+    """Say in one sentence why the capacity is what it is, and what would change it."""
+    case = _measure(settings, inputs, memory)
+    verdict = next(found for rule in RULES if (found := rule(case)))
+    slope = case.memory.trend.slope
+    load_now = f"{case.level:.1f} requests/s"
+    load_now += f", {'rising' if slope > 0 else 'falling'} by {abs(slope):.2f}/s each second" if slope else ""
+    load_now += f", in bursts {case.headroom:.1f}/s higher" if case.headroom else ""
+    reason = verdict.cause + verdict.detail
+    if case.having == case.minimum and inputs.floor and case.minimum > settings.minimum:
+        reason += f" of {inputs.floor.source}"
+    if verdict.action != "hold":
+        return f"The capacity is {case.having} for {load_now}, and is to be {verdict.count}: {reason}."
+    sentence = f"The capacity is {case.having} for {load_now}: {reason}"
+    if inputs.frozen or inputs.pending is not None:
+        return f"{sentence}; nothing changes before that ends."
+    grows = f"it grows above {_grows_at(case):.1f}/s for {settings.stable_seconds} s, at once after a jump or a trend"
+    if case.having >= settings.maximum:
+        grows = f"it can't grow beyond the maximum of {settings.maximum}"
+    shrinks = f"it can't shrink below the minimum of {case.minimum}"
+    if case.having > case.minimum:
+        wait = settings.stabilisation_seconds + settings.patience_seconds * case.having
+        below = max(0.0, ((case.having - 1) * settings.target - case.headroom) * settings.calm)
+        shrinks = f"it shrinks by one below {below:.1f}/s for {wait:.0f} s, and sooner by more"
+    return f"{sentence}; {grows}; {shrinks}."
+
+
+def _grows_at(case: Case) -> float:
+    """The rate over the stable window at which the excess is significant, or at which bursts exceed the capacity."""
+    settings, room = case.settings, case.having * case.settings.target
+    half = settings.significance * sqrt(case.memory.noise.deviations / settings.stable_seconds) / 2
+    rate = (half + sqrt(half * half + room * settings.calm)) ** 2
+    return min(rate, room - case.headroom) if case.headroom else max(rate, room)
 
 
 # --- measuring the load
 
 
+def _counts(inputs: Inputs, now: float) -> load.Counts:
+    return load.Counts(inputs.count, inputs.known_seconds, now)
+
+
 def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
-    now = max(inputs.now, memory.needs[-1][0]) if memory.needs else inputs.now
+    now = max(inputs.now, memory.at)
+    counts = _counts(inputs, now)
     having = max(inputs.capacity, inputs.pending or 0)
-    stable = _rate(inputs, settings.stable_seconds)
+    spread = load.disperse(memory.noise, counts)
+    edge = load.edge(memory.edge, counts, settings.panic_seconds, spread, settings.significance)
+    trend = load.trend(memory.trend, counts, edge, settings.stable_seconds, spread, settings.significance)
+    level = (
+        trend.level if trend.slope else load.level(counts, edge, settings.stable_seconds, settings.long_seconds, spread)
+    )
+    headroom = load.headroom(level, spread, settings.burst_quantile)
 
-    step, step_why = _excess(settings, inputs, having, range(SHORTEST_WINDOW, settings.panic_seconds + 1))
-    suspected = None if not step else now if memory.suspected_since is None else min(memory.suspected_since, now)
+    step = _step(settings, counts, having, spread)
+    suspected = None if not step[0] else now if memory.suspected_since is None else min(memory.suspected_since, now)
     confirmed = suspected is not None and now - suspected >= CONFIRM_SECONDS
-    panic_until = now + settings.stable_seconds if confirmed else memory.panic_until
-    rise, rise_why = _rise(settings, inputs, having, stable)
-
-    excess, why = max((step if confirmed else 0, step_why), (rise, rise_why))
-    need = max(1, ceil(stable / settings.target - 1e-9))
+    excess, why = max(
+        step if confirmed else (0, ""),
+        _rise(settings, counts, having, spread),
+        _ahead(settings, having, level, trend, headroom),
+    )
+    need = max(1, ceil(counts.rate(settings.stable_seconds) / settings.target - 1e-9))
+    after = replace(
+        memory,
+        at=now,
+        noise=spread,
+        trend=trend,
+        edge=edge,
+        suspected_since=suspected,
+        panic_until=now + settings.stable_seconds if confirmed else memory.panic_until,
+    )
     # In only to where the load is calm: otherwise its noise would soon require the instance again.
-    calm_need = max(1, ceil(stable / (settings.target * settings.calm) - 1e-9))
-    needs, needs_since = _remember(settings, inputs, memory, now, calm_need, having)
-    after = Memory(suspected, panic_until, needs, needs_since, memory.shrinking_since)
-    return Case(settings, inputs, after, now, having, max(need, excess), calm_need, excess, why)
+    expected = (level + max(0.0, trend.slope) * settings.lead_seconds) / settings.calm + headroom
+    after = _remember(settings, inputs, after, max(1, ceil(expected / settings.target - 1e-9)), having)
+    case = Case(settings, inputs, after, having, level, headroom, max(need, excess), excess, why)
+    return replace(case, memory=replace(after, idle=_idle(case, memory)))
 
 
-def _rate(inputs: Inputs, window: int) -> float:
-    """Requests a second within the window, or within as much of it as is known."""
-    known = max(1, min(window, int(inputs.known_seconds)))
-    return inputs.count(known) / known
+def _step(settings: Settings, counts: load.Counts, having: int, spread: load.Noise) -> tuple[int, str]:
+    """Instances that the panic windows require."""
+    return _excess(settings, counts, having, spread, range(SHORTEST_WINDOW, settings.panic_seconds + 1))
 
 
-def _rise(settings: Settings, inputs: Inputs, having: int, stable: float) -> tuple[int, str]:
-    """Instances that the stable window or its shares require, or else the long one; 0 if none is significant."""
-    windows = tuple(round(settings.stable_seconds * share) for share in SHARES)
-    rise, why = _excess(settings, inputs, having, windows)
+def _rise(settings: Settings, counts: load.Counts, having: int, spread: load.Noise) -> tuple[int, str]:
+    """Instances that the windows around the stable one require, or else the long one; 0 if none is significant."""
+    windows = (round(settings.stable_seconds * multiple) for multiple in RISE_WINDOWS)
+    rise, why = _excess(settings, counts, having, spread, windows)
+    stable = counts.rate(settings.stable_seconds)
     if not rise and stable > having * settings.target:
         # The long window detects what is too slight for the others, but also what is over: no more than is needed now.
-        rise, why = _excess(settings, inputs, having, (settings.long_seconds,))
+        rise, why = _excess(settings, counts, having, spread, (settings.long_seconds,))
         rise = min(rise, max(having + 1, ceil(stable / settings.target)))
     return rise, why
 
 
-def _excess(settings: Settings, inputs: Inputs, having: int, windows: Iterable[int]) -> tuple[int, str]:
+def _ahead(settings: Settings, having: int, level: float, trend: load.Trend, headroom: float) -> tuple[int, str]:
+    """Instances that a trend or clumping requires by the time that they are ready.
+
+    For a trend, those of another stable window, too: fewer actions, each larger.
+    """
+    room = having * settings.target
+    if trend.slope > 0:
+        most = level * TREND_MOST
+        soon = min(level + trend.slope * settings.lead_seconds, most)
+        if soon + headroom > room:
+            later = min(soon + trend.slope * settings.stable_seconds, most)
+            need = max(having + 1, ceil((later + headroom) / settings.target))
+            return need, f"{level:.1f}/s and {trend.slope:+.2f}/s each second, {need} x {settings.target:g}/s needed"
+    elif headroom > 0 and level + headroom > room:
+        need = max(having + 1, ceil((level + headroom) / settings.target))
+        return need, f"{level:.1f}/s in bursts {headroom:.1f}/s higher, {need} x {settings.target:g}/s needed"
+    return 0, ""
+
+
+def _excess(
+    settings: Settings, counts: load.Counts, having: int, spread: load.Noise, windows: Iterable[int]
+) -> tuple[int, str]:
     """Instances that these windows (short ones first) require beyond those there are, and why; 0 if none is sure.
 
     The number comes from the longest window that does not reach back beyond the edge of a step: one whose rate is as
     high, within a standard deviation, as that of the next shorter one.
     """
     rate, deviation, found = 0.0, 0.0, (0, "")
+    room = having * settings.target
     for window in windows:
-        number = inputs.count(window)
+        number = counts.last(window)
         mean = number / window
-        sure = mean - settings.significance * sqrt(number) / window
-        if mean <= having * settings.target or sure <= having * settings.target * settings.calm:
+        scatter = sqrt(spread.deviations * number) / window
+        if mean <= room or mean - settings.significance * scatter <= room * settings.calm:
             continue
         if found[0] and mean < rate - deviation:
             break
         # A window's edge may catch one request more than its share.
         need = max(having + 1, ceil((number - 1) / window / settings.target))
-        rate, deviation = mean, sqrt(number) / window
+        rate, deviation = mean, scatter
         found = (need, f"{number} in {window} s, {need} x {settings.target:g}/s needed")
     return found
 
 
-def _remember(
-    settings: Settings, inputs: Inputs, memory: Memory, now: float, need: int, having: int
-) -> tuple[tuple[tuple[float, int], ...], float | None]:
+def _remember(settings: Settings, inputs: Inputs, memory: Memory, need: int, having: int) -> Memory:
     """The needs of the stabilisation window, and since when there is no gap in them."""
+    now = memory.at
     if inputs.silent or inputs.known_seconds < settings.stable_seconds:
-        return ((now, having),), None
-    kept = [entry for entry in memory.needs if entry[0] > now - settings.stabilisation_seconds and entry[1] > need]
+        return replace(memory, needs=((now, having),), needs_since=None)
+    kept = (entry for entry in memory.needs if entry[0] > now - settings.stabilisation_seconds and entry[1] > need)
     since = now if memory.needs_since is None else memory.needs_since
-    return (*kept, (now, need)), since
+    return replace(memory, needs=(*kept, (now, need)), needs_since=since)
+
+
+def _idle(case: Case, before: Memory) -> float:
+    """Seconds that the whole fleet would have been idle, had its spare instances been all of it."""
+    if case.inputs.pending is not None or case.spare_above >= case.having:
+        return 0.0
+    passed = case.memory.at - before.at
+    weight = 0.0 if passed > LONGEST_PAUSE else FALLING_WEIGHT if case.memory.trend.slope < 0 else 1.0
+    return before.idle + passed * weight * (1 - case.spare_above / case.having)

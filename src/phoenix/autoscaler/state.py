@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections import deque
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from typing import Any
 
 from phoenix.autoscaler.policy import Decision
 from phoenix.common import files
+from phoenix.state import hold as capacity_hold
 from phoenix.state import lock as fleet_lock
 
 KEPT = 1000
@@ -24,11 +26,12 @@ class NullLock:
 
 
 class FleetLock:
-    """Whether the fleet's lock allows scaling."""
+    """Whether the fleet's lock, and an operator's hold, allow scaling."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._readable = True
+        self._damage = ""
 
     def reason(self) -> str:
         """Why nothing may be changed now; "" if nothing prevents it."""
@@ -40,7 +43,19 @@ class FleetLock:
             self._readable = False
             return ""  # scale.yml takes it anyway, as root
         self._readable = True
-        return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}" if lock else ""
+        if lock:
+            return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}"
+        return self._held()
+
+    def _held(self) -> str:
+        try:
+            hold, damage = capacity_hold.read(time.time(), self._folder), ""
+        except (OSError, ValueError) as error:
+            hold, damage = None, str(error)
+        if damage and damage != self._damage:
+            log.warning("the hold can't be read and does not apply", extra={"error": damage})
+        self._damage = damage
+        return hold.text() if hold else ""
 
 
 def write(path: Path, text: str) -> bool:

@@ -192,12 +192,15 @@ def scaling_lines(status: Mapping[str, Any]) -> list[str]:
     lines = [
         "",
         f"AUTOSCALER {'' if age < 10 else f'(silent for {age:.0f} s) '}"
-        f"capacity {status.get('capacity')}, desired {desired}, {rate}/s in 60 s, "
-        f"{status.get('panic_requests_per_second')}/s in 6 s"
+        f"capacity {status.get('capacity')}, desired {desired}, {rate}/s in "
+        f"{status.get('stable_seconds', 60)} s, {status.get('panic_requests_per_second')}/s in "
+        f"{status.get('panic_seconds', 6)} s"
         + (", at the maximum" if status.get("at_maximum") else "")
         + (f", scaling to {status['acting']}" if status.get("acting") else ""),
     ]
     lines += [f"  WARNING: {status['warning']}"] if status.get("warning") else []
+    lines += [f"  {status['explanation']}"] if status.get("explanation") else []
+    lines += [f"  minimum {status['minimum']} by {status['minimum_by']}"] if status.get("minimum_by") else []
     lines += [f"  {status['frozen']}"] if status.get("frozen") else []
     lines += [f"  no datagrams from {', '.join(status['silent'])}"] if status.get("silent") else []
     lines += [f"  left out: {host}: {why}" for host, why in (status.get("left_out") or {}).items()]

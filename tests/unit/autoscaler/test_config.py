@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 def test_defaults(tmp_path: Path) -> None:
     loaded = config.load(written(tmp_path, GOOD))
     assert (loaded.policy.target, loaded.policy.minimum, loaded.policy.maximum) == (10, 1, 12)
-    assert loaded.policy.stable_seconds == 60
+    assert loaded.policy.stable_seconds == 30
     assert loaded.policy.panic_seconds == 6
 
 
@@ -33,6 +33,8 @@ def test_defaults(tmp_path: Path) -> None:
         (GOOD.replace("maximum: 12", "maximum: 0"), "policy.maximum"),
         (GOOD.replace("maximum: 12", "maximum: 2, minimum: 3"), "minimum 3 is above maximum 2"),
         (GOOD.replace("maximum: 12", "maximum: 2, stable_seconds: 600"), "must increase in this order"),
+        (GOOD + "schedule: [{cron: 0 8 * *, minutes: 5, minimum: 3}]", "schedule[0].cron: '0 8 * *' is not a cron"),
+        (GOOD + "schedule_timezone: Mars/Base", "schedule_timezone: 'Mars/Base' is not a time zone"),
         (GOOD + "rooms: 4", "rooms: unknown key (value: 4)"),
         (GOOD.replace("maximum: 12", "maximum: 12, minimum: 5") + "room: 4", "minimum 5 is above room 4"),
         (GOOD.replace("[192.0.2.11]", "[]"), "listen.balancers"),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from phoenix.autoscaler import config, daemon, state
 from phoenix.autoscaler.action import Actions, Result
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import hold as capacity_hold
 from phoenix.state import lock as fleet_lock
 from tests.unit.shared import Clock
 
@@ -123,6 +125,46 @@ def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
         fleet_lock.release(world.folder, token)
         await world.pass_time(1, 60)
         assert world.fleet.runs == [("scale", 6)]
+
+    asyncio.run(run())
+
+
+def test_an_operators_hold_freezes_and_a_released_one_does_not(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        capacity_hold.begin(capacity_hold.Hold(time.time() + 600, "ann", "a rehearsal"), world.folder)
+        await world.pass_time(20, 60)
+        assert world.fleet.runs == []
+        assert world.daemon.status(world.clock())["frozen"].startswith("held by ann until ")
+        capacity_hold.end(world.folder)
+        await world.pass_time(1, 60)
+        assert world.fleet.runs == [("scale", 6)]
+
+    asyncio.run(run())
+
+
+def test_a_schedules_minimum_is_reached_and_shown(world: World) -> None:
+    entry = {"cron": "0 8 * * *", "minutes": 60, "minimum": 5}
+    world.config = world.config.model_copy(update={"schedule": [entry]})
+    world.start()
+    day = [7 * 3600.0]  # 7:00 UTC
+    world.daemon.wall_clock = lambda: day[0]
+
+    async def run() -> None:
+        await world.pass_time(10, 5)
+        assert world.fleet.runs == []
+        day[0] += 3600
+        await world.pass_time(2, 5)
+        assert world.fleet.runs == [("scale", 5)]
+        status = world.daemon.status(world.clock())
+        assert (status["minimum"], status["minimum_by"]) == (
+            5,
+            "the schedule '0 8 * * *' until 1970-01-01 09:00 UTC",
+        )
+        assert "at the minimum of the schedule" in status["explanation"]
+        day[0] += 3600
+        await world.pass_time(240, 5)
+        assert world.fleet.runs == [("scale", 5), ("scale", 2)]
 
     asyncio.run(run())
 

@@ -14,7 +14,7 @@ from tests.simulation.series import noisy
 
 RULES = policy.Settings(target=10, minimum=2, maximum=12)
 NOW = 10_000.0
-LONG_AGO = policy.Memory(needs=((NOW - 1, 2),), needs_since=NOW - 5000)
+LONG_AGO = policy.Memory(at=NOW - 1, needs=((NOW - 1, 2),), needs_since=NOW - 5000, idle=1000.0)
 
 
 def steady(rate: float) -> Callable[[int], int]:
