@@ -6,7 +6,9 @@ Layout below the store's root:
   incoming/        what is being received; emptied by the next session
   failures/        attempts that left no dump
   logs/HOST/       log files, and .received.json
-  clock.json, lock (held during a dump), books (held while the books are changed), events (touched on every change)
+  oplog/HOUR/      segments of the oplog
+  clock.json, lock (held during a dump), oplog.lock (held by the session that receives the oplog), books (held while
+  the books are changed), events (touched on every change)
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Config:
     shrink_floor: int = 100
     shrink_ignore: Sequence[str] = ()
     longest: float = 8 * 3600.0
+    oplog_metrics: str = ""
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -91,11 +94,11 @@ class Store:
 
     def prepare(self) -> None:
         """Create the missing parts of the layout."""
-        for name in ("dumps", "incoming", "failures", "logs", "scratch"):
+        for name in ("dumps", "incoming", "failures", "logs", "oplog", "scratch"):
             (self.root / name).mkdir(mode=0o750, exist_ok=True)
         self._prepare_receipts()
         # Created by the store's own user, so that root, who restores, does not.
-        for name in ("lock", "scratch.lock"):
+        for name in ("lock", "scratch.lock", "oplog.lock"):
             (self.root / name).touch(0o640)
 
     def _prepare_receipts(self) -> None:
