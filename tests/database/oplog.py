@@ -141,19 +141,22 @@ class Set:
              f"--oplogSize={OPLOG_MB}", "--wiredTigerCacheSizeGB=0.25", f"--logpath={self.root / host / 'mongod.log'}",
              f"--unixSocketPrefix={self.root / host}", "--setParameter=diagnosticDataCollectionEnabled=false",
              "--setParameter=enableTestCommands=1", "--setParameter=ttlMonitorSleepSecs=1",
-             "--setParameter=periodicNoopIntervalSecs=1"],
+             "--setParameter=periodicNoopIntervalSecs=1", "--syncdelay=3"],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def initiate(self) -> None:
         for host in self.hosts:
             self.launch(host)
+        for address in MEMBERS:
+            with contextlib.closing(self.alone(address)) as client:
+                client.admin.command("ping")
         members = [
             {"_id": number, "host": f"{address}:{self.port}", "priority": 3 - number}
             for number, address in enumerate(MEMBERS)
         ]
         settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
-        alone: Any = pymongo.MongoClient(MEMBERS[0], self.port, directConnection=True)
+        alone = self.alone(MEMBERS[0])
         alone.admin.command("replSetInitiate", {"_id": "phoenix", "members": members, "settings": settings})
         wait(lambda: alone.admin.command("hello").get("isWritablePrimary"), 60, "a primary")
         wait(lambda: self._created(alone), 30, "the first user")
@@ -163,6 +166,10 @@ class Set:
             password=self.password, w="majority",
         )  # fmt: skip
         self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
+
+    def alone(self, address: str, **login: str) -> Any:
+        """A client of one member."""
+        return pymongo.MongoClient(address, self.port, directConnection=True, **login)
 
     def _created(self, alone: Any) -> bool:
         try:

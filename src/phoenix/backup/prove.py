@@ -15,13 +15,12 @@ from typing import Any
 from phoenix.backup import files, fingerprint, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
-from phoenix.backup.store import RETURNED, UNPROVEN, Dump, Store
+from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
 from phoenix.common import systemd
 
 TRIES = 2
 PUT_OFF = 60.0
 CHAIN_SECONDS = 60.0
-CHAIN = "chain.json"
 
 
 def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[str]) -> list[str]:

@@ -270,11 +270,7 @@ def run(store: Store, order: Order) -> str:
     planned(store, dump, order, {})
     with _alone(store), _scratch(dump, limit), contextlib.closing(connect(store, order)) as client:
         names = brought_forward(store, order) if limit else wanted(dump, order.collection)
-        done = replace(store, order, dump, client, names, planned(store, dump, order, names))
-    restored = {"dump": dump.name, "collection": order.collection, "time": order.time,
-                "namespaces": fingerprint.to_json(names)}  # fmt: skip
-    files.write(store.root / "restored.json", json.dumps(restored))
-    return "\n".join(done)
+        return "\n".join(replace(store, order, dump, client, names, planned(store, dump, order, names)))
 
 
 def replace(
@@ -309,6 +305,8 @@ def replace(
             database, title = name.split(".", 1)
             client[database].drop_collection(title)
         _clean(client)
+    restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(names)}
+    files.write(store.root / "restored.json", json.dumps(restored))
     documents, _ = fingerprint.totals(names)
     equal = f"the manifest of {dump.name} ({dump.manifest['moment_utc']})"
     if order.time:

@@ -1,7 +1,7 @@
 """The store: its content, and its books.
 
 Layout below the store's root:
-  dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there
+  dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there; chain.json: see prove
   receipts/        NAME.json for each dump that this store received; a dump without one was brought back by hand
   incoming/        what is being received; emptied by the next session
   failures/        attempts that left no dump
@@ -20,8 +20,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
 KINDS = ("nightly", "manual", "safety")
 RETURNED = "returned"  # the kind of a dump that was copied into the store by hand
 UNPROVEN = "unproven"
+CHAIN = "chain.json"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Config:
 class Dump:
     """A dump in the store, or an attempt that left none (state failed or full, no folder).
 
-    proof_seconds: how long after its receipt it was proven, in the store's running time.
+    proof_seconds: how long after its receipt it was proven, in the store's running time; chain: what came of the proof
+    that the oplog leads to it, empty if there was none.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Dump:
     manifest: dict[str, Any]
     accepted: bool = False
     proof_seconds: float = 0.0
+    chain: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -165,6 +168,7 @@ class Store:
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
                     bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
+                    files.read_json(folder / CHAIN) or {},
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):

@@ -17,10 +17,11 @@ from pathlib import Path
 from phoenix.backup import files
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import segment
-from phoenix.backup.store import Dump
+from phoenix.backup.store import UNPROVEN, Dump
 
 # From how long before a dump's moment entries are read: a transaction that ends after it may begin before.
 MARGIN = 60
+DAY = 86400.0
 
 
 class Unreachable(Exception):
@@ -86,6 +87,20 @@ def base(ranges: Sequence[Range], dumps: Iterable[Dump], limit: Moment) -> Dump 
     if within is None:
         return None
     return next((dump for dump in reversed(bases(dumps)) if within.first <= moment_of(dump) < limit), None)
+
+
+def after_gap(ranges: Sequence[Range], dumps: Iterable[Dump], now: float) -> tuple[int, str]:
+    """Pure: whether there is a gap, and the request of the dump that should follow it, or "".
+
+    0: none; 1: one ended within a day, and what came since can be restored; 2: nothing since can be.
+    """
+    if len(ranges) < 2:
+        return 0, ""
+    newest = ranges[-1].first
+    since = [dump for dump in dumps if dump.folder and "moment" in dump.manifest and moment_of(dump) >= newest]
+    if any(dump.state == "good" for dump in since):
+        return int(now - newest[0] < DAY), ""
+    return 2, "" if any(dump.state == UNPROVEN for dump in since) else f"gap-{newest[0]}"
 
 
 def choose(ranges: Sequence[Range], dumps: Sequence[Dump], wanted: str, now: float) -> tuple[Dump, Moment]:

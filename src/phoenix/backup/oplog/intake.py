@@ -10,30 +10,15 @@ from pathlib import Path
 from typing import IO
 
 from phoenix.backup import frames
-from phoenix.backup.oplog.chain import Chain, Range, moment_of
-from phoenix.backup.store import UNPROVEN, Dump, Store
+from phoenix.backup.oplog.chain import Chain, Range, after_gap, moment_of
+from phoenix.backup.store import Store
 from phoenix.common import prometheus
 from phoenix.common.files import replace
 
-DAY = 86400.0
 # How often the dumps are read again, for whether one has followed a gap.
 REVIEW = 60.0
 METRIC = "phoenix_backup_oplog_timestamp_seconds"
 GAP_METRIC = "phoenix_backup_oplog_gap_result"
-
-
-def after_gap(ranges: list[Range], dumps: list[Dump], now: float) -> tuple[int, str]:
-    """Pure: whether there is a gap, and the request of the dump that should follow it, or "".
-
-    0: none; 1: one ended within a day, and what came since can be restored; 2: nothing since can be.
-    """
-    if len(ranges) < 2:
-        return 0, ""
-    newest = ranges[-1].first
-    since = [dump for dump in dumps if dump.folder and "moment" in dump.manifest and moment_of(dump) >= newest]
-    if any(dump.state == "good" for dump in since):
-        return int(now - newest[0] < DAY), ""
-    return 2, "" if any(dump.state == UNPROVEN for dump in since) else f"gap-{newest[0]}"
 
 
 def receive(store: Store) -> None:

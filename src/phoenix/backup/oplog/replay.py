@@ -19,10 +19,8 @@ BATCH, BATCH_BYTES = 1000, 4 * 1024 * 1024
 LARGE = 12 * 1024 * 1024
 # No change of data: index builds count when they are committed.
 IGNORED = ("startIndexBuild", "abortIndexBuild", "setMultikeyMetadata", "dbCheck")
-APPLIED = (
-    "create", "drop", "dropDatabase", "collMod", "convertToCapped", "emptycapped", "dropIndexes", "dropIndex",
-    "deleteIndexes", "deleteIndex",
-)  # fmt: skip
+APPLIED = ("create", "drop", "dropDatabase", "collMod", "convertToCapped", "emptycapped")
+DROP_INDEX = ("dropIndexes", "dropIndex", "deleteIndexes", "deleteIndex")
 
 
 class Unreplayable(Exception):
@@ -100,10 +98,14 @@ class Replay:
             self._flush()
             self._large(kind, name, change)
             return
-        if self._bytes + size > BATCH_BYTES or len(self._batch) >= BATCH:
+        # The server notices a changed view only if the change stands alone.
+        alone = name.endswith(".system.views")
+        if alone or self._bytes + size > BATCH_BYTES or len(self._batch) >= BATCH:
             self._flush()
         self._batch.append({"op": kind, "ns": name, "o": order, **({"o2": change["o2"]} if "o2" in change else {})})
         self._bytes += size
+        if alone:
+            self._flush()
 
     def _flush(self) -> None:
         if self._batch:
@@ -130,10 +132,11 @@ class Replay:
             self._index(database, order[verb], [dict(one) for one in order["indexes"]])
         elif verb == "createIndexes":
             self._index(database, order[verb], [{key: order[key] for key in order if key != verb}])
+        # Commands: without the UUIDs of the members' collections, applyOps drops neither a rename's target nor indexes.
         elif verb == "renameCollection":
-            # The dropped one is named by its UUID, which the scratch server does not share.
-            order["dropTarget"] = bool(order.get("dropTarget"))
-            self._apply([{"op": "c", "ns": f"{database}.$cmd", "o": order}])
+            self.client.admin.command(verb, order[verb], to=order["to"], dropTarget=bool(order.get("dropTarget")))
+        elif verb in DROP_INDEX:
+            self.client[database].command("dropIndexes", order[verb], index=order["index"])
         elif verb in APPLIED:
             self._apply([{"op": "c", "ns": f"{database}.$cmd", "o": order}])
         elif verb not in IGNORED:
