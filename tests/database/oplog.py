@@ -145,6 +145,21 @@ class Set:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def lose(self, host: str) -> None:
+        """Kill a member's server and its shipper."""
+        self.shippers.kill(host)
+        self.servers[host].kill()
+        self.servers[host].wait()
+
+    def settled(self) -> None:
+        """Wait until the first member is the primary again."""
+
+        def primary() -> bool:
+            with contextlib.closing(self.alone(MEMBERS[0])) as client:
+                return bool(client.admin.command("hello").get("isWritablePrimary"))
+
+        wait(primary, 60, "the first member as primary")
+
     def initiate(self) -> None:
         for host in self.hosts:
             self.launch(host)

@@ -72,6 +72,28 @@ def test_random_moments_under_writes_are_what_the_writer_knew(members: Set) -> N
     assert content(members.client) == writer.at(moments[1])
 
 
+def test_a_lost_primary_costs_nothing_that_was_acknowledged(members: Set) -> None:
+    members.shippers.start(*members.hosts)
+    with Writer(members) as writer:
+        wait(lambda: writer.known, 30, "a first write")
+        assert members.dump("manual-1").state == "good"
+        time.sleep(2)
+        members.lose("db1")
+        try:
+            known = len(writer.known)
+            wait(lambda: len(writer.known) > known, 60, "writes to the new primary")
+            time.sleep(3)
+            ended = int(time.time())
+            members.shipped(ended)
+        finally:
+            members.launch("db1")
+    assert writer.error is None
+    assert len(members.ranges()) == 1
+    with members.at(ended) as client:
+        assert content(client) == writer.at(ended)
+    members.settled()
+
+
 def stir(members: Set) -> None:
     """Each kind of change that a day's oplog may hold, to what the dump has and to what is made after it."""
     app = members.client.app

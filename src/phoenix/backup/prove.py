@@ -226,7 +226,9 @@ def hold(store: Store, instance: str) -> int:
             if differences:
                 raise scratch.Unproven("; ".join(differences[:10]))
             if seconds:
-                print(f"{name}: replayed {scratch.forward(store, found, (int(seconds), 0))} changes", flush=True)
+                begun = time.monotonic()
+                changes = scratch.forward(store, found, (int(seconds), 0))
+                print(f"{name}: replayed {changes} changes in {time.monotonic() - begun:.1f} s", flush=True)
             systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:

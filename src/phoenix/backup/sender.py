@@ -55,7 +55,7 @@ class Config:
     key: str = "/etc/phoenix/backup/id_ed25519"
     known_hosts: str = "/etc/phoenix/backup/known_hosts"
     password: str = "/etc/phoenix/backup/mongodb.json"
-    oplog_seconds: float = 4.0
+    oplog_seconds: float = 3.0
     oplog_bytes: int = 1024 * 1024
     mongod: str = "127.0.0.1"
 
