@@ -278,7 +278,7 @@ def oldest(members: Set) -> int:
     return min(seconds)
 
 
-def test_refusals_before_anything_changes(members: Set) -> None:
+def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.MonkeyPatch) -> None:
     members.client.app.items.insert_one({"_id": 1})
     members.shippers.start("db2")
     dump = members.dump()
@@ -293,3 +293,15 @@ def test_refusals_before_anything_changes(members: Set) -> None:
         with pytest.raises(restore.Refused, match=why):
             members.restore(time=when)
     assert fingerprint.take(members.client) == before
+
+    def look() -> None:
+        with contextlib.closing(scratch.client(members.store)) as client:
+            seen.append(client.app.items.distinct("_id"))
+
+    # The unit's program, as restore starts it.
+    seen: list[Any] = []
+    monkeypatch.setattr(prove, "_sleep", look)
+    assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
+    assert seen == [[1]]
+    assert prove.hold(members.store, f"{dump.name}:{moment + 3600}") == 1
+    assert len(seen) == 1

@@ -200,8 +200,11 @@ def run(store: Store) -> int:
             for verdict in store.prune():
                 print(f"{verdict.name}: deleted, {verdict.reason}", flush=True)
             if dump.kind == "nightly":
-                prove_chain(store, dump)
-                store.touch()
+                try:
+                    prove_chain(store, dump)
+                    store.touch()
+                except OSError as error:
+                    print(f"{dump.name}: the oplog that leads to it is not verified: {error}", flush=True)
             # What no dump that is kept can be continued with.
             if kept := [one for one in bases(store.dumps()) if one.counts]:
                 Chain(store.root).prune(moment_of(kept[0]))

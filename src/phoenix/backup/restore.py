@@ -306,7 +306,8 @@ def replace(
             client[database].drop_collection(title)
         _clean(client)
     restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(names)}
-    files.write(store.root / "restored.json", json.dumps(restored))
+    # Written by root, read by the store's user.
+    files.write(store.root / "restored.json", json.dumps(restored), 0o644)
     documents, _ = fingerprint.totals(names)
     equal = f"the manifest of {dump.name} ({dump.manifest['moment_utc']})"
     if order.time:
