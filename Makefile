@@ -56,7 +56,7 @@ verify: ## smoke checks of the running fleet
 backup: ## take and verify a dump now, and send the rotated logs to the store
 	$(PLAY) -i $(INVENTORY) playbooks/backup.yml
 
-restore: ## restore the newest good dump, after confirmation (ARGS='-e phoenix_restore_dump=... -e phoenix_restore_collection=db.coll')
+restore: ## restore the newest good dump, after confirmation (ARGS='-e phoenix_restore_time=2026-11-25T10:00:00Z', '-e phoenix_restore_collection=db.coll')
 	$(PLAY) -i $(INVENTORY) playbooks/restore.yml $(ARGS)
 
 deploy: ## roll out phoenix_source, or the release in V: a canary first, with automatic rollback

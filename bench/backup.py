@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
 from bench.fleet import Fleet, Row
+from phoenix.common import prometheus
+from tests.harness import programs
 from tests.harness.backup import DOCUMENTS, DUMPS, Trial, own_store
 from tests.harness.database import primaries
 from tests.harness.load import RATE, load
+from tests.harness.waiting import wait_for
 
 ROUNDS = 3
 SECONDS = 20.0
@@ -33,7 +38,7 @@ def measure(fleet: Fleet) -> list[Row]:
     with own_store(trial):
         trial.documents("fill", str(DOCUMENTS))
         try:
-            return times(trial) + latencies(fleet, trial)
+            return times(trial) + oplog(trial) + latencies(fleet, trial)
         finally:
             trial.documents("drop")
 
@@ -61,6 +66,45 @@ def times(trial: Trial) -> list[Row]:
         Row("counts and hashes of the member", median(hashes), "s", note="part of the proof"),
         Row("proof: restored, compared", median(proofs), "s"),
     ]
+
+
+def oplog(trial: Trial) -> list[Row]:
+    """Measure how far the store's oplog is behind while documents are written, and what the shipping costs a member.
+
+    Then restore the last of it: the replay's rate.
+    """
+    with ThreadPoolExecutor() as pool:
+        before = {name: cpu_seconds(host) for name, host in trial.members.items()}
+        begun = time.monotonic()
+        writing = pool.submit(trial.documents, "write", f"{SECONDS:g}")
+        behind = []
+        while not writing.done():
+            text = trial.store.check_output("date +%s.%N; cat /var/lib/phoenix/metrics/oplog.prom")
+            now, shipped = float(text.split()[0]), prometheus.read(text)["phoenix_backup_oplog_timestamp_seconds"]
+            behind.append(now - shipped)
+            time.sleep(0.5)
+        seconds, written = time.monotonic() - begun, writing.result()
+    used = max(cpu_seconds(host) - before[name] for name, host in trial.members.items())
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(written["last_at"]))
+    wait_for(lambda: trial.order(programs.BACKUP_PLAN, moment=moment).returncode == 0, 60, "the oplog of the writes")
+    dump = json.loads(trial.order(f"{programs.BACKUP_PLAN} --json", moment=moment).stdout)["dump"]
+    unit = f"phoenix-backup-scratch@{dump}:{int(written['last_at'])}"
+    trial.store.check_output(f"systemctl start {unit}; systemctl stop {unit}")
+    shown = trial.store.check_output(f"journalctl --unit={unit} --output=cat --no-pager")
+    changes, taken = re.findall(r"replayed (\d+) changes in ([\d.]+) s", shown)[-1]
+    rate = written["marks"] * 3 / seconds
+    return [
+        Row("the store's oplog behind, mean", sum(behind) / len(behind), "s", note=f"at {rate:.0f} writes/s"),
+        Row("the store's oplog behind, at most", max(behind), "s", note="counted from the last entry's whole second"),
+        Row("CPU of the member that ships", used / seconds * 100, "% of a core", note=f"at {rate:.0f} writes/s"),
+        Row("replay", int(changes) / float(taken), "changes/s", note=f"{changes} changes"),
+    ]
+
+
+def cpu_seconds(host: Any) -> float:
+    """CPU that the shipper has used so far."""
+    fields = host.check_output("cat /proc/$(systemctl show -P MainPID phoenix-oplog)/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def latencies(fleet: Fleet, trial: Trial) -> list[Row]:

@@ -32,6 +32,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def state_of(client: Any) -> dict[str, Any]:
+    """Everything that a restore has to bring back: content, indexes, options, views."""
+    found: dict[str, Any] = dict(fingerprint.take(client))
+    for name in client.list_database_names():
+        for shown in client[name].list_collections():
+            if name not in fingerprint.SYSTEM_DATABASES and not fingerprint.internal(shown["name"]):
+                found[f"{name}.{shown['name']} as"] = (shown.get("type"), shown["options"])
+                if shown.get("type") == "collection":
+                    indexes = client[name][shown["name"]].list_indexes()
+                    found[f"{name}.{shown['name']} by"] = sorted((dict(one) for one in indexes), key=str)
+    return found
+
+
 class Pipe:
     """The part of a session with the store that the sender needs: the archive goes to a file."""
 
@@ -86,21 +99,13 @@ class Fleet:
         dump = restore.choose(self.store.dumps(), order.dump)
         with scratch.serving(self.store, dump) as differences:
             assert differences == []
-            names, gone = restore.wanted(dump, order.collection), restore._planned(self.store, dump, order)
+            names = restore.wanted(dump, order.collection)
+            gone = restore.planned(self.store, dump, order, names)
             with restore.connect(self.store, order) as client:
                 return restore.replace(self.store, order, dump, client, names, gone)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a restore has to bring back: content, indexes, options, views."""
-        found: dict[str, Any] = dict(fingerprint.take(self.client))
-        for name in self.client.list_database_names():
-            for shown in self.client[name].list_collections():
-                if name not in fingerprint.SYSTEM_DATABASES and not fingerprint.internal(shown["name"]):
-                    found[f"{name}.{shown['name']} as"] = (shown.get("type"), shown["options"])
-                    if shown.get("type") == "collection":
-                        indexes = self.client[name][shown["name"]].list_indexes()
-                        found[f"{name}.{shown['name']} by"] = sorted((dict(one) for one in indexes), key=str)
-        return found
+        return state_of(self.client)
 
     def empty(self) -> None:
         for name in self.client.list_database_names():

@@ -191,13 +191,13 @@ def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:
 def test_a_collection_of_after_the_plan_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.client.app.items.insert_one({"_id": 1})
     fleet.dump()
-    planned = restore._planned
+    planned = restore.planned
 
     def later(*arguments: Any) -> list[str]:
         fleet.client.app.later.insert_one({"_id": 1})
         return planned(*arguments)
 
-    monkeypatch.setattr(restore, "_planned", later)
+    monkeypatch.setattr(restore, "planned", later)
     fleet.restore()
     assert fleet.client.app.later.count_documents({}) == 1
 
@@ -273,6 +273,6 @@ def test_the_name_of_the_dump_is_planned_first(fleet: Fleet) -> None:
     fleet.client.app.items.insert_one({"_id": 1})
     dump = fleet.dump()
     with pytest.raises(restore.Refused, match="there is no plan"):
-        restore._planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"))
+        restore.planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"), {})
     name, lines = restore.plan(fleet.store, fleet.order())
     assert name == NAME and lines[0].startswith(f"dump {NAME}, good: ")

@@ -15,6 +15,7 @@ from tests.harness import plays, programs
 from tests.harness.backup import DOCUMENTS, DUMPS, RECEIPTS, ROOT, Trial, command_lines, own_store
 from tests.harness.database import primaries
 from tests.harness.hosts import hosts_of, remote
+from tests.harness.waiting import wait_for
 
 # A dump that no member has made; its name sorts before the others'.
 FOREIGN = "20200101T000000Z-db9"
@@ -66,6 +67,41 @@ def test_a_dump_of_a_fleet_that_is_written_to_is_proven(trial: Trial, written_to
     assert written_to["before"] - 15 <= manifest["moment"][0] <= written_to["after"]
     metrics = trial.store.file("/var/lib/phoenix/metrics/backup.prom").content_string
     assert "phoenix_backup_last_result 0\n" in metrics
+
+
+def test_a_second_between_dumps_is_restored(trial: Trial, written_to: dict[str, Any]) -> None:
+    """One collection, as the writer left it at a second after the dump, by the oplog that a secondary shipped."""
+    seconds = max(written_to["manifest"]["moment"][0] + 1, int(written_to["written"]["last_at"]))
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    # A mark has the time of just before its write.
+    at_least, at_most = (trial.documents("before", str(end))["marks"] for end in (seconds - 5, seconds))
+    wait_for(lambda: trial.order(programs.BACKUP_PLAN, moment=moment).returncode == 0, 60, "the oplog of the writes")
+    assert at_least > 0
+    trial.documents("drop")
+    done = plays.run(
+        trial.inventory,
+        "restore",
+        phoenix_restore_time=moment,
+        phoenix_restore_collection="backup_trial.marks",
+        phoenix_restore_safety_dump="no",
+        phoenix_restore_confirm="yes",
+    )
+    assert done.returncode == 0, done.stdout
+    there = trial.documents("count")
+    assert there["last"] == there["marks"] - 1, "each mark up to the last one"
+    assert at_least <= there["marks"] <= at_most
+    assert trial.order(programs.BACKUP_VERIFY, collection="backup_trial.marks", moment=moment).stdout.strip() == (
+        "equal to the manifest"
+    )
+    assert "; restorable: " in trial.store.check_output(programs.BACKUP_STATUS)
+
+
+def test_a_moment_that_is_not_there_is_refused(trial: Trial, written_to: dict[str, Any]) -> None:
+    before = trial.documents("count")
+    for moment, why in (("2036-01-01T00:00:00Z", "is in the future"), ("2020-01-01T00:00:00Z", "before the first")):
+        done = trial.order(programs.BACKUP_PLAN, moment=moment)
+        assert done.returncode != 0 and why in done.stderr and "what can be restored: " in done.stderr
+    assert trial.documents("count") == before
 
 
 def assert_no_secret(seen: dict[str, dict[str, Any]]) -> None:

@@ -39,9 +39,11 @@ class Trial:
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
-    def order(self, program: str, dump: str = "newest", collection: str = "") -> subprocess.CompletedProcess[str]:
+    def order(
+        self, program: str, dump: str = "newest", collection: str = "", moment: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run programs.BACKUP_PLAN or BACKUP_VERIFY with an order such as playbooks/restore.yml gives."""
-        order = {"dump": dump, "collection": collection, "user": "admin", "password": self.password,
+        order = {"dump": dump, "collection": collection, "time": moment, "user": "admin", "password": self.password,
                  "members": self.addresses}  # fmt: skip
         return ssh(self.inventory, self.store_name, program, json.dumps(order))
 

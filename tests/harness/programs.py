@@ -18,6 +18,7 @@ INSTANCES_STATUS = "phoenixctl instances status"
 
 # The backup's repository, on control. plan, verify: an order as JSON on standard input; accept: a dump's name.
 BACKUP_LIST = "phoenixctl backup list"
+BACKUP_STATUS = "phoenixctl backup status"
 BACKUP_ACCEPT = "phoenixctl backup accept"
 BACKUP_PLAN = "phoenixctl backup plan"
 BACKUP_VERIFY = "phoenixctl backup verify"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phoenix.backup import exchange, logs, offsite, prove, restore, sender, watch
+from phoenix.backup.oplog import ship
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
 
@@ -28,6 +29,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     dump.add_argument(
         "--unit", default="nightly", help="nightly, or manual-ID or safety-ID: one dump for all that name the ID"
     )
+    verbs.add_parser("ship-oplog", help="on a database host: send the oplog, for phoenix-oplog.service")
     verbs.add_parser("logs", help="on every host: send what was rotated")
     store = verbs.add_parser("store", help="what sshd runs for a sender's key")
     store.add_argument("--host", required=True)
@@ -57,6 +59,8 @@ def on_sender(options: argparse.Namespace) -> int:
         if options.verb == "dump":
             kind, _, request = options.unit.partition("-")
             return sender.dump(config, kind, request)
+        if options.verb == "ship-oplog":
+            return ship.run(config)
         state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/phoenix-backup-logs"))
         return logs.run(config, state, Path("/var/log/phoenix"))
     except sender.Failed as error:
@@ -141,4 +145,4 @@ def main(arguments: list[str]) -> int:
     # systemd ends units with SIGTERM: what was begun is cleared up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse(arguments)
-    return on_sender(options) if options.verb in ("dump", "logs") else on_store(options)
+    return on_sender(options) if options.verb in ("dump", "logs", "ship-oplog") else on_store(options)

@@ -50,7 +50,7 @@ def prepare(source: Any, client: Any, names: Sequence[str]) -> None:
     """Make what mongorestore would make with an expiry: clustered collections, whose documents would be deleted."""
     for name in names:
         database, title = name.split(".", 1)
-        options = _options(source, name)
+        options = options_of(source, name)
         if options.pop("expireAfterSeconds", None) is not None and "clusteredIndex" in options:
             client[database].command({"create": beside(title), **options})
 
@@ -70,7 +70,7 @@ def index(source: Any, client: Any, names: Sequence[str]) -> None:
     """Build the copies' indexes and expiry settings; from here on the server may delete expired documents."""
     for name in names:
         database, title = name.split(".", 1)
-        options = _options(source, name)
+        options = options_of(source, name)
         specifications = [
             indexed(dict(one), "collation" in options)
             for one in source[database][title].list_indexes()
@@ -102,19 +102,19 @@ def series(store: Store, source: Any, client: Any, names: Sequence[str], login: 
     for name in names:
         database, title = name.split(".", 1)
         pipe(store, [f"--db={database}", f"--collection={title}"], [], login, hosts)
-        if "expireAfterSeconds" in _options(source, name):
+        if "expireAfterSeconds" in options_of(source, name):
             continue
         there, made = (fingerprint.take(one, [name]) for one in (source, client))
         if differences := fingerprint.differences(there, made):
             raise Failed("; ".join(differences))
 
 
-def views(source: Any, client: Any) -> list[str]:
-    """Define the views as in the dump; returns the errors. Views are definitions, not data."""
+def views(source: Any, client: Any, database: str = "") -> list[str]:
+    """Define the views, or those of a database, as in the dump; returns the errors. They are definitions, not data."""
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     failed = []
-    for name in source.list_database_names():
+    for name in [database] if database else source.list_database_names():
         if name in fingerprint.SYSTEM_DATABASES:
             continue
         live = {one["name"] for one in client[name].list_collections(filter={"type": "view"})}
@@ -132,7 +132,7 @@ def views(source: Any, client: Any) -> list[str]:
     return failed
 
 
-def _options(client: Any, name: str) -> dict[str, Any]:
+def options_of(client: Any, name: str) -> dict[str, Any]:
     database, title = name.split(".", 1)
     (shown,) = client[database].list_collections(filter={"name": title})
     return dict(shown.get("options", {}))

@@ -20,9 +20,9 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, text: str, mode: int = 0o640) -> None:
+def write(path: Path, content: str | bytes, mode: int = 0o640) -> None:
     """Replace a file in one step."""
-    replace(path, text, mode, durable=True)
+    replace(path, content, mode, durable=True)
 
 
 def clear(folder: Path) -> None:

@@ -67,6 +67,22 @@ def say(**answer: Any) -> None:
     print(json.dumps(answer), flush=True)
 
 
+def alive(handle: int) -> bool:
+    """Read one sign of life from a sender that has nothing else to send yet; False when it has ended.
+
+    Raises Broken when it sent something else.
+    """
+    head = b""
+    while len(head) < HEAD.size:
+        piece = os.read(handle, HEAD.size - len(head))
+        if not piece:
+            return False
+        head += piece
+    if head != HEAD.pack(ALIVE, 0):
+        raise Broken("the sender did not wait for its turn")
+    return True
+
+
 def receive(handle: int, silence: float, limit: float = math.inf) -> Iterator[tuple[bytes, bytes]]:
     """Frames from a file descriptor, without the signs of life.
 

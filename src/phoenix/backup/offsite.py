@@ -1,4 +1,4 @@
-"""Copy good dumps off-site with rclone, to any storage it supports (S3, SFTP and others).
+"""Copy good dumps, logs and the oplog off-site with rclone, to any storage it supports (S3, SFTP and others).
 
 It adds and never deletes there: the remote's own rules decide how long a copy is kept, out of this host's reach.
 """
@@ -52,9 +52,10 @@ def copy(store: Store, config: Path) -> int:
             return 1
         files.write(dump.folder / MARK, json.dumps({"copied": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}))
         print(f"{dump.name}: copied to {there}", flush=True)
-    try:
-        _rclone(config, "copy", str(store.root / "logs"), f"{store.config.offsite}/logs")
-    except subprocess.CalledProcessError as error:
-        print(f"logs: not copied, rclone ended with {error.returncode}", flush=True)
-        return 1
+    for part in ("logs", "oplog"):
+        try:
+            _rclone(config, "copy", str(store.root / part), f"{store.config.offsite}/{part}")
+        except subprocess.CalledProcessError as error:
+            print(f"{part}: not copied, rclone ended with {error.returncode}", flush=True)
+            return 1
     return 0

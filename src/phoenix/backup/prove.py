@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import fnmatch
@@ -12,11 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from phoenix.backup import files, fingerprint, scratch
-from phoenix.backup.store import RETURNED, UNPROVEN, Dump, Store
+from phoenix.backup.archive import Moment
+from phoenix.backup.oplog.chain import Chain, bases, moment_of
+from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
 from phoenix.common import systemd
 
 TRIES = 2
 PUT_OFF = 60.0
+CHAIN_SECONDS = 60.0
 
 
 def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[str]) -> list[str]:
@@ -122,6 +126,59 @@ def prove(store: Store, dump: Dump) -> None:
     settle(store, dump, state, reason, time.monotonic() - begun)
 
 
+def predecessor(dump: Dump, known: Sequence[Dump]) -> Dump | None:
+    """Pure: the good dump from which the oplog should lead to this one: of the night before, or else the newest."""
+    earlier = [one for one in bases(known) if one.counts and moment_of(one) < moment_of(dump)]
+    return next((one for one in reversed(earlier) if one.kind == dump.kind), earlier[-1] if earlier else None)
+
+
+def prove_chain(store: Store, dump: Dump, patience: float = CHAIN_SECONDS) -> None:
+    """Verify that an earlier dump and the oplog since give this dump; the result is kept beside the dump's own.
+
+    patience: seconds to wait for the oplog up to the dump's moment.
+    """
+    assert dump.folder
+    begun, moment = time.monotonic(), moment_of(dump)
+    limit = (moment[0], moment[1] + 1)
+    base = predecessor(dump, store.dumps())
+    if base is None:
+        return
+    chain = Chain(store.root)
+    while not (ranges := chain.ranges()) or ranges[-1].last < limit:
+        if time.monotonic() - begun > patience:
+            break
+        time.sleep(1)
+    if not any(one.holds(moment_of(base)) and one.holds(limit) for one in ranges):
+        # A gap has alarms of its own; and where nothing has been shipped yet, there is nothing to verify.
+        state, reason = (
+            ("gap" if ranges else "none"),
+            f"the store has not all of the oplog between {base.name} and {dump.name}",
+        )
+    else:
+        state, reason = "good", ""
+        try:
+            if differences := _from(store, base, dump, limit):
+                state, reason = "bad", "; ".join(differences[:10])
+        except (scratch.Unproven, OSError) as error:
+            state, reason = "bad", str(error)
+    seconds = round(time.monotonic() - begun, 3)
+    result = {"state": state, "base": base.name, "reason": reason[:2000], "seconds": seconds}
+    files.write(dump.folder / CHAIN, json.dumps(result))
+    print(f"{dump.name}: the oplog since {base.name}: {state}{': ' + reason if reason else ''}", flush=True)
+
+
+def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
+    """Differences of base and the oplog up to limit from a dump. Raises scratch.Unproven, OSError."""
+    scratch.check(store, base)
+    with scratch.serving(store, base) as differences:
+        if differences:
+            return differences
+        scratch.forward(store, base, limit)
+        with contextlib.closing(scratch.client(store)) as client:
+            seen = fingerprint.comparable(dump.manifest, fingerprint.take(client))
+        return fingerprint.differences(fingerprint.from_json(dump.manifest["namespaces"]), seen)
+
+
 def run(store: Store) -> int:
     """Verify unproven dumps, then apply the retention. Returns the exit code."""
     handle = (store.root / "scratch.lock").open("a")
@@ -142,11 +199,24 @@ def run(store: Store) -> int:
         if state == "good" and dump.counts:
             for verdict in store.prune():
                 print(f"{verdict.name}: deleted, {verdict.reason}", flush=True)
+            if dump.kind == "nightly":
+                try:
+                    prove_chain(store, dump)
+                    store.touch()
+                except OSError as error:
+                    print(f"{dump.name}: the oplog that leads to it is not verified: {error}", flush=True)
+            # What no dump that is kept can be continued with.
+            if kept := [one for one in bases(store.dumps()) if one.counts]:
+                Chain(store.root).prune(moment_of(kept[0]))
     return int(failed)
 
 
-def hold(store: Store, name: str) -> int:
-    """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again."""
+def hold(store: Store, instance: str) -> int:
+    """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again.
+
+    instance: the dump's name, or NAME:SECONDS for its content brought forward to that time.
+    """
+    name, _, seconds = instance.partition(":")
     found = next((one for one in store.dumps() if one.name == name and one.folder), None)
     if found is None:
         print(f"{name}: there is no such dump")
@@ -158,6 +228,10 @@ def hold(store: Store, name: str) -> int:
         with scratch.serving(store, found) as differences:
             if differences:
                 raise scratch.Unproven("; ".join(differences[:10]))
+            if seconds:
+                begun = time.monotonic()
+                changes = scratch.forward(store, found, (int(seconds), 0))
+                print(f"{name}: replayed {changes} changes in {time.monotonic() - begun:.1f} s", flush=True)
             systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:

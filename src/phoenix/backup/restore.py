@@ -1,8 +1,9 @@
-"""Restore a dump into the running replica set, all of it or nothing, and keep what it replaces.
+"""Restore a dump, or a later moment, into the running replica set: all of it or nothing, and keep what it replaces.
 
 1. The plan lists every obstacle before anything is touched: kinds that can't be moved, no room on a member.
-2. The archive is checked and verified again in the scratch server, which stops a damaged or foreign one.
-3. Its collections are copied next to the live ones, and compared with the manifest there.
+2. The archive is checked and verified again in the scratch server, which stops a damaged or foreign one. For a moment
+   after the dump's, the store's oplog is replayed there.
+3. Its collections are copied next to the live ones, and compared with the manifest there (or the scratch server).
 4. Only when all are equal are they exchanged with the live ones, which are set aside: they hold what was written since
    the dump, until an operator drops them.
 """
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from phoenix.backup import copying, exchange, files, fingerprint, members, scratch
+from phoenix.backup.archive import Moment
+from phoenix.backup.oplog import chain
 from phoenix.backup.store import NAME, Dump, Store
 
 RESTORABLE = ("good", "shrunken")
@@ -32,7 +35,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """dump: a name, or "newest"; collection: "database.collection", or empty for all; aside: the stamp for put_back."""
+    """dump: a name, or "newest"; aside: the stamp for put_back.
+
+    collection: "database.collection", or a database, or empty for all; time: to restore to, in UTC, beginning with the
+    newest dump before it, or empty for the dump's own moment.
+    """
 
     user: str
     password: str
@@ -41,6 +48,7 @@ class Order:
     collection: str = ""
     check_room: bool = True
     aside: str = ""
+    time: str = ""
 
     @property
     def login(self) -> dict[str, str]:
@@ -74,24 +82,53 @@ def choose(known: list[Dump], name: str) -> Dump:
     return found
 
 
+def choose_for(store: Store, order: Order) -> tuple[Dump, Moment | None]:
+    """The dump that is meant, and the moment before which the replay of the oplog ends, or None. Raises Refused."""
+    known = store.dumps()
+    if not order.time:
+        return choose(known, order.dump), None
+    if order.dump != "newest":
+        known = [choose(known, order.dump)]
+    try:
+        return chain.choose(chain.Chain(store.root).ranges(), known, order.time, time.time())
+    except chain.Unreachable as error:
+        raise Refused(str(error)) from error
+
+
 def wanted(dump: Dump, collection: str) -> dict[str, fingerprint.Collection]:
     """Pure: the collections to restore. Raises Refused."""
-    # Collections that an earlier restore had set aside are in the dump, and are not restored.
-    found = {
-        name: one
-        for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
-        if not exchange.own(name.split(".", 1)[1])
-    }
-    if not collection:
+    return _selected(fingerprint.from_json(dump.manifest["namespaces"]), collection, dump.name)
+
+
+def _selected(
+    there: Mapping[str, fingerprint.Collection], collection: str, source: str
+) -> dict[str, fingerprint.Collection]:
+    """Pure: of what is there, what is to be restored. source: what holds it. Raises Refused."""
+    if found := matching(there, collection):
         return found
-    if collection not in found:
-        raise Refused(f"{dump.name} holds no collection {collection}; it holds {', '.join(sorted(found))}")
-    return {collection: found[collection]}
+    kind = "collection" if "." in collection else "database"
+    raise Refused(f"{source} holds no {kind} {collection}; it holds {', '.join(sorted(matching(there, '')))}")
+
+
+def matching(there: Mapping[str, fingerprint.Collection], collection: str) -> dict[str, fingerprint.Collection]:
+    """Pure: the collections of an order, without those that earlier restores had set aside: they are not restored."""
+    return {
+        name: one
+        for name, one in there.items()
+        if not exchange.own(name.split(".", 1)[1]) and collection in ("", name, name.split(".", 1)[0])
+    }
+
+
+def brought_forward(store: Store, order: Order) -> dict[str, fingerprint.Collection]:
+    """The collections to restore as the scratch server holds them, at the order's time. Raises Refused."""
+    with contextlib.closing(scratch.client(store)) as source:
+        there = fingerprint.take(source, [order.collection] if "." in order.collection else None)
+    return _selected(there, order.collection, f"the moment {order.time}")
 
 
 def surplus(live: Mapping[str, Any], restored: Mapping[str, Any], collection: str) -> list[str]:
-    """Pure: live collections of the restored databases that did not exist at the dump's moment."""
-    if collection:
+    """Pure: live collections of the restored databases that did not exist at the restored moment."""
+    if "." in collection:
         return []
     databases = {name.split(".", 1)[0] for name in restored}
     return sorted(name for name in live if name.split(".", 1)[0] in databases and name not in restored)
@@ -153,42 +190,54 @@ def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collec
 
 def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     """The name of the dump, and what a restore would do, in lines. Raises Refused."""
-    dump = choose(store.dumps(), order.dump)
-    names = wanted(dump, order.collection)
+    dump, limit = choose_for(store, order)
+    # What else the oplog makes or drops is known once it is replayed.
+    there = fingerprint.from_json(dump.manifest["namespaces"])
+    names = matching(there, order.collection) if limit else wanted(dump, order.collection)
     try:
         scratch.check(store, dump)
     except scratch.Unproven as error:
         raise Refused(f"{dump.name}: {error}") from error
     with contextlib.closing(connect(store, order)) as client:
         live = _look(client)
-    gone = surplus({name: one for name, one in live.items() if one.kind != "view"}, names, order.collection)
+    gone = surplus(_collections(live), names, order.collection)
     _hindered(store, order, names, obstacles(names, gone, live, _stamp()))
-    files.write(store.root / "plan.json", json.dumps({"dump": dump.name, "collection": order.collection, "gone": gone}))
+    noted = {"dump": dump.name, "collection": order.collection, "time": order.time, "live": sorted(_collections(live))}
+    files.write(store.root / "plan.json", json.dumps(noted))
     lines = [
         f"dump {dump.name}, {dump.state}: the data of {dump.manifest['moment_utc']}, from {dump.manifest['member']}, "
         f"MongoDB {dump.manifest['server_version']}"
     ]
+    if limit:
+        lines.append(f"with the oplog from there up to {order.time}, replayed: it may add and remove collections")
     lines += [
         f"{name}: {live[name].documents if name in live else 'no'} documents now, "
         f"{'?' if one.documents is None else one.documents} from the dump"
         for name, one in sorted(names.items())
     ]
-    lines += [f"{name}: {live[name].documents} documents now, set aside" for name in gone]
+    unless = f", unless it existed at {order.time}" if limit else ""
+    lines += [f"{name}: {live[name].documents} documents now, set aside{unless}" for name in gone]
     room = members.look(order.members, store.config.port, order.login)
     lines += members.warnings(room, fingerprint.totals(names)[1])
     return dump.name, lines
+
+
+def _collections(live: Mapping[str, Live]) -> dict[str, Live]:
+    return {name: one for name, one in live.items() if one.kind != "view"}
 
 
 def _stamp() -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
-def _planned(store: Store, dump: Dump, order: Order) -> list[str]:
-    """The surplus collections of the confirmed plan. Raises Refused."""
+def planned(store: Store, dump: Dump, order: Order, names: Mapping[str, fingerprint.Collection]) -> list[str]:
+    """The surplus among the collections that were live when the plan was confirmed. Raises Refused."""
     noted = files.read_json(store.root / "plan.json") or {}
-    if (noted.get("dump"), noted.get("collection")) != (dump.name, order.collection):
-        raise Refused(f"there is no plan for {dump.name} {order.collection}: phoenixctl backup plan comes first")
-    return list(noted["gone"])
+    if (noted.get("dump"), noted.get("collection"), noted.get("time")) != (dump.name, order.collection, order.time):
+        raise Refused(
+            f"there is no plan for {dump.name} {order.collection} {order.time}: phoenixctl backup plan comes first"
+        )
+    return surplus(dict.fromkeys(noted["live"]), names, order.collection)
 
 
 @contextlib.contextmanager
@@ -202,9 +251,10 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _scratch(dump: Dump) -> Iterator[None]:
-    """The scratch server with the dump in it, as a unit of its own. Raises Refused."""
-    unit = f"phoenix-backup-scratch@{dump.name}.service"
+def _scratch(dump: Dump, limit: Moment | None) -> Iterator[None]:
+    """The scratch server with the dump in it, brought forward to limit, as a unit of its own. Raises Refused."""
+    instance = f"{dump.name}:{limit[0]}" if limit else dump.name
+    unit = f"phoenix-backup-scratch@{instance}.service"
     try:
         if subprocess.run(["systemctl", "start", unit], check=False).returncode:
             raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
@@ -216,11 +266,11 @@ def _scratch(dump: Dump) -> Iterator[None]:
 
 def run(store: Store, order: Order) -> str:
     """Restore; returns what was done, in lines. Raises Refused, exchange.Mixed, and pymongo's errors."""
-    dump = choose(store.dumps(), order.dump)
-    names = wanted(dump, order.collection)
-    gone = _planned(store, dump, order)
-    with _alone(store), _scratch(dump), contextlib.closing(connect(store, order)) as client:
-        return "\n".join(replace(store, order, dump, client, names, gone))
+    dump, limit = choose_for(store, order)
+    planned(store, dump, order, {})
+    with _alone(store), _scratch(dump, limit), contextlib.closing(connect(store, order)) as client:
+        names = brought_forward(store, order) if limit else wanted(dump, order.collection)
+        return "\n".join(replace(store, order, dump, client, names, planned(store, dump, order, names)))
 
 
 def replace(
@@ -239,7 +289,7 @@ def replace(
         with contextlib.closing(scratch.client(store)) as source:
             copying.prepare(source, client, moved)
             if moved:
-                copying.pipe(store, *_selection(order, dump), order.login, hosts)
+                copying.pipe(store, *_selection(order, names), order.login, hosts)
             copying.compare(client, {name: names[name] for name in moved}, source)
             copying.index(source, client, moved)
             before, after = copying.places(client, moved, gone)
@@ -247,7 +297,7 @@ def replace(
             copying.series(store, source, client, series, order.login, hosts)
             exchange.exchange(client, before, after, stamp)
             begun = []
-            failed = [] if order.collection else copying.views(source, client)
+            failed = [] if "." in order.collection else copying.views(source, client, order.collection)
     except (copying.Failed, exchange.Undone) as error:
         raise Refused(f"{error}; the live data is as it was") from error
     finally:
@@ -255,30 +305,36 @@ def replace(
             database, title = name.split(".", 1)
             client[database].drop_collection(title)
         _clean(client)
+    restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(names)}
+    # Written by root, read by the store's user.
+    files.write(store.root / "restored.json", json.dumps(restored), 0o644)
     documents, _ = fingerprint.totals(names)
+    equal = f"the manifest of {dump.name} ({dump.manifest['moment_utc']})"
+    if order.time:
+        equal = f"{dump.name} with the oplog up to {order.time}"
     return [
-        f"restored {len(names)} collections with {documents} documents, equal to the manifest of {dump.name} "
-        f"({dump.manifest['moment_utc']})",
+        f"restored {len(names)} collections with {documents} documents, equal to {equal}",
         *(f"set aside {name}, which did not exist then" for name in gone),
         *_told(client),
         *failed,
     ]
 
 
-def _selection(order: Order, dump: Dump) -> tuple[list[str], list[str]]:
+def _selection(order: Order, names: Mapping[str, fingerprint.Collection]) -> tuple[list[str], list[str]]:
     """Pure: options of mongodump, what to read from the scratch server, and of mongorestore, where to write it."""
     beside = ["--noIndexRestore"]
     for title in ("$name$", fingerprint.FUNCTIONS):  # the last that matches counts
         beside += [f"--nsFrom=$db$.{title}", f"--nsTo=$db$.{exchange.beside(title)}"]
-    if order.collection:
-        database, title = order.collection.split(".", 1)
+    database, _, title = order.collection.partition(".")
+    if title:
         return [f"--db={database}", f"--collection={title}"], beside
-    present = fingerprint.from_json(dump.manifest["namespaces"])
     left_out = ["admin.*", "config.*", f"*.{exchange.ASIDE}*", f"*.{exchange.BESIDE}*"]
-    left_out += [_literal(name) for name, one in present.items() if one.series]
-    if int(dump.manifest.get("format", fingerprint.FORMAT)) < fingerprint.FORMAT:
+    left_out += [_literal(name) for name, one in names.items() if one.series]
+    # The manifest of an earlier version does not list stored functions.
+    if not any(name.endswith(f".{fingerprint.FUNCTIONS}") for name in names):
         left_out.append(f"*.{fingerprint.FUNCTIONS}")
-    return [], [*beside, *(f"--nsExclude={pattern}" for pattern in left_out)]
+    chosen = [f"--db={database}"] if database else []
+    return chosen, [*beside, *(f"--nsExclude={pattern}" for pattern in left_out)]
 
 
 def _literal(name: str) -> str:
@@ -338,13 +394,21 @@ def _held(client: Any, stamp: str) -> list[tuple[str, str]]:
 
 def verify(store: Store, order: Order) -> list[str]:
     """Differences between the live data and the dump, for a fleet without writes. Raises Refused."""
-    dump = choose(store.dumps(), order.dump)
-    names = wanted(dump, order.collection)
+    dump, limit = choose_for(store, order)
+    names = _restored(store, order) if limit else wanted(dump, order.collection)
     with contextlib.closing(connect(store, order)) as client:
         databases = {name.split(".", 1)[0] for name in names}
         live = [name for name in _look(client) if name.split(".", 1)[0] in databases]
-        seen = fingerprint.take(client, names if order.collection else live)
+        seen = fingerprint.take(client, names if "." in order.collection else live)
     return fingerprint.differences(names, fingerprint.comparable(dump.manifest, seen))
+
+
+def _restored(store: Store, order: Order) -> dict[str, fingerprint.Collection]:
+    """What the last restore to this time brought. Raises Refused."""
+    noted = files.read_json(store.root / "restored.json") or {}
+    if (noted.get("collection"), noted.get("time")) != (order.collection, order.time):
+        raise Refused(f"nothing was restored to {order.time} that could be compared")
+    return fingerprint.from_json(noted["namespaces"])
 
 
 def read_order(text: str) -> Order:

@@ -1,5 +1,7 @@
 """A disposable server for one archive: restored with its oplog, compared with the manifest, then removed.
 
+A dump's content can be brought forward with the oplog that the store has, up to any later moment.
+
 Its unit has no network but its own loopback, and bounded memory; other processes reach the scratch server through its
 socket.
 """
@@ -16,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.backup import files, fingerprint
+from phoenix.backup.archive import Moment
+from phoenix.backup.oplog import segment
+from phoenix.backup.oplog.chain import Chain, Unreachable, moment_of
+from phoenix.backup.oplog.replay import Unreplayable, replay
 from phoenix.backup.store import Dump, Store
 
 PORT = 27917
@@ -100,6 +106,21 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
             server.kill()
             server.wait()
         files.clear(folder)
+
+
+def forward(store: Store, dump: Dump, limit: Moment) -> int:
+    """Replay the oplog from the dump's moment to just before limit; returns how many changes were applied.
+
+    Raises Unproven.
+    """
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    since = moment_of(dump)
+    try:
+        with contextlib.closing(client(store)) as connection:
+            return replay(connection, Chain(store.root).entries(since, limit), since)
+    except (Unreachable, Unreplayable, segment.Damaged, PyMongoError) as error:
+        raise Unproven(f"the oplog can't be replayed: {str(error)[:500]}") from error
 
 
 def _restore(store: Store, archive: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import select
 import shlex
 import subprocess
 import threading
@@ -35,7 +36,8 @@ class Failed(Exception):
 class Config:
     """Of /etc/phoenix/backup/sender.json. Times in seconds.
 
-    members: addresses of the replica set's members, own among them; empty on hosts that only send logs.
+    members: addresses of the replica set's members, own among them; empty on hosts that only send logs. oplog_seconds,
+    oplog_bytes: when a segment of the oplog is closed. mongod: address at which this host reaches its own member.
     """
 
     host: str
@@ -53,6 +55,9 @@ class Config:
     key: str = "/etc/phoenix/backup/id_ed25519"
     known_hosts: str = "/etc/phoenix/backup/known_hosts"
     password: str = "/etc/phoenix/backup/mongodb.json"
+    oplog_seconds: float = 3.0
+    oplog_bytes: int = 1024 * 1024
+    mongod: str = "127.0.0.1"
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -85,6 +90,10 @@ class Session:
         assert self.process.stdin and self.process.stdout
         self.frames = frames.Sender(self.process.stdin)
         self._answers = self.process.stdout
+
+    def answers(self, seconds: float) -> bool:
+        """Whether the store gives an answer, or ends the session, within so many seconds."""
+        return bool(select.select([self._answers], [], [], seconds)[0])
 
     def answer(self) -> dict[str, Any]:
         """The store's next line. Raises Failed when there is no answer."""
@@ -123,7 +132,8 @@ class Session:
 def _dump_command(config: Config) -> list[str]:
     return [
         str(scratch.TOOLS / "mongodump"), f"--config={config.password}", f"--username={config.user}",
-        "--authenticationDatabase=admin", "--host=127.0.0.1", f"--port={config.port}", "--oplog", "--gzip", "--archive",
+        "--authenticationDatabase=admin", f"--host={config.mongod}", f"--port={config.port}",
+        "--oplog", "--gzip", "--archive",
     ]  # fmt: skip
 
 
@@ -156,13 +166,14 @@ def _mongodump(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], deque[
         listener.join(5)
 
 
-def _client(config: Config) -> Any:
+def connect(config: Config, seconds: float = 600.0) -> Any:
+    """A client of this host's member. seconds: for an answer."""
     import pymongo  # noqa: PLC0415 - only database hosts have it
 
     password = json.loads(Path(config.password).read_text(encoding="utf-8"))["password"]
     return pymongo.MongoClient(
-        "127.0.0.1", config.port, directConnection=True, username=config.user, password=password,
-        serverSelectionTimeoutMS=10000, socketTimeoutMS=600000,
+        config.mongod, config.port, directConnection=True, username=config.user, password=password,
+        serverSelectionTimeoutMS=10000, socketTimeoutMS=int(seconds * 1000),
     )  # fmt: skip
 
 
@@ -196,7 +207,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
     dumped = time.monotonic() - begun
     assert end.moment
     try:
-        client = _client(config)
+        client = connect(config)
         with contextlib.closing(client):
             found = fingerprint.take(client, moment=Timestamp(*end.moment))
             version = client.server_info()["version"]

@@ -7,6 +7,7 @@ import os
 import shlex
 
 from phoenix.backup import frames, intake_dumps, intake_logs
+from phoenix.backup.oplog import intake
 from phoenix.backup.store import NAME, Store
 
 
@@ -22,9 +23,11 @@ def serve(store: Store, host: str, command: str, dumps: bool = False) -> int:
         intake_dumps.receive(store, host, json.loads(words[1]))
     elif words == ["logs"]:
         intake_logs.receive(store, host)
+    elif words == ["oplog"] and dumps:
+        intake.receive(store)
     elif words[:1] == ["await"] and len(words) == 2 and NAME.fullmatch(words[1]) and dumps:
         intake_dumps.await_proof(store, words[1])
     else:
-        frames.say(answer="refused", reason="this key may only add logs" + (" and dumps" if dumps else ""))
+        frames.say(answer="refused", reason="this key may only add logs" + (", dumps and the oplog" if dumps else ""))
         return 1
     return 0

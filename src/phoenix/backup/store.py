@@ -1,12 +1,14 @@
 """The store: its content, and its books.
 
 Layout below the store's root:
-  dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there
+  dumps/NAME/      dump.archive.gz, manifest.json, `unproven` until proof.json is there; chain.json: see prove
   receipts/        NAME.json for each dump that this store received; a dump without one was brought back by hand
   incoming/        what is being received; emptied by the next session
   failures/        attempts that left no dump
   logs/HOST/       log files, and .received.json
-  clock.json, lock (held during a dump), books (held while the books are changed), events (touched on every change)
+  oplog/HOUR/      segments of the oplog
+  clock.json, lock (held during a dump), oplog.lock (held by the session that receives the oplog), books (held while
+  the books are changed), events (touched on every change)
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +31,7 @@ NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
 KINDS = ("nightly", "manual", "safety")
 RETURNED = "returned"  # the kind of a dump that was copied into the store by hand
 UNPROVEN = "unproven"
+CHAIN = "chain.json"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Config:
     shrink_floor: int = 100
     shrink_ignore: Sequence[str] = ()
     longest: float = 8 * 3600.0
+    oplog_metrics: str = ""
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -61,7 +65,8 @@ class Config:
 class Dump:
     """A dump in the store, or an attempt that left none (state failed or full, no folder).
 
-    proof_seconds: how long after its receipt it was proven, in the store's running time.
+    proof_seconds: how long after its receipt it was proven, in the store's running time; chain: what came of the proof
+    that the oplog leads to it, empty if there was none.
     """
 
     name: str
@@ -77,6 +82,7 @@ class Dump:
     manifest: dict[str, Any]
     accepted: bool = False
     proof_seconds: float = 0.0
+    chain: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -91,11 +97,11 @@ class Store:
 
     def prepare(self) -> None:
         """Create the missing parts of the layout."""
-        for name in ("dumps", "incoming", "failures", "logs", "scratch"):
+        for name in ("dumps", "incoming", "failures", "logs", "oplog", "scratch"):
             (self.root / name).mkdir(mode=0o750, exist_ok=True)
         self._prepare_receipts()
         # Created by the store's own user, so that root, who restores, does not.
-        for name in ("lock", "scratch.lock"):
+        for name in ("lock", "scratch.lock", "oplog.lock"):
             (self.root / name).touch(0o640)
 
     def _prepare_receipts(self) -> None:
@@ -162,6 +168,7 @@ class Store:
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
                     bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
+                    files.read_json(folder / CHAIN) or {},
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):

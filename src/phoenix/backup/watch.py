@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phoenix.backup import files, fingerprint
+from phoenix.backup.oplog import chain
 from phoenix.backup.store import UNPROVEN, Dump, Store
 from phoenix.common import files as atomic
 from phoenix.common import prometheus
@@ -95,13 +96,35 @@ def _hashing(settled: Sequence[Dump]) -> tuple[float, float]:
     return 0.0, 0.0
 
 
+def oplog_report(ranges: Sequence[chain.Range], known: Sequence[Dump], now: float) -> Report:
+    """Pure: the same of the oplog."""
+    if not ranges:
+        return Report("no oplog", [], {"phoenix_backup_chain_result": 0.0})
+    windows = [f"{chain.show(first)} to {chain.show(last)}" for first, last in chain.windows(ranges, known)]
+    texts = [f"restorable: {' and '.join(windows) or 'no moment between the dumps'}"]
+    texts.append(f"the oplog is {max(now - ranges[-1].last[0], 0):.0f} s behind")
+    texts += [
+        f"the oplog has a gap from {chain.show(one.last[0])} to {chain.show(next_one.first[0])}"
+        for one, next_one in zip(ranges, ranges[1:])
+    ]
+    problems = []
+    if chain.after_gap(ranges, known, now)[0] == 2:
+        problems.append("there is no good dump since the oplog's last gap")
+    proven = [dump for dump in known if dump.chain]
+    bad = bool(proven) and proven[-1].chain.get("state") == "bad"
+    if bad:
+        last = proven[-1]
+        problems.append(f"the oplog does not lead from {last.chain['base']} to {last.name}: {last.chain['reason']}")
+    return Report("; ".join(texts + problems), problems, {"phoenix_backup_chain_result": float(bad)})
+
+
 def look(store: Store) -> Report:
     """The current report; changes nothing."""
     clock = files.read_json(store.root / "clock.json") or {}
-    config = store.config
-    return report(
-        store.dumps(), time.time(), float(clock.get("elapsed", 0.0)), store.free(), config.late, config.min_free
-    )
+    config, now, known = store.config, time.time(), store.dumps()
+    dumps = report(known, now, float(clock.get("elapsed", 0.0)), store.free(), config.late, config.min_free)
+    oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
+    return Report(f"{dumps.line}; {oplog.line}", dumps.problems + oplog.problems, {**dumps.metrics, **oplog.metrics})
 
 
 def run(store: Store) -> int:
@@ -127,10 +150,11 @@ def made(store: Store, unit: str) -> int:
 
 def table(store: Store) -> str:
     """Everything in the store, for people."""
-    form = "{:<34} {:<8} {:<8} {:<9} {:>10} {:>10}  {}".format
-    lines = [form("DUMP", "KIND", "MEMBER", "STATE", "DOCUMENTS", "BYTES", "REASON")]
+    form = "{:<34} {:<8} {:<8} {:<9} {:>10} {:>10} {:<5}  {}".format
+    lines = [form("DUMP", "KIND", "MEMBER", "STATE", "DOCUMENTS", "BYTES", "OPLOG", "REASON")]
     for dump in store.dumps():
         documents = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0] if dump.folder else 0
         size = dump.manifest.get("size", 0)
-        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, dump.reason))
+        proven = dump.chain.get("state", "-")
+        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, dump.reason))
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Fill, change and count the database `backup_trial`, for the tests of the backup. Runs on a database host.
 
-usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | drop, with the admin password on standard input
+usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | before TIME | drop, with the admin password on
+standard input. before: count only the marks of before a time, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def main() -> None:
             time.sleep(0.003)
     elif verb == "drop":
         client.drop_database("backup_trial")
+    earlier = {"at": {"$lt": float(sys.argv[3])}} if verb == "before" else {}
     last = database.marks.find_one(sort=[("_id", -1)]) or {}
     print(
         json.dumps(
             {
                 "items": database.items.count_documents({}),
-                "marks": database.marks.count_documents({}),
+                "marks": database.marks.count_documents(earlier),
                 "last": last.get("_id"),
                 "last_at": last.get("at"),
             }

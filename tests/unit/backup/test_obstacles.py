@@ -86,9 +86,9 @@ def test_an_earlier_manifest_knows_no_stored_functions() -> None:
     assert fingerprint.comparable({"format": 1}, seen) == {"app.a": PLAIN}
     assert fingerprint.comparable({"format": 2}, seen) == seen
     assert not fingerprint.internal("system.js") and fingerprint.internal("system.views")
-    old = restore._selection(restore.Order("", "", []), dump(1, manifest={**manifest(1), "format": 1}))
-    assert "--nsExclude=*.system.js" in old[1]
-    assert "--nsExclude=*.system.js" not in restore._selection(restore.Order("", "", []), dump(1))[1]
+    order = restore.Order("", "", [])
+    assert "--nsExclude=*.system.js" in restore._selection(order, {"app.a": PLAIN})[1]
+    assert "--nsExclude=*.system.js" not in restore._selection(order, seen)[1]
 
 
 def test_an_order_in_a_file_is_gone_once_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

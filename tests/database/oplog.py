@@ -1,0 +1,333 @@
+"""Three members, each with its shipper, and a store: the real programs, with a stand-in for SSH between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from phoenix.backup import prove, restore, scratch, sender, store
+from phoenix.backup.oplog.chain import Chain, moment_of, show
+from tests.database.conftest import found, free_port
+from tests.unit.shared import TOP
+
+MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+OPLOG_MB = 64
+# Like phoenixctl, for one host: with its configuration, and the tools where they are.
+PROGRAM = """#!{python}
+import sys
+from pathlib import Path
+sys.path[:0] = [{source!r}]
+from phoenix.backup import cli, scratch
+from phoenix.backup.oplog import ship
+scratch.TOOLS, ship.COMMAND, ship.DUMP_AGAIN = Path({tools!r}), sys.argv[0], 5.0
+sys.exit(cli.main(["--config", {folder!r}, *sys.argv[2:]]))
+"""
+# Runs the forced command of the host's key.
+SSH = """#!/bin/sh
+for last; do :; done
+SSH_ORIGINAL_COMMAND="$last" exec {store} backup store --host "$PHOENIX_TEST_HOST" --dumps
+"""
+
+
+def wait(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+@dataclass
+class Shippers:
+    """The members' shippers, as processes of their own; output: of each, so far."""
+
+    folder: Path
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, *hosts: str) -> None:
+        for host in hosts:
+            environment = {**os.environ, "PHOENIX_TEST_HOST": host, "PATH": f"{self.folder}:{os.environ['PATH']}"}
+            self.running[host] = subprocess.Popen(
+                [self.folder / host / "phoenixctl", "backup", "ship-oplog"],
+                env=environment,
+                stdout=(self.folder / host / "log").open("wb"),
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, *hosts: str) -> None:
+        """As if the host was lost: its connection with it."""
+        for host in hosts:
+            process = self.running.pop(host)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.wait()
+
+    def output(self, host: str) -> str:
+        return (self.folder / host / "log").read_text()
+
+    def shipping(self) -> list[str]:
+        """The hosts that had the task last, by their own account."""
+        lines = {host: self.output(host).splitlines() for host in self.running}
+        return [host for host, said in lines.items() if said and said[-1].startswith("shipping: ")]
+
+
+class Set:
+    """The replica set and its store."""
+
+    def __init__(self, root: Path, port: int, programs: Path) -> None:
+        self.root, self.port, self.password = root, port, secrets.token_hex(8)
+        self.programs = programs
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        (root / "key").write_text(secrets.token_hex(32))
+        (root / "key").chmod(0o400)
+        (root / "store").mkdir()
+        config = store.Config(str(root / "store"), "fleet.example", "phoenix", 7, 93600, 0, 0, 10, 0.25,
+                              str(root / "m"), port, "", oplog_metrics=str(root / "oplog.prom"))  # fmt: skip
+        self.store = store.Store(config)
+        self.store.prepare()
+        self._write("store", "store.json", asdict(config))
+        self.hosts = {f"db{number}": address for number, address in enumerate(MEMBERS, 1)}
+        self.senders = {}
+        for host, address in self.hosts.items():
+            self._write(host, "password", {"password": self.password})
+            self.senders[host] = sender.Config(
+                host, "store", "fleet.example", "phoenix", address, list(MEMBERS), port, "backup", 30, 60, [], [],
+                password=str(root / host / "password"), oplog_seconds=1.0, mongod=address,
+            )  # fmt: skip
+            self._write(host, "sender.json", vars(self.senders[host]))
+        (root / "ssh").write_text(SSH.format(store=root / "store-program" / "phoenixctl"))
+        (root / "ssh").chmod(0o755)
+        self._program("store-program", root / "store.d")
+        for host in self.hosts:
+            self._program(host, root / host)
+        self.shippers = Shippers(root)
+
+    def _write(self, folder: str, name: str, content: Any) -> None:
+        place = self.root / ("store.d" if folder == "store" else folder)
+        place.mkdir(exist_ok=True)
+        (place / name).write_text(json.dumps(content))
+
+    def _program(self, folder: str, config: Path) -> None:
+        path = self.root / folder / "phoenixctl"
+        path.parent.mkdir(exist_ok=True)
+        text = PROGRAM.format(
+            python=sys.executable, source=str(TOP / "src"), folder=str(config),
+            tools=str(found(self.programs, "mongodump").parent),
+        )  # fmt: skip
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def launch(self, host: str) -> None:
+        (self.root / host / "db").mkdir(exist_ok=True)
+        self.servers[host] = subprocess.Popen(
+            [found(self.programs, "mongod"), f"--dbpath={self.root / host / 'db'}", f"--port={self.port}",
+             f"--bind_ip={self.hosts[host]}", "--replSet=phoenix", f"--keyFile={self.root / 'key'}",
+             f"--oplogSize={OPLOG_MB}", "--wiredTigerCacheSizeGB=0.25", f"--logpath={self.root / host / 'mongod.log'}",
+             f"--unixSocketPrefix={self.root / host}", "--setParameter=diagnosticDataCollectionEnabled=false",
+             "--setParameter=enableTestCommands=1", "--setParameter=ttlMonitorSleepSecs=1",
+             "--setParameter=periodicNoopIntervalSecs=1", "--syncdelay=3"],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def lose(self, host: str) -> None:
+        """Kill a member's server and its shipper."""
+        self.shippers.kill(host)
+        self.servers[host].kill()
+        self.servers[host].wait()
+
+    def settled(self) -> None:
+        """Wait until the first member is the primary again."""
+
+        def primary() -> bool:
+            with contextlib.closing(self.alone(MEMBERS[0])) as client:
+                return bool(client.admin.command("hello").get("isWritablePrimary"))
+
+        wait(primary, 60, "the first member as primary")
+
+    def initiate(self) -> None:
+        for host in self.hosts:
+            self.launch(host)
+        for address in MEMBERS:
+            with contextlib.closing(self.alone(address)) as client:
+                client.admin.command("ping")
+        members = [
+            {"_id": number, "host": f"{address}:{self.port}", "priority": 3 - number}
+            for number, address in enumerate(MEMBERS)
+        ]
+        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        alone = self.alone(MEMBERS[0])
+        alone.admin.command("replSetInitiate", {"_id": "phoenix", "members": members, "settings": settings})
+        wait(lambda: alone.admin.command("hello").get("isWritablePrimary"), 60, "a primary")
+        wait(lambda: self._created(alone), 30, "the first user")
+        alone.close()
+        self.client: Any = pymongo.MongoClient(
+            [f"{address}:{self.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
+            password=self.password, w="majority",
+        )  # fmt: skip
+        self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
+
+    def alone(self, address: str, **login: str) -> Any:
+        """A client of one member."""
+        return pymongo.MongoClient(address, self.port, directConnection=True, **login)
+
+    def _created(self, alone: Any) -> bool:
+        try:
+            alone.admin.command("createUser", "admin", pwd=self.password, roles=["root"])
+        except PyMongoError:
+            return False
+        return True
+
+    def dump(self, unit: str = "nightly") -> store.Dump:
+        """Take a dump on a secondary, through the store's own reception, and verify it."""
+        before = {one.name for one in self.store.dumps()}
+        environment = {**os.environ, "PHOENIX_TEST_HOST": "db2", "PATH": f"{self.root}:{os.environ['PATH']}"}
+        process = subprocess.Popen(
+            [self.root / "db2" / "phoenixctl", "backup", "dump", "--unit", unit], env=environment
+        )
+        try:
+            wait(lambda: {one.name for one in self.store.dumps()} - before or process.poll() is not None, 60, "a dump")
+            prove.run(self.store)
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+        (made,) = [one for one in self.store.dumps() if one.name not in before]
+        return made
+
+    def ranges(self) -> list[Any]:
+        return Chain(self.store.root).ranges()
+
+    def shipped(self, seconds: int, patience: float = 30) -> None:
+        """Wait until the store has the oplog up to a second."""
+        wait(lambda: self.ranges() and self.ranges()[-1].last >= (seconds, 0), patience, f"the oplog up to {seconds}")
+
+    def order(self, **more: Any) -> restore.Order:
+        return restore.Order("admin", self.password, list(MEMBERS), **{"dump": "newest", **more})
+
+    @contextlib.contextmanager
+    def at(self, seconds: int) -> Iterator[Any]:
+        """A client of the scratch server, brought to a second."""
+        dump, limit = restore.choose_for(self.store, self.order(time=show(seconds)))
+        assert limit and moment_of(dump) < limit
+        with scratch.serving(self.store, dump) as differences:
+            assert differences == []
+            scratch.forward(self.store, dump, limit)
+            with contextlib.closing(scratch.client(self.store)) as client:
+                yield client
+
+    def restore(self, **more: Any) -> list[str]:
+        """Plan and restore as the playbook does; the scratch server is not a unit here."""
+        order = self.order(**more)
+        name, _ = restore.plan(self.store, order)
+        order = replace(order, dump=name)
+        dump, limit = restore.choose_for(self.store, order)
+        with scratch.serving(self.store, dump) as differences:
+            assert differences == []
+            if limit:
+                scratch.forward(self.store, dump, limit)
+            names = restore.brought_forward(self.store, order) if limit else restore.wanted(dump, order.collection)
+            return restore.replace(
+                self.store, order, dump, self.client, names, restore.planned(self.store, dump, order, names)
+            )
+
+    def reset(self) -> None:
+        """An empty set and an empty store, with no shipper."""
+        self.shippers.kill(*self.shippers.running)
+        for name in self.client.list_database_names():
+            if name not in ("admin", "config", "local"):
+                self.client.drop_database(name)
+        for folder in ("dumps", "receipts", "oplog", "failures"):
+            shutil.rmtree(self.store.root / folder)
+            (self.store.root / folder).mkdir()
+        for host in self.hosts:
+            (self.root / host / "log").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.shippers.kill(*self.shippers.running)
+        for server in self.servers.values():
+            server.kill()
+            server.wait()
+        shutil.rmtree(self.root)
+
+
+class Writer(threading.Thread):
+    """Writes on, and knows what the data was at each moment."""
+
+    def __init__(self, members: Set) -> None:
+        super().__init__()
+        self.client: Any = pymongo.MongoClient(
+            [f"{address}:{members.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
+            password=members.password, w="majority", retryWrites=True,
+        )  # fmt: skip
+        self.over = threading.Event()
+        self.known: list[tuple[tuple[int, int], int, int | None]] = []  # moment, _id, value; None: deleted
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            try:
+                self._write(number, number)
+                self._write(number // 2, -number)
+                if number % 3 == 0:
+                    self._write(number // 3, None)
+            except PyMongoError as error:  # retried once by the driver: more is an error of the test
+                self.error = error
+                return
+
+    def _write(self, which: int, value: int | None) -> None:
+        with self.client.start_session() as session:
+            if value is None:
+                self.client.app.items.delete_one({"_id": which}, session=session)
+            else:
+                change = {"$set": {"value": value, "text": "x" * 100}}
+                self.client.app.items.update_one({"_id": which}, change, upsert=True, session=session)
+            stamp = session.operation_time
+            self.known.append(((stamp.time, stamp.inc), which, value))
+
+    def at(self, seconds: int) -> dict[int, int]:
+        """The collection's content at the beginning of a second."""
+        content: dict[int, int] = {}
+        for moment, which, value in self.known:
+            if moment < (seconds, 0):
+                if value is None:
+                    content.pop(which, None)
+                else:
+                    content[which] = value
+        return content
+
+    def __enter__(self) -> Writer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+        self.client.close()
+
+
+@contextlib.contextmanager
+def three_members(programs: Path) -> Iterator[Set]:
+    members = Set(Path(tempfile.mkdtemp(prefix="phx-")), free_port(), programs)
+    try:
+        members.initiate()
+        yield members
+    finally:
+        members.close()

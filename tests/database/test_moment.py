@@ -1,0 +1,307 @@
+"""Any moment since the first dump is restored, with the real servers, shippers and store."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoenix.backup import exchange, files, fingerprint, prove, restore, scratch, watch
+from phoenix.backup.oplog import chain
+from phoenix.backup.oplog.chain import show
+from tests.database.conftest import found, free_port, state_of
+from tests.database.oplog import OPLOG_MB, Set, Writer, three_members, wait
+
+
+@pytest.fixture(scope="module")
+def running(programs: Path) -> Iterator[Set]:
+    with three_members(programs) as members:
+        yield members
+
+
+@pytest.fixture
+def members(running: Set, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Set]:
+    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
+    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
+    monkeypatch.setattr(scratch, "PORT", free_port())
+    running.reset()
+    yield running
+    for host in running.hosts:
+        print(f"--- {host}\n{running.shippers.output(host) if (running.root / host / 'log').exists() else ''}")
+    running.shippers.kill(*running.shippers.running)
+
+
+def content(client: Any) -> dict[int, int]:
+    return {one["_id"]: one["value"] for one in client.app.items.find()}
+
+
+def test_random_moments_under_writes_are_what_the_writer_knew(members: Set) -> None:
+    """The shipper is killed twice meanwhile: another member goes on where it ended, without a gap."""
+    members.client.app.items.create_index("value")
+    members.shippers.start(*members.hosts)
+    with Writer(members) as writer:
+        wait(lambda: writer.known, 30, "a first write")
+        assert members.dump("manual-1").state == "good"
+        begun = int(time.time()) + 1
+        for _ in range(2):
+            time.sleep(4)
+            (victim,) = wait(members.shippers.shipping, 30, "a shipper")
+            assert victim != "db1", "the primary ships, despite healthy secondaries"
+            members.shippers.kill(victim)
+            wait(members.shippers.shipping, 30, "another shipper")
+            members.shippers.start(victim)
+        time.sleep(3)
+        ended = int(time.time())
+    assert writer.error is None
+    members.shipped(ended)
+    assert len(members.ranges()) == 1
+    dice = random.Random(ended)
+    moments = sorted(dice.sample(range(begun, ended), 4))
+    print(f"moments: {moments}")
+    for moment in moments:
+        with members.at(moment) as client:
+            assert content(client) == writer.at(moment)
+    members.restore(time=show(moments[1]))
+    assert content(members.client) == writer.at(moments[1])
+
+
+def test_a_lost_primary_costs_nothing_that_was_acknowledged(members: Set) -> None:
+    members.shippers.start(*members.hosts)
+    with Writer(members) as writer:
+        wait(lambda: writer.known, 30, "a first write")
+        assert members.dump("manual-1").state == "good"
+        time.sleep(2)
+        members.lose("db1")
+        try:
+            known = len(writer.known)
+            wait(lambda: len(writer.known) > known, 60, "writes to the new primary")
+            time.sleep(3)
+            ended = int(time.time())
+            members.shipped(ended)
+        finally:
+            members.launch("db1")
+    assert writer.error is None
+    assert len(members.ranges()) == 1
+    with members.at(ended) as client:
+        assert content(client) == writer.at(ended)
+    members.settled()
+
+
+def stir(members: Set) -> None:
+    """Each kind of change that a day's oplog may hold, to what the dump has and to what is made after it."""
+    app = members.client.app
+    app.items.drop_index("dropped")
+    app.command({"collMod": "items", "index": {"name": "expires", "expireAfterSeconds": 10**8}})
+    app.items.create_index("made", name="made", unique=True, sparse=True)
+    app.items.create_index("wild.$**", name="wild", collation={"locale": "simple"})
+    app.sorted.create_index("name", name="inherits")
+    app.sorted.create_index("name", name="bytewise", collation={"locale": "simple"})
+    app.indexed.create_index("x")
+    app.indexed.insert_one({"_id": 1, "x": 1})
+    app.indexed.rename("renamed")
+    app.old.drop()
+    app.old.insert_one({"_id": "again"})
+    app.source.rename("target", dropTarget=True)
+    app.create_collection("ring", capped=True, size=4096, max=5)
+    app.ring.insert_many([{"x": number} for number in range(20)])
+    app.create_collection("checked", validator={"x": {"$gt": 0}})
+    app.checked.insert_one({"_id": 1, "x": 1})
+    app.command({"create": "shown", "viewOn": "items", "pipeline": []})
+    app.command({"collMod": "shown", "viewOn": "items", "pipeline": [{"$match": {"x": 1}}]})
+    app.items.update_one({"_id": 1}, {"$set": {"a.b": 1}, "$unset": {"text": ""}, "$push": {"list": {"$each": [1, 2]}}})
+    app.items.replace_one({"_id": 2}, {"whole": True})
+    app.items.aggregate([{"$match": {"_id": {"$lt": 5}}}, {"$out": "written"}])
+    app.large.insert_one({"_id": 1, "text": "x" * (16 * 1024 * 1024 - 100)})
+    app.large.update_one({"_id": 1}, {"$set": {"y": 1}})
+    members.client.gone.items.insert_one({"_id": 1})
+    members.client.drop_database("gone")
+    members.client.other.items.insert_one({"_id": 1})
+    with members.client.start_session() as session, session.start_transaction():
+        app.items.insert_one({"_id": "one"}, session=session)
+        app.old.delete_one({"_id": "again"}, session=session)
+        app.within.insert_one({"_id": 1}, session=session)
+    with members.client.start_session() as session, session.start_transaction():
+        # More than one entry of the oplog holds.
+        for number in range(20):
+            app.items.insert_one({"_id": f"large{number}", "text": "x" * 1024 * 1024}, session=session)
+    app.items.delete_many({"_id": {"$gt": 50}})
+
+
+def test_the_night_before_and_the_oplog_give_the_night(members: Set) -> None:
+    """Over all kinds of changes: the proof that the chain leads from one dump to the next."""
+    app = members.client.app
+    app.items.insert_many([{"_id": number, "text": "x"} for number in range(100)])
+    app.items.create_index("text", name="dropped")
+    app.items.create_index("at", name="expires", expireAfterSeconds=10**9)
+    app.create_collection("sorted", collation={"locale": "de", "strength": 1})
+    for title in ("old", "source", "target"):
+        app[title].insert_one({"_id": title})
+    members.shippers.start("db3")
+    assert members.dump().state == "good"
+    stir(members)
+    before, moment = state_of(members.client), pause()
+    members.shipped(moment)
+    with members.at(moment) as client:
+        assert state_of(client) == before
+    second = members.dump()
+    assert second.state == "good", second.reason
+    assert second.folder
+    proof = files.read_json(second.folder / "chain.json")
+    assert proof and proof["state"] == "good", proof
+    # And it finds what is not as the night's dump.
+    manifest = files.read_json(second.folder / "manifest.json")
+    assert manifest
+    manifest["namespaces"]["app.renamed"]["indexes"] = ["_id_"]
+    files.write(second.folder / "manifest.json", json.dumps(manifest))
+    (spoiled,) = [one for one in members.store.dumps() if one.name == second.name]
+    prove.prove_chain(members.store, spoiled)
+    proof = files.read_json(second.folder / "chain.json")
+    assert proof and proof["state"] == "bad" and "app.renamed has the indexes" in proof["reason"], proof
+
+
+def test_what_the_oplog_makes_and_drops_is_restored(members: Set) -> None:
+    """To a moment after the dump; one collection and one database alone leave the others; and back to what was."""
+    app = members.client.app
+    app.items.insert_one({"_id": 1})
+    app.dropped.insert_one({"_id": 1})
+    members.shippers.start("db2")
+    assert members.dump().state == "good"
+    app.dropped.drop()
+    app.made.insert_one({"_id": 1})
+    app.command({"create": "shown", "viewOn": "made", "pipeline": []})
+    members.client.other.items.insert_one({"_id": 1})
+    moment = pause()
+    app.made.insert_one({"_id": 2})
+    app.later.insert_one({"_id": 1})
+    app.dropped.insert_one({"_id": "since"})
+    members.client.other.items.insert_one({"_id": 2})
+    members.shipped(moment)
+    when = show(moment)
+    assert members.restore(time=when, collection="app.made")[0].endswith(f"with the oplog up to {when}")
+    assert app.made.distinct("_id") == [1] and app.later.distinct("_id") == [1]
+    assert restore.verify(members.store, members.order(time=when, collection="app.made")) == []
+    members.restore(time=when, collection="other")
+    assert members.client.other.items.distinct("_id") == [1] and app.later.distinct("_id") == [1]
+    before_all = pause()
+    done = members.restore(time=when)
+    assert any("set aside app.later" in line for line in done) and any("set aside app.dropped" in line for line in done)
+    assert sorted(name for name in app.list_collection_names() if not exchange.own(name)) == [
+        "items", "made", "shown", "system.views",
+    ]  # fmt: skip
+    # A restore is only writes: what was before it is a moment like any other.
+    members.shipped(before_all)
+    members.restore(time=show(before_all))
+    assert app.later.distinct("_id") == [1] and app.dropped.distinct("_id") == ["since"]
+    assert app.made.distinct("_id") == [1]
+    with pytest.raises(restore.Refused, match=r"holds no collection app\.dropped"):
+        members.restore(time=when, collection="app.dropped")
+
+
+def test_a_time_series_is_replayed(members: Set) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    members.client.app.create_collection("early", timeseries={"timeField": "t", "metaField": "m"})
+    members.client.app.early.insert_one({"t": now, "m": 1})
+    members.client.app.items.insert_one({"_id": 1})
+    members.shippers.start("db2")
+    assert members.dump().state == "good"
+    members.client.app.early.insert_many([{"t": now + datetime.timedelta(seconds=n), "m": n % 2} for n in range(10)])
+    members.client.app.create_collection("late", timeseries={"timeField": "t"})
+    members.client.app.late.insert_many([{"t": now + datetime.timedelta(seconds=n)} for n in range(10)])
+    moment = pause()
+    members.shipped(moment)
+    with members.at(moment) as client:
+        for title, documents in (("early", 11), ("late", 10)):
+            assert client.app[title].count_documents({}) == documents
+
+
+def test_a_gap_is_reported_refused_and_followed_by_a_dump(members: Set) -> None:
+    members.client.app.items.insert_one({"_id": 1})
+    members.shippers.start("db2", "db3")
+    assert members.dump().state == "good"
+    good = pause()
+    members.shipped(good)
+    members.shippers.kill("db2", "db3")
+    begun = pause()
+    for number in range(3 * OPLOG_MB):
+        members.client.filler.items.replace_one(
+            {"_id": number % 5}, {"text": f"{number}" + "x" * 1024 * 1024}, upsert=True
+        )
+    wait(lambda: oldest(members) > begun, 60, "an oplog that has rolled over")
+    before = {one.name for one in members.store.dumps()}
+    members.shippers.start("db2", "db3")
+    wait(lambda: len(members.ranges()) == 2, 30, "a second range")
+    metrics = Path(members.store.config.oplog_metrics)
+    assert "phoenix_backup_oplog_gap_result 2\n" in metrics.read_text()
+    with pytest.raises(
+        restore.Refused, match=rf"gap .* what can be restored: \S+ to {show(members.ranges()[0].last[0])}"
+    ):
+        members.restore(time=show(begun + 1))
+    made = wait(lambda: [one for one in members.store.dumps() if one.name not in before], 60, "a dump after the gap")[0]
+    assert made.kind == "manual" and made.request == f"gap-{members.ranges()[1].first[0]}"
+    prove.run(members.store)
+    later = pause()
+    members.shipped(later)
+    windows = chain.windows(members.ranges(), members.store.dumps())
+    assert len(windows) == 2 and windows[0][0] <= good <= windows[0][1] < begun < windows[1][0]
+    assert "the oplog has a gap" in watch.look(members.store).line
+    for moment in (good, later):
+        with members.at(moment) as client:
+            assert client.app.items.distinct("_id") == [1]
+    # The night's proof: neither an error of the dump, nor silent.
+    night = members.dump()
+    assert night.state == "good" and night.folder
+    assert prove.predecessor(night, members.store.dumps()) is not None
+    proof = files.read_json(night.folder / "chain.json")
+    assert proof and proof["state"] == "gap"
+
+
+def pause() -> int:
+    """A second that lies between what was written before and what is written after."""
+    moment = int(time.time()) + 1
+    time.sleep(max(0.0, moment + 0.1 - time.time()))
+    return moment
+
+
+def oldest(members: Set) -> int:
+    """The first second in the oplogs of the secondaries."""
+    seconds = []
+    for address in list(members.hosts.values())[1:]:
+        with contextlib.closing(members.alone(address, username="admin", password=members.password)) as client:
+            seconds.append(int(client.local["oplog.rs"].find_one(sort=[("$natural", 1)])["ts"].time))
+    return min(seconds)
+
+
+def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    members.client.app.items.insert_one({"_id": 1})
+    members.shippers.start("db2")
+    dump = members.dump()
+    moment = pause()
+    members.shipped(moment)
+    before = fingerprint.take(members.client)
+    for when, why in (
+        (show(time.time() + 3600), "is in the future"),
+        (show(dump.manifest["moment"][0]), "is before the first good dump"),
+        ("2026-11-25 10:00", "is not a time in UTC"),
+    ):
+        with pytest.raises(restore.Refused, match=why):
+            members.restore(time=when)
+    assert fingerprint.take(members.client) == before
+
+    def look() -> None:
+        with contextlib.closing(scratch.client(members.store)) as client:
+            seen.append(client.app.items.distinct("_id"))
+
+    # The unit's program, as restore starts it.
+    seen: list[Any] = []
+    monkeypatch.setattr(prove, "_sleep", look)
+    assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
+    assert seen == [[1]]
+    assert prove.hold(members.store, f"{dump.name}:{moment + 3600}") == 1
+    assert len(seen) == 1
