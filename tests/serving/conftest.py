@@ -26,6 +26,8 @@ CACHE = TOP / ".cache" / "nginx"
 STAND_IN = TOP / "molecule" / "nginx" / "stand-in" / "upstream.py"
 TEMPLATES = TOP / "roles" / "nginx" / "templates"
 NAME = "www.example.org"
+# What /slow takes; what is to be too slow waits less.
+SLOW_S = 2.5
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,9 @@ class Instances:
         for port in ports:
             role = ["spare"] if port == self.spare else []
             self.processes[port] = subprocess.Popen(
-                [sys.executable, STAND_IN, str(port), *role], stderr=subprocess.DEVNULL
+                [sys.executable, STAND_IN, str(port), *role],
+                env={**os.environ, "SLOW_S": str(SLOW_S)},
+                stderr=subprocess.DEVNULL,
             )
         for port in ports:
             wait_for(lambda port=port: listens(port), 10, f"the stand-in on port {port}")  # type: ignore[misc]

@@ -58,7 +58,7 @@ def test_websocket_may_be_silent_for_longer_than_an_answer(sites: Sites) -> None
     site = sites(nginx_proxy_read_timeout="1s")
     connection, _ = opened(site)
     with closing(connection):
-        time.sleep(2.5)
+        time.sleep(2)
         assert connection.echoes(b"awake")
     assert site.get("/slow").status == 504
 

@@ -9,15 +9,17 @@ usage: upstream.py PORT [spare]
 /socket   upgrades to WebSocket, and from then on returns each byte that it gets
 /events   two server-sent events, with EVENTS_S between them
 /seen     the request lines so far, as a JSON list
-others    port, method, path and headers as JSON
+others    ?type=… is the answer's type, ?encoded states that it is compressed
+          port, method, path and headers as JSON
 """
 
 import json
+import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SLOW_S = 8
+SLOW_S = float(os.environ.get("SLOW_S", "8"))
 EVENTS_S = 1
 PORT = int(sys.argv[1])
 SPARE = PORT in (3900, 3901) or sys.argv[2:] == ["spare"]
@@ -90,7 +92,10 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        kind = self.path.partition("?type=")[2]
+        self.send_header("Content-Type", kind or "application/json")
+        if self.path.endswith("?encoded"):
+            self.send_header("Content-Encoding", "br")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -56,10 +56,15 @@ def url(balancer: str, hostvars: HostVars) -> str:
     return list(_urls(balancer, hostvars).values())[-1]
 
 
-def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
+def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
     """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata."""
     return [
-        {"host": balancer, "address": str(hostvars[balancer]["phoenix_address"]), "url": f"{address}/"}
+        {
+            "host": balancer,
+            "address": str(hostvars[balancer]["phoenix_address"]),
+            "url": f"{address}/",
+            "proxy_protocol": boolean(hostvars[balancer]["nginx_proxy_protocol"]),
+        }
         for balancer in balancers
         for address in _urls(balancer, hostvars).values()
     ]
