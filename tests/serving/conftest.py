@@ -116,10 +116,14 @@ class Site:
             "__nginx_spare": [host],
             **settings,
         }
-        for name in ("phoenix", "tls", "log", "temporary"):
-            (folder / name).mkdir()
+        for name in ("phoenix/pages", "tls", "log", "temporary"):
+            (folder / name).mkdir(parents=True)
+        for status in self.settings.get("__nginx_pages", []):
+            (folder / "phoenix" / "pages" / f"{status}.html").write_text(f"<p>our own page for {status}</p>\n")
         (folder / "mime.types").write_text("types { text/html html; }")
         self.certificate("phoenix", NAME)
+        for one in self.settings.get("nginx_certificates", []):
+            self.certificate(one["names"][0].replace("*", "_"), one["names"][0])
         self.write()
 
     def certificate(self, name: str, host: str) -> None:

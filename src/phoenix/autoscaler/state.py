@@ -10,6 +10,7 @@ from typing import Any
 
 from phoenix.autoscaler.policy import Decision
 from phoenix.common import files
+from phoenix.state import desired
 from phoenix.state import lock as fleet_lock
 
 KEPT = 1000
@@ -22,6 +23,9 @@ class NullLock:
     def reason(self) -> str:
         return ""
 
+    def maintenance(self) -> bool:
+        return False
+
 
 class FleetLock:
     """Whether the fleet's lock allows scaling."""
@@ -29,6 +33,10 @@ class FleetLock:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._readable = True
+
+    def maintenance(self) -> bool:
+        """Whether load balancers answer clients themselves: the rate says nothing then."""
+        return desired.read_maintenance(self._folder)
 
     def reason(self) -> str:
         """Why nothing may be changed now; "" if nothing prevents it."""
@@ -40,6 +48,8 @@ class FleetLock:
             self._readable = False
             return ""  # scale.yml takes it anyway, as root
         self._readable = True
+        if self.maintenance():
+            return "frozen: maintenance, in which clients reach no instance"
         return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}" if lock else ""
 
 

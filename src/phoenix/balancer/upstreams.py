@@ -2,9 +2,10 @@
 
   phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`
   phoenixctl upstreams apply [--check]                makes standard input the whole file
+  phoenixctl upstreams maintenance on|off             answers clients with 503, or no more
   phoenixctl upstreams load                           has nginx read its files where it has not taken them yet
 
-`set` and `apply` test the file first. All reload nginx where something changed or is not in force yet, and wait until
+All but `load` test the file first. All reload nginx where something changed or is not in force yet, and wait until
 no worker uses the old files: when they end, no new request begins on a server that is down. They print one line of
 JSON: whether anything changed, and the place in the access log from where the new upstreams serve (`mark`).
 
@@ -16,6 +17,8 @@ has taken is recorded in LOADED, so that the next run finishes what was cut off 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from phoenix.common import files, process
@@ -39,9 +42,21 @@ PID = Path("/run/nginx.pid")
 WAIT_SECONDS = 10.0
 SERVER = re.compile(r"^(\s*server )(\S+)((?: [^;]*?)??)( down)?;(.*)$")
 
+MAINTENANCE = re.compile(r"(geo \$phoenix_maintenance \{\s*default )[01];")
+# One change after another: each reads the file, and writes it again.
+ALONE = Path("/run/phoenix-upstreams.lock")
+
 
 class Refused(Exception):
     """nginx refused the upstreams; the text states the reason."""
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other program changes the upstreams, and keep others waiting."""
+    with ALONE.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def mark(text: str, down: Collection[str]) -> str:
@@ -191,10 +206,28 @@ def set_down(down: Collection[str]) -> bool:
     return apply(mark(UPSTREAMS.read_text(encoding="utf-8"), down))
 
 
+def set_maintenance(on: bool) -> bool:
+    """Answer all but visitors with 503, or no more; whether that took a change. Raises Refused."""
+    text = UPSTREAMS.read_text(encoding="utf-8")
+    wanted, found = MAINTENANCE.subn(rf"\g<1>{int(on)};", text, count=1)
+    if not found:
+        raise Refused(f"{UPSTREAMS} has no switch for maintenance: run site.yml --tags nginx, which writes it")
+    return apply(wanted)
+
+
 def place(log: Path = LOG) -> str:
     """The end of the access log, as inode:offset."""
     seen = log.stat()
     return f"{seen.st_ino}:{seen.st_size}"
+
+
+def change(options: argparse.Namespace) -> bool:
+    """Carry out a verb; whether that took a change. Raises Refused."""
+    if options.verb == "set":
+        return set_down(options.down)
+    if options.verb == "apply":
+        return apply(sys.stdin.read(), check=options.check)
+    return set_maintenance(options.value == "on") if options.verb == "maintenance" else load()
 
 
 def main(arguments: list[str]) -> int:
@@ -204,15 +237,13 @@ def main(arguments: list[str]) -> int:
     verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
     verb = verbs.add_parser("apply", help="make standard input the whole file")
     verb.add_argument("--check", action="store_true", help="only report whether anything would change")
+    verb = verbs.add_parser("maintenance", help="answer clients with 503, or no more")
+    verb.add_argument("value", choices=("on", "off"))
     verbs.add_parser("load", help="have nginx read its files where it has not taken them yet")
     options = parser.parse_args(arguments)
     try:
-        if options.verb == "set":
-            changed = set_down(options.down)
-        elif options.verb == "apply":
-            changed = apply(sys.stdin.read(), check=options.check)
-        else:
-            changed = load()
+        with alone():
+            changed = change(options)
     except Refused as error:
         print(error, file=sys.stderr)
         return 1
