@@ -236,7 +236,10 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     }
     seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
     web, certificates, status, private = seen["lb1"]
-    assert web == [{"name": "web", "ports": [8001, 8002], "sources": ["any"]}]
+    assert web == [
+        {"name": "proxies", "ports": [8001, 8002], "sources": []},
+        {"name": "web", "ports": [8001, 8002], "sources": ["any"], "new_connections": 100},
+    ]
     assert (certificates[0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
     assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
     assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
