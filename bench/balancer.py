@@ -35,7 +35,12 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def throughput(fleet: Fleet) -> list[Row]:
-    """Run wrk on the load balancer's host against each in turn, so that only nginx differs."""
+    """Run wrk on the load balancer's host against each in turn, so that only nginx differs.
+
+    With the fleet's own settings. To compare with all of nginx's options in use (decision 49), run it again with
+    nginx_affinity, nginx_paths, nginx_trusted_proxies, nginx_redirects, nginx_certificates and nginx_error_page_folder
+    set. That comparison has not been made on a fleet yet.
+    """
     host = next(iter(fleet.hosts("lb").values()))
     assert host.run("command -v wrk || apt-get install -y -qq --no-install-recommends wrk").rc == 0, "wrk is missing"
     ours = host.check_output("nginx -T 2>/dev/null")

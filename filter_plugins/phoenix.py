@@ -137,6 +137,7 @@ class FilterModule:
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_error": certificate.error,
+            "phoenix_certificates_errors": certificate.errors,
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,

@@ -48,8 +48,8 @@ AREAS: Mapping[str, Area] = {
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
-    "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain"),
-    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply"),
+    "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain, maintenance"),
+    "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply, load, maintenance"),
 }
 
 

@@ -30,7 +30,21 @@ METHODS = [
 ]  # fmt: skip
 INNER = b"GET /crash HTTP/1.1\r\nHost: HOST\r\n\r\n"
 CHUNKED = b"0\r\n\r\n" + INNER
-EXTRAS: list[tuple[tuple[tuple[bytes, bytes], ...], bytes]] = [
+Extra = tuple[tuple[tuple[bytes, bytes], ...], bytes]  # headers and body
+KEY = ((b"Sec-WebSocket-Version", b"13"), (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="))
+# With `close` the answer's end is not waited for.
+UPGRADES: list[Extra] = [
+    (((b"Connection", b"Upgrade, close"), (b"Upgrade", b"websocket"), *KEY), b""),
+    # Followed at once by what would be a request, were the connection not upgraded.
+    (((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"WebSocket"), *KEY), INNER),
+    (((b"Connection", b"Upgrade, close"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"1")), INNER),
+    (((b"Connection", b"Upgrade, close"), (b"Upgrade", b"websocket"), (b"Content-Length", b"0"), *KEY), INNER),
+    (((b"Connection", b"Upgrade, close"), (b"Upgrade", b"websocket, h2c"), *KEY), b""),
+    (((b"Connection", b"Upgrade, close"), (b"Upgrade", b"websocket"), (b"Upgrade", b"h2c"), *KEY), b""),
+    (((b"Accept", b"text/event-stream"),), b""),
+]
+EXTRAS: list[Extra] = [
+    *UPGRADES,
     *[((), b"")] * 8,
     (((b"X-HTTP-Method-Override", b"GET"),), b""),
     (((b"X-Original-URL", b"/crash"), (b"X-Rewrite-URL", b"/crash")), b""),

@@ -58,7 +58,7 @@ class Client:
         self.statuses[f"HTTP/{request.version} {answer.status}"] += 1
         return answer
 
-    def _connect(self, protocols: list[str]) -> socket.socket:
+    def connect(self, protocols: list[str]) -> socket.socket:
         sock = socket.create_connection(self.address, timeout=self.first_byte_s)
         if not self.tls:
             return sock
@@ -80,7 +80,7 @@ class Client:
                 lines.append(b"Connection: close")
             data = b"\r\n".join(lines) + b"\r\n\r\n" + request.body.replace(b"HOST", self.host)
         raw = b""
-        with self._connect(["http/1.1"]) as sock:
+        with self.connect(["http/1.1"]) as sock:
             try:
                 sock.sendall(data)
                 while chunk := sock.recv(65536):
@@ -105,7 +105,7 @@ class Client:
         forbidden = {b"connection", b"transfer-encoding", b"upgrade"}
         headers += [(n.lower(), v) for n, v in request.headers if n.lower() not in forbidden]
         status, raw = 0, b""
-        with self._connect(["h2"]) as sock:
+        with self.connect(["h2"]) as sock:
             try:
                 connection.initiate_connection()
                 connection.send_headers(1, headers, end_stream=not request.body)

@@ -31,7 +31,7 @@ SHARED = shared_variables(TOP / "playbooks")
 ARGUMENTS = frozenset(
     {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
-    | {"nginx_drained", "phoenix_recorded"}  # and goes by the record
+    | {"nginx_drained", "nginx_maintenance", "phoenix_recorded"}  # and goes by the record
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {
         "release_build_as",
@@ -143,7 +143,10 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
 def evaluate(inventory: Path, host: str, expression: str, project: Path = TOP) -> Any:
     """Return the value of an expression on a host, as a task of a play would see it."""
     words = [host, "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
-    words += ["-e", json.dumps({"state_capacity": 2, "state_drained": {}})]  # as the play has read them
+    words += [
+        "-e",
+        json.dumps({"state_capacity": 2, "state_drained": {}, "state_maintenance": False}),
+    ]  # as the play has read them
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {expression} }}}}"],
         cwd=project,
@@ -233,7 +236,10 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     }
     seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
     web, certificates, status, private = seen["lb1"]
-    assert web == [{"name": "web", "ports": [8001, 8002], "sources": ["any"]}]
+    assert web == [
+        {"name": "proxies", "ports": [8001, 8002], "sources": []},
+        {"name": "web", "ports": [8001, 8002], "sources": ["any"], "new_connections": 100},
+    ]
     assert (certificates[0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
     assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
     assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]

@@ -60,15 +60,16 @@ def test_the_url_has_the_load_balancers_name_and_port(own: dict[str, Any], expec
 
 def test_the_site_is_asked_at_each_port_of_each_load_balancer() -> None:
     usual = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 8443, "nginx_server_names": []}
+    usual["nginx_proxy_protocol"] = False
     hostvars = {
-        "lb1": {**usual, "phoenix_address": "192.0.2.11"},
+        "lb1": {**usual, "phoenix_address": "192.0.2.11", "nginx_proxy_protocol": True},
         "lb2": {**usual, "phoenix_address": "2001:db8::1", "nginx_server_names": ["a.example"]},
     }
     assert [tuple(site.values()) for site in wiring.sites(["lb1", "lb2"], hostvars)] == [
-        ("lb1", "192.0.2.11", "http://192.0.2.11/"),
-        ("lb1", "192.0.2.11", "https://192.0.2.11:8443/"),
-        ("lb2", "2001:db8::1", "http://a.example/"),
-        ("lb2", "2001:db8::1", "https://a.example:8443/"),
+        ("lb1", "192.0.2.11", "http://192.0.2.11/", True),
+        ("lb1", "192.0.2.11", "https://192.0.2.11:8443/", True),
+        ("lb2", "2001:db8::1", "http://a.example/", False),
+        ("lb2", "2001:db8::1", "https://a.example:8443/", False),
     ]
 
 

@@ -91,3 +91,36 @@ def test_other_tables_stay(host: Host) -> None:
     host.check_output("systemctl restart phoenix-firewall")
     assert "other" in host.check_output("nft list tables")
     host.check_output("nft delete table inet other")
+
+
+def test_one_address_opens_only_so_many_connections(host: Host) -> None:
+    """From a host of its own, a network namespace; others are not affected."""
+    program = """
+import socket, sys
+opened = 0
+for _ in range(60):
+    probe = socket.socket()
+    probe.settimeout(0.2)
+    probe.bind((sys.argv[1], 0))
+    try:
+        probe.connect(("192.0.2.193", 80))
+        opened += 1
+    except ConnectionRefusedError:
+        opened += 1  # it passed the firewall: nothing listens there
+    except OSError:
+        pass
+print(opened)
+"""
+    host.check_output(
+        "ip netns add client && ip link add outside type veth peer name inside netns client"
+        " && ip address add 192.0.2.193/28 dev outside && ip link set outside up"
+        " && ip -n client address add 192.0.2.194/28 dev inside && ip -n client address add 192.0.2.195/28 dev inside"
+        " && ip -n client link set inside up"
+    )
+    try:
+        first = int(host.check_output("ip netns exec client python3 -c %s 192.0.2.194", program))
+        assert 25 <= first < 60, "the burst, and what the rate let in meanwhile"
+        other = "import socket; socket.create_connection(('192.0.2.193', 80), 2, ('192.0.2.195', 0))"
+        assert "ConnectionRefusedError" in host.run("ip netns exec client python3 -c %s", other).stderr
+    finally:
+        host.check_output("ip netns delete client && /usr/local/sbin/phoenix-firewall load")

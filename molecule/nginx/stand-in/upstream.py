@@ -1,23 +1,28 @@
 #!/usr/bin/python3
 """Stand-in for an instance of the application: answers every request with a description of it.
 
-usage: upstream.py PORT
+usage: upstream.py PORT [spare]
 
 /fail     closes the connection without an answer on every port but the spares', as a dying instance does
 /slow     answers after SLOW_S, for longer than nginx waits here
 /stream   a byte a second for the number of seconds in the query
+/socket   upgrades to WebSocket, and from then on returns each byte that it gets
+/events   two server-sent events, with EVENTS_S between them
 /seen     the request lines so far, as a JSON list
-others    port, method, path and headers as JSON
+others    ?type=… is the answer's type, ?encoded states that it is compressed
+          port, method, path and headers as JSON
 """
 
 import json
+import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SPARES = (3900, 3901)
-SLOW_S = 8
+SLOW_S = float(os.environ.get("SLOW_S", "8"))
+EVENTS_S = 1
 PORT = int(sys.argv[1])
+SPARE = PORT in (3900, 3901) or sys.argv[2:] == ["spare"]
 seen: list[str] = []
 
 
@@ -31,11 +36,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(seen)
             return
         seen.append(f"{self.command} {self.path}")
-        if self.path.startswith("/fail") and PORT not in SPARES:
+        if self.path.startswith("/fail") and not SPARE:
             self.close_connection = True
             return
         if self.path.startswith("/slow"):
             time.sleep(SLOW_S)
+        if self.path.startswith("/socket") and self.headers.get("Upgrade"):
+            self.upgrade()
+            return
+        if self.path.startswith("/events"):
+            self.events()
+            return
         if self.path.startswith("/stream?"):
             self.stream(int(self.path.partition("?")[2].partition("&")[0]))
             return
@@ -55,10 +66,36 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b".")
             time.sleep(1)
 
+    def upgrade(self) -> None:
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("X-Port", str(PORT))
+        self.end_headers()
+        self.close_connection = True
+        while data := self.connection.recv(65536):
+            self.connection.sendall(data)
+
+    def events(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        if self.path.endswith("?unbuffered"):
+            self.send_header("X-Accel-Buffering", "no")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in (1, 2):
+            event = f"data: {number} of {PORT}\n\n"
+            self.wfile.write(f"{len(event):x}\r\n{event}\r\n".encode())
+            time.sleep(EVENTS_S if number == 1 else 0)
+        self.wfile.write(b"0\r\n\r\n")
+
     def answer(self, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        kind = self.path.partition("?type=")[2]
+        self.send_header("Content-Type", kind or "application/json")
+        if self.path.endswith("?encoded"):
+            self.send_header("Content-Encoding", "br")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -232,6 +232,18 @@ def test_transfer_outlives_reloads(host: Host, mark: str) -> None:
         assert transfer.result() == "status 200\n" + "." * seconds
 
 
+def test_websocket_and_event_stream_pass(wire: Client) -> None:
+    """In full by tests/serving, with the same templates; this is the role's own nginx."""
+    with wire.connect(["http/1.1"]) as socket:
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        socket.sendall(f"GET /socket HTTP/1.1\r\nHost: {wire.host.decode()}\r\n{upgrade}\r\n".encode())
+        assert socket.recv(65536).startswith(b"HTTP/1.1 101 ")
+        socket.sendall(b"echo")
+        assert socket.recv(65536) == b"echo"
+    events = wire.send(Request(b"/events", headers=((b"Accept", b"text/event-stream"),)))
+    assert b"data: 1" in events.raw and b"data: 2" in events.raw
+
+
 def test_reloads_lose_no_request(host: Host) -> None:
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(host.check_output, remote("load", "https://127.0.0.1/", 30, 8))

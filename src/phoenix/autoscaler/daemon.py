@@ -14,8 +14,8 @@ suspected    policy.Memory.suspected_since: a short window shows an excess; it h
 acting       Actions.task: the target is being scaled. Measuring continues; the policy holds.
 backing off  Actions.not_before: 5 s, doubled with each failure in a row. Then the current decision is carried out.
 repair       Repair: an action left hosts out. The same capacity is applied again after 60 s, doubled each time.
-frozen       FleetLock.reason(): the lock is held elsewhere, or an operator holds the capacity. No action starts from
-             any state; measuring continues.
+frozen       FleetLock.reason(): the lock is held elsewhere, an operator holds the capacity, or there is maintenance. No
+             action starts from any state; measuring continues.
 lost         A capacity that is missing or damaged: the target recounts its instances; nothing is decided meanwhile.
 """
 
@@ -116,6 +116,8 @@ class Daemon:
         """Make one decision, and act on it."""
         now = self.clock()
         self.meter.tick(now, self.config.listen.silent_seconds)
+        if self.lock.maintenance():
+            self.meter.forget(now)
         pending, result = self.actions.pending, self.actions.reap()
         if result is not None:
             if self.dry_run and pending is not None:

@@ -101,6 +101,10 @@ class Meter:
         """Seconds for which every balancer has been heard without a gap."""
         return max(0.0, now - self._known_since)
 
+    def forget(self, now: float) -> None:
+        """Begin to know the rate again: what was heard up to now is not what clients want."""
+        self._known_since = now
+
     def count(self, seconds: float) -> int:
         """Requests within the last `seconds`, up to the last tick."""
         steps = min(int(seconds / STEP), self._size - 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from phoenix.autoscaler.policy import Decision
 from phoenix.common import files
+from phoenix.state import desired
 from phoenix.state import hold as capacity_hold
 from phoenix.state import lock as fleet_lock
 
@@ -24,6 +25,9 @@ class NullLock:
     def reason(self) -> str:
         return ""
 
+    def maintenance(self) -> bool:
+        return False
+
 
 class FleetLock:
     """Whether the fleet's lock, and an operator's hold, allow scaling."""
@@ -32,6 +36,10 @@ class FleetLock:
         self._folder = folder
         self._readable = True
         self._damage = ""
+
+    def maintenance(self) -> bool:
+        """Whether load balancers answer clients themselves: the rate says nothing then."""
+        return desired.read_maintenance(self._folder)
 
     def reason(self) -> str:
         """Why nothing may be changed now; "" if nothing prevents it."""
@@ -45,6 +53,8 @@ class FleetLock:
         self._readable = True
         if lock:
             return f"frozen: {lock.holder} holds the lock for {lock.purpose} since {lock.since}"
+        if self.maintenance():
+            return "frozen: maintenance, in which clients reach no instance"
         return self._held()
 
     def _held(self) -> str:

@@ -134,7 +134,8 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
 def watch(options: argparse.Namespace) -> int:
     """Put the instances into rotation and watch them; a watcher started afterwards would miss the first requests."""
     try:
-        upstreams.set_down(options.down)
+        with upstreams.alone():
+            upstreams.set_down(options.down)
     except upstreams.Refused as error:
         print(error, file=sys.stderr)
         return 1
@@ -146,7 +147,7 @@ def watch(options: argparse.Namespace) -> int:
         elif counts.errors(options.stop) >= options.errors:
             # Here and not in the play: in the seconds that it takes to report back, more requests would fail. If nginx
             # refuses, the play does it when it rolls back.
-            with contextlib.suppress(upstreams.Refused):
+            with contextlib.suppress(upstreams.Refused), upstreams.alone():
                 upstreams.set_down([*options.down, *options.stop])
             break
     print(json.dumps(counts.result()))

@@ -1,41 +1,62 @@
-"""nginx's upstreams on this host: take instances out of rotation and put them back, without losing a request.
+"""nginx's files on this host: take instances out of rotation and put them back, without losing a request.
 
   phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`
   phoenixctl upstreams apply [--check]                makes standard input the whole file
+  phoenixctl upstreams maintenance on|off             answers clients with 503, or no more
+  phoenixctl upstreams load                           has nginx read its files where it has not taken them yet
 
-Both test the file, reload nginx where something changed, and wait until no worker uses the old one: when they end, no
-new request begins on a server that is down. They print one line of JSON: whether anything changed, and the place in the
-access log from where the new upstreams serve (`mark`).
+All but `load` test the file first. All reload nginx where something changed or is not in force yet, and wait until
+no worker uses the old files: when they end, no new request begins on a server that is down. They print one line of
+JSON: whether anything changed, and the place in the access log from where the new upstreams serve (`mark`).
 
 The file stays what its template makes of nginx_drained, so that a play that writes it again agrees with this program.
-Exit status 1: nginx refused the file, which then stays as it was, or did not take it in time; the next run reloads.
+Exit status 1: nginx refused the files, and the upstreams stay as they were; or it did not take them in time. What nginx
+has taken is recorded in LOADED, so that the next run finishes what was cut off in between.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
+import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from phoenix.common import files, process
 
 UPSTREAMS = Path("/etc/nginx/phoenix/upstreams.conf")
+# What else nginx reads of the role's: files, and folders with all below them.
+SOURCES = (Path("/etc/nginx/nginx.conf"), Path("/etc/nginx/phoenix"), Path("/etc/nginx/tls"))
+# The files that nginx has taken, and which nginx: a digest, and its process with the time of its start.
+LOADED = Path("/run/phoenix-nginx.loaded")
 LOG = Path("/var/log/nginx/access.log")
 PID = Path("/run/nginx.pid")
 WAIT_SECONDS = 10.0
 SERVER = re.compile(r"^(\s*server )(\S+)((?: [^;]*?)??)( down)?;(.*)$")
-# Stands at the end of a file that nginx has not taken yet, so that a run which was cut off is finished by the next.
-PENDING = "# not in force yet\n"
+
+MAINTENANCE = re.compile(r"(geo \$phoenix_maintenance \{\s*default )[01];")
+# One change after another: each reads the file, and writes it again.
+ALONE = Path("/run/phoenix-upstreams.lock")
 
 
 class Refused(Exception):
     """nginx refused the upstreams; the text states the reason."""
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other program changes the upstreams, and keep others waiting."""
+    with ALONE.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def mark(text: str, down: Collection[str]) -> str:
@@ -60,6 +81,11 @@ def try_out(text: str) -> None:
         _nginx("-t", "-q", "-c", str(whole))
 
 
+def test() -> None:
+    """Raise Refused when nginx finds an error in the whole configuration, upstreams included."""
+    _nginx("-t", "-q")
+
+
 def _nginx(*arguments: str) -> None:
     done = subprocess.run(["nginx", *arguments], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -80,6 +106,49 @@ def serving(master: str) -> set[str]:
     return found
 
 
+def _master() -> str:
+    """The process number of the running nginx; empty when it is stopped."""
+    try:
+        master = PID.read_text(encoding="ascii").strip()
+        process.stat(master)
+    except OSError:
+        return ""
+    return master
+
+
+def _files() -> list[Path]:
+    found = [path for source in SOURCES for path in ([source] if source.is_file() else source.rglob("*"))]
+    return sorted(path for path in found if path.is_file())
+
+
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for path in _files():
+        digest.update(f"{path}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _identity(master: str) -> str:
+    return f"{master}/{process.stat(master)[19]}"
+
+
+def in_force() -> bool:
+    """Whether the running nginx has read its files as they are; a stopped one reads them at its start."""
+    master = _master()
+    if not master:
+        return True
+    try:
+        taken = json.loads(LOADED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        taken = {}
+    if taken.get("nginx") == _identity(master):
+        return bool(taken["digest"] == _digest())
+    # Started since, by systemd: it has read what is older than it. Within a second of doubt it reads once more.
+    booted = re.search(r"^btime ([0-9]+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
+    began = int(booted[1] if booted else 0) + int(process.stat(master)[19]) / os.sysconf("SC_CLK_TCK")
+    return all(path.stat().st_mtime < began - 1 for path in _files())
+
+
 def reload() -> None:
     """Have nginx read its files, and wait until no old worker takes requests; a stopped nginx reads them at its start.
 
@@ -87,19 +156,18 @@ def reload() -> None:
     when their title changes.
 
     Raises:
-        Refused: the whole configuration has an error, or old workers still serve after WAIT_SECONDS.
+        Refused: old workers still serve after WAIT_SECONDS.
     """
-    try:
-        master = PID.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
+    master = _master()
+    if not master:
         return
-    _nginx("-t", "-q")
-    old = serving(master)
+    digest, old = _digest(), serving(master)
     _nginx("-s", "reload")
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
         now = serving(master)
         if now and not now & old:
+            files.replace(LOADED, json.dumps({"nginx": _identity(master), "digest": digest}) + "\n")
             return
         time.sleep(0.02)
     raise Refused(f"nginx still serves with its old workers {WAIT_SECONDS:.0f} s after a reload: see its error.log")
@@ -107,28 +175,59 @@ def reload() -> None:
 
 def apply(text: str, *, check: bool = False) -> bool:
     """Apply the upstreams; whether that took a change. Raises Refused."""
-    before = UPSTREAMS.read_text(encoding="utf-8") if UPSTREAMS.exists() else ""
+    before = UPSTREAMS.read_text(encoding="utf-8") if UPSTREAMS.exists() else None
     if text == before:
-        return False
+        return not in_force() if check else load()
     try_out(text)
-    if not check:
-        files.replace(UPSTREAMS, text + PENDING)
-        reload()
-        files.replace(UPSTREAMS, text)
+    if check:
+        return True
+    files.replace(UPSTREAMS, text)
+    try:
+        test()
+    except Refused:
+        if before is not None:
+            files.replace(UPSTREAMS, before)
+        raise
+    reload()
+    return True
+
+
+def load() -> bool:
+    """Have nginx read its files where they are not in force; whether that took a reload. Raises Refused."""
+    if in_force():
+        return False
+    test()
+    reload()
     return True
 
 
 def set_down(down: Collection[str]) -> bool:
     """Take exactly these servers out of rotation; whether that took a change. Raises Refused."""
-    before = UPSTREAMS.read_text(encoding="utf-8")
-    wanted = mark(before, down)
-    return apply(wanted[: -len(PENDING)] if wanted.endswith(PENDING) else wanted)
+    return apply(mark(UPSTREAMS.read_text(encoding="utf-8"), down))
+
+
+def set_maintenance(on: bool) -> bool:
+    """Answer all but visitors with 503, or no more; whether that took a change. Raises Refused."""
+    text = UPSTREAMS.read_text(encoding="utf-8")
+    wanted, found = MAINTENANCE.subn(rf"\g<1>{int(on)};", text, count=1)
+    if not found:
+        raise Refused(f"{UPSTREAMS} has no switch for maintenance: run site.yml --tags nginx, which writes it")
+    return apply(wanted)
 
 
 def place(log: Path = LOG) -> str:
     """The end of the access log, as inode:offset."""
     seen = log.stat()
     return f"{seen.st_ino}:{seen.st_size}"
+
+
+def change(options: argparse.Namespace) -> bool:
+    """Carry out a verb; whether that took a change. Raises Refused."""
+    if options.verb == "set":
+        return set_down(options.down)
+    if options.verb == "apply":
+        return apply(sys.stdin.read(), check=options.check)
+    return set_maintenance(options.value == "on") if options.verb == "maintenance" else load()
 
 
 def main(arguments: list[str]) -> int:
@@ -138,9 +237,13 @@ def main(arguments: list[str]) -> int:
     verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
     verb = verbs.add_parser("apply", help="make standard input the whole file")
     verb.add_argument("--check", action="store_true", help="only report whether anything would change")
+    verb = verbs.add_parser("maintenance", help="answer clients with 503, or no more")
+    verb.add_argument("value", choices=("on", "off"))
+    verbs.add_parser("load", help="have nginx read its files where it has not taken them yet")
     options = parser.parse_args(arguments)
     try:
-        changed = set_down(options.down) if options.verb == "set" else apply(sys.stdin.read(), check=options.check)
+        with alone():
+            changed = change(options)
     except Refused as error:
         print(error, file=sys.stderr)
         return 1

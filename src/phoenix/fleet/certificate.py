@@ -5,9 +5,10 @@ nginx would only say so once they are in place, or never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from ipaddress import ip_address
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -61,6 +62,17 @@ def error(certificate: str, key: str, names: Iterable[str] = (), now: datetime |
     except ValueError:
         return "nginx_tls_key is not a PEM private key. Give the text itself, not its file's name, in a vault."
     return next(_faults(chain, private, names, now or datetime.now(timezone.utc)), "")
+
+
+def errors(certificates: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Why nginx could not serve these (`nginx_certificates`), one message each at most."""
+    found = []
+    for number, one in enumerate(certificates):
+        text = error(one["certificate"], one["key"], one["names"])
+        for name, own in (("tls_certificate", "certificate"), ("tls_key", "key"), ("server_names", "names")):
+            text = text.replace(f"nginx_{name}", f"nginx_certificates[{number}].{own}")
+        found += [text] if text else []
+    return found
 
 
 def _faults(

@@ -56,10 +56,15 @@ def url(balancer: str, hostvars: HostVars) -> str:
     return list(_urls(balancer, hostvars).values())[-1]
 
 
-def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
+def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
     """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata."""
     return [
-        {"host": balancer, "address": str(hostvars[balancer]["phoenix_address"]), "url": f"{address}/"}
+        {
+            "host": balancer,
+            "address": str(hostvars[balancer]["phoenix_address"]),
+            "url": f"{address}/",
+            "proxy_protocol": boolean(hostvars[balancer]["nginx_proxy_protocol"]),
+        }
         for balancer in balancers
         for address in _urls(balancer, hostvars).values()
     ]
@@ -131,7 +136,14 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
 CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
-    {"deploy_version", "deploy_what", "nginx_drained", "phoenix_recorded", "phoenix_release_archive"}
+    {
+        "deploy_version",
+        "deploy_what",
+        "nginx_drained",
+        "nginx_maintenance",
+        "phoenix_recorded",
+        "phoenix_release_archive",
+    }
     | {"phoenix_release_checksum", "phoenix_version"}
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
     | {"state_name", "state_value"}

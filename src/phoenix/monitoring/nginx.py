@@ -26,9 +26,9 @@ ROW = 5
 
 
 def count_statuses(lines: bytes) -> dict[str, int]:
-    """Answers of nginx's JSON access log by class of status."""
+    """Answers of nginx's JSON access log by class of status; those of maintenance are no failures, and left out."""
     counts = dict.fromkeys(("1xx", "2xx", "3xx", "4xx", "5xx"), 0)
-    for digit in re.findall(rb'"status":([1-5])\d\d,', lines):
+    for digit in re.findall(rb'"status":([1-5])\d\d,(?!"maintenance":1,)', lines):
         counts[f"{digit.decode()}xx"] += 1
     return counts
 
@@ -130,8 +130,10 @@ class Site(Collector):
 
     interval = 10
 
-    def __init__(self, host: str, address: str, url: str) -> None:
+    def __init__(self, host: str, address: str, url: str, proxy_protocol: bool = False) -> None:
         self.host, self.address, self.url = host, address, urllib.parse.urlsplit(url)
+        # As the proxies in front begin each connection; this one comes from no client of theirs.
+        self.begin = b"PROXY UNKNOWN\r\n" if proxy_protocol else b""
 
     def status(self) -> int:
         """Status of the answer.
@@ -144,6 +146,7 @@ class Site(Collector):
         with contextlib.ExitStack() as stack:
             port = self.url.port or (443 if tls else 80)
             connection = stack.enter_context(socket.create_connection((self.address, port), SITE_TIMEOUT_S))
+            connection.sendall(self.begin)
             if tls:
                 connection = stack.enter_context(secure(connection, self.url.hostname or self.address))
             connection.sendall(f"{request}Connection: close\r\n\r\n".encode())

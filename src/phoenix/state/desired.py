@@ -4,6 +4,7 @@
   phoenixctl state record capacity|release VALUE [--if-lost]
   phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
+  phoenixctl state maintenance on|off                   whether load balancers answer 503 (playbooks/maintenance.yml)
 
 `drain` prints what is out of rotation as JSON. With a token it renews the fleet's lock first, so that a play which lost
 the lock changes nothing any more.
@@ -96,12 +97,18 @@ def read_drained(folder: Path = FOLDER) -> dict[str, str]:
         ) from error
 
 
+def read_maintenance(folder: Path = FOLDER) -> bool:
+    """Whether maintenance is recorded; its record is there or not."""
+    return (folder / "maintenance").exists()
+
+
 def read(folder: Path = FOLDER) -> dict[str, Any]:
     """The state as `state show --json` prints it. Raises Corrupt (drained.json only) and OSError.
 
     capacity and release are None where their record is missing or damaged; `lost` then gives the reason.
     """
     state: dict[str, Any] = {"capacity": None, "release": None, "drained": read_drained(folder), "lost": {}}
+    state["maintenance"] = read_maintenance(folder)
     for name, reader in (("capacity", read_capacity), ("release", read_release)):
         try:
             state[name] = reader(folder)
@@ -131,6 +138,18 @@ def record(name: str, value: str, folder: Path = FOLDER, *, if_lost: bool = Fals
         return True
 
 
+def maintain(on: bool, folder: Path = FOLDER) -> bool:
+    """Record whether there is maintenance; whether that changed anything. Raises OSError."""
+    with lock.guarded(folder):
+        if read_maintenance(folder) is on:
+            return False
+        if on:
+            files.replace(folder / "maintenance", "on\n", durable=True)
+        else:
+            (folder / "maintenance").unlink()
+        return True
+
+
 def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[str, str]:
     """Record exactly these servers as out of rotation; those that are keep their reason.
 
@@ -153,6 +172,7 @@ def describe(state: Mapping[str, Any]) -> str:
     """The state in lines for people."""
     lines = [f"{name}: {state[name] or state['lost'][name]}" for name in ("release", "capacity")]
     lines += [f"out of rotation: {server}: {why}" for server, why in state["drained"].items()]
+    lines += ["maintenance: on"] if state["maintenance"] else []
     return "\n".join(lines)
 
 
@@ -165,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("name", choices=("capacity", "release"))
     verb.add_argument("value")
     verb.add_argument("--if-lost", action="store_true", help="only where the record is missing or damaged")
+    verbs.add_parser("maintenance").add_argument("value", choices=("on", "off"))
     verb = verbs.add_parser("drain")
     verb.add_argument("servers", nargs="*", metavar="ADDRESS:PORT")
     verb.add_argument("--reason", default="by hand")
@@ -180,6 +201,8 @@ def _run(options: argparse.Namespace) -> int:
     elif options.verb == "record":
         changed = record(options.name, options.value, options.folder, if_lost=options.if_lost)
         print(json.dumps({"changed": changed}))
+    elif options.verb == "maintenance":
+        print(json.dumps({"changed": maintain(options.value == "on", options.folder)}))
     else:
         if options.token and not lock.renew(options.folder, options.token, options.lease):
             print(lock.lost(options.folder), file=sys.stderr)

@@ -13,6 +13,7 @@ import pytest
 from phoenix.autoscaler import config, daemon, state
 from phoenix.autoscaler.action import Actions, Result
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.state import desired
 from phoenix.state import hold as capacity_hold
 from phoenix.state import lock as fleet_lock
 from tests.unit.shared import Clock
@@ -103,6 +104,21 @@ def test_out_and_in_again(world: World) -> None:
     assert status["capacity"] == 2
     assert status["decisions"][-1]["reason"]
     assert "phoenix_autoscaler_capacity 2.0" in (world.config.paths.own / "autoscaler.prom").read_text()
+
+
+def test_maintenance_is_no_reason_to_shrink(world: World) -> None:
+    async def run() -> None:
+        await world.pass_time(100, 60)
+        assert world.fleet.runs == [("scale", 6)]
+        desired.maintain(True, world.folder)
+        await world.pass_time(600, 0)
+        assert "maintenance" in world.daemon.frozen
+        desired.maintain(False, world.folder)
+        await world.pass_time(120, 60)
+        assert world.fleet.runs == [("scale", 6)]
+        assert world.daemon.frozen == ""
+
+    asyncio.run(run())
 
 
 def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:

@@ -1,5 +1,7 @@
-"""Upstreams come into force whole, or the next run finishes what was cut off."""
+"""nginx's files come into force whole, or the next run finishes what was cut off."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -14,55 +16,70 @@ class Nginx:
     """Stand-in for nginx: records the files that it read, and refuses on demand."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.tried, self.loaded = file, list[str](), list[str]()
-        self.accepts = self.reloads = True
+        self.file, self.tried, self.loaded = file, list[str](), [file.read_text()]
+        self.accepts = self.accepts_whole = self.reloads = True
 
     def try_out(self, text: str) -> None:
         self.tried.append(text)
         if not self.accepts:
             raise upstreams.Refused("an error in the upstreams")
 
+    def test(self) -> None:
+        if not self.accepts_whole:
+            raise upstreams.Refused("an error in the whole")
+
     def reload(self) -> None:
-        self.loaded.append(self.file.read_text())
         if not self.reloads:
             raise upstreams.Refused("old workers still serve")
+        self.loaded.append(self.file.read_text())
+
+    def in_force(self) -> bool:
+        return self.loaded[-1] == self.file.read_text()
 
 
 @pytest.fixture
 def nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nginx:
-    stand_in = Nginx(tmp_path / "upstreams.conf")
-    stand_in.file.write_text(UP)
-    monkeypatch.setattr(upstreams, "UPSTREAMS", stand_in.file)
-    monkeypatch.setattr(upstreams, "try_out", stand_in.try_out)
-    monkeypatch.setattr(upstreams, "reload", stand_in.reload)
+    file = tmp_path / "upstreams.conf"
+    file.write_text(UP)
+    stand_in = Nginx(file)
+    monkeypatch.setattr(upstreams, "UPSTREAMS", file)
+    for name in ("try_out", "test", "reload", "in_force"):
+        monkeypatch.setattr(upstreams, name, getattr(stand_in, name))
     return stand_in
 
 
 def test_a_change_is_tried_then_loaded_once(nginx: Nginx) -> None:
     assert upstreams.set_down(["192.0.2.21:3000"])
     assert nginx.file.read_text() == DOWN
-    assert nginx.tried == [DOWN] and len(nginx.loaded) == 1
+    assert nginx.tried == [DOWN] and nginx.loaded == [UP, DOWN]
     assert not upstreams.set_down(["192.0.2.21:3000"])
     assert not upstreams.apply(DOWN)
-    assert len(nginx.loaded) == 1
+    assert nginx.loaded == [UP, DOWN]
 
 
-def test_a_file_that_nginx_refuses_replaces_nothing(nginx: Nginx) -> None:
-    nginx.accepts = False
+@pytest.mark.parametrize("refused", ["accepts", "accepts_whole"])
+def test_a_file_that_nginx_refuses_replaces_nothing(nginx: Nginx, refused: str) -> None:
+    setattr(nginx, refused, False)
     with pytest.raises(upstreams.Refused):
         upstreams.set_down(["192.0.2.21:3000"])
     assert nginx.file.read_text() == UP
-    assert nginx.loaded == []
+    assert nginx.loaded == [UP]
 
 
-@pytest.mark.parametrize("again", ["set", "apply"])
+@pytest.mark.parametrize("again", ["set", "apply", "load"])
 def test_a_reload_that_failed_is_done_by_the_next_run(nginx: Nginx, again: str) -> None:
     nginx.reloads = False
     with pytest.raises(upstreams.Refused):
         upstreams.set_down(["192.0.2.21:3000"])
     nginx.reloads = True
-    changed = upstreams.set_down(["192.0.2.21:3000"]) if again == "set" else upstreams.apply(DOWN)
-    assert changed and len(nginx.loaded) == 2
+    assert upstreams.apply(DOWN, check=True), "a dry run reports it"
+    runs = {
+        "set": lambda: upstreams.set_down(["192.0.2.21:3000"]),
+        "apply": lambda: upstreams.apply(DOWN),
+        "load": upstreams.load,
+    }
+    assert runs[again]() and not runs[again]()
+    assert nginx.loaded == [UP, DOWN]
     assert nginx.file.read_text() == DOWN
 
 
@@ -78,4 +95,41 @@ def test_a_failed_change_is_taken_back_by_a_run_that_wants_the_old_upstreams(ngi
 def test_check_mode_reports_a_change_and_makes_none(nginx: Nginx) -> None:
     assert upstreams.apply(DOWN, check=True)
     assert nginx.file.read_text() == UP
-    assert nginx.tried == [DOWN] and nginx.loaded == []
+    assert nginx.tried == [DOWN] and nginx.loaded == [UP]
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nginx.conf of a running nginx, for which this very process stands."""
+    file = tmp_path / "nginx.conf"
+    file.write_text("events {}")
+    (tmp_path / "pid").write_text(f"{os.getpid()}\n")
+    monkeypatch.setattr(upstreams, "PID", tmp_path / "pid")
+    monkeypatch.setattr(upstreams, "LOADED", tmp_path / "loaded")
+    monkeypatch.setattr(upstreams, "SOURCES", (file,))
+    monkeypatch.setattr(upstreams, "_nginx", lambda *_: None)
+    workers = iter([{"1"}, {"1"}, {"2"}, {"2"}, {"3"}])
+    monkeypatch.setattr(upstreams, "serving", lambda _: next(workers))
+    return file
+
+
+def test_what_nginx_has_read_is_known(running: Path) -> None:
+    assert not upstreams.in_force(), "written after its start"
+    assert upstreams.load()
+    assert not upstreams.load()
+    running.write_text("events { }")
+    assert upstreams.load(), "another change"
+    assert upstreams.in_force()
+
+
+def test_a_started_nginx_has_read_what_is_older(running: Path) -> None:
+    before = time.time() - 7 * 86400
+    os.utime(running, (before, before))
+    assert upstreams.in_force()
+    upstreams.LOADED.write_text('{"nginx": "1/1", "digest": "of another"}')
+    assert upstreams.in_force()
+
+
+def test_a_stopped_nginx_reads_its_files_at_its_start(running: Path) -> None:
+    upstreams.PID.write_text("4194305\n")  # more than the kernel gives
+    assert upstreams.in_force() and not upstreams.load()

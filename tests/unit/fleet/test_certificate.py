@@ -93,3 +93,20 @@ def test_what_it_can_not_serve_is_told(chain: str, key: str, days: int, why: str
 def test_a_server_name_that_it_is_not_for_is_reported(name: str, covered: bool) -> None:
     told = certificate.error(OWN, KEY, [name, "www.example.org"], NOW)
     assert told == "" if covered else told.startswith(f"nginx_tls_certificate is not for {name} in nginx_server_names")
+
+
+def test_each_certificate_of_other_names_is_checked() -> None:
+    good, key = pem(made("other.example.org"))  # until 2030: not ended by the present clock
+    entries = [
+        {"names": ["other.example.org"], "certificate": good, "key": key},
+        {"names": ["more.example.org"], "certificate": good, "key": key},
+        {"names": ["other.example.org"], "certificate": good, "key": OTHER_KEY},
+    ]
+    first, second = certificate.errors(entries)
+    assert first.startswith(
+        "nginx_certificates[1].certificate is not for more.example.org in nginx_certificates[1].names"
+    )
+    assert first.count("nginx_certificates[1].names") == 2
+    assert second.startswith(
+        "nginx_certificates[2].key does not belong to the first certificate in nginx_certificates[2]"
+    )

@@ -45,6 +45,7 @@ def test_answers_are_counted_by_status() -> None:
         b'{"time":"x","status":200,"bytes":1}\n'
         b'{"status":502,"upstream_status":"200"}\n'
         b'{"status":404,"uri":"/\\"status\\":500,"}\n'
+        b'{"status":503,"maintenance":1,"bytes":1}\n'
     )
     assert count_statuses(lines) == {"1xx": 0, "2xx": 1, "3xx": 0, "4xx": 1, "5xx": 1}
 

@@ -149,3 +149,18 @@ def test_answers_of_hosts() -> None:
 def test_a_control_host_without_phoenixctl_has_recorded_nothing(tmp_path: Path) -> None:
     assert rebuild.understand("skipped, since it does not exist")["capacity"] is None
     assert rebuild.understand(json.dumps(desired.read(tmp_path)))["release"] is None
+
+
+def test_maintenance_is_recorded_until_it_is_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desired.read(tmp_path)["maintenance"] is False
+    for value in ("on", "off"):
+        for changed in (True, False):
+            assert desired.main(["--folder", str(tmp_path), "maintenance", value]) == 0
+            assert json.loads(capsys.readouterr().out) == {"changed": changed}
+        assert desired.read(tmp_path)["maintenance"] is (value == "on")
+        assert ("maintenance: on" in desired.describe(desired.read(tmp_path))) is (value == "on")
+
+
+def test_a_control_with_an_older_phoenixctl_knows_of_no_maintenance() -> None:
+    shown = json.dumps({"capacity": 2, "release": "1", "drained": {}, "lost": {}})
+    assert rebuild.understand(shown)["maintenance"] is False

@@ -1,0 +1,165 @@
+"""Limits of single paths, compression, and who the client is, through a real nginx with the role's configuration."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+from contextlib import closing
+from secrets import token_hex
+
+import pytest
+
+from phoenix.monitoring import nginx as monitoring
+from tests.harness.wire import Request
+from tests.serving.conftest import NAME, Connection, Instances, Site, Sites, body, header
+
+BIG = b"x" * 1_500_000
+
+
+@pytest.fixture(scope="module")
+def limited(sites: Sites) -> Site:
+    return sites(
+        nginx_proxy_read_timeout="1s",
+        nginx_paths=[
+            {"path": "/upload/", "body_max": "2m"},
+            {"path": "/slow/long", "timeout": "20s"},
+            {"path": "/events", "buffering": False},
+        ],
+    )
+
+
+def sent(site: Site, method: str, path: str, chunked: bool) -> int:
+    request_body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BIG), BIG) if chunked else BIG
+    framing = (b"Transfer-Encoding", b"chunked") if chunked else (b"Content-Length", b"%d" % len(BIG))
+    return site.client().send(Request(path.encode(), method.encode(), headers=(framing,), body=request_body)).status
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_path_has_its_own_largest_body(limited: Site, method: str, chunked: bool) -> None:
+    assert sent(limited, method, "/upload/a", chunked) == 200
+    assert sent(limited, method, "/elsewhere", chunked) == 413
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_a_path_has_its_own_time(limited: Site, method: str) -> None:
+    answers = {path: limited.get(path, method=method.encode()).status for path in ("/slow/long", "/slow/other")}
+    assert answers == {"/slow/long": 200, "/slow/other": 504}
+
+
+def test_a_path_is_sent_on_as_it_comes(limited: Site) -> None:
+    with closing(Connection(limited, "/events")) as connection:
+        assert b"data: 2" not in connection.read_until(b"data: 1")
+
+
+def test_a_path_of_its_own_is_retried_and_blocked_like_any(sites: Sites, instances: Instances) -> None:
+    site, mark = (
+        sites(nginx_paths=[{"path": "/fail", "timeout": "9s"}, {"path": "/cra", "timeout": "9s"}]),
+        token_hex(4),
+    )
+    assert body(site.get(f"/fail?{mark}"))["port"] == instances.spare
+    assert site.get(f"/fail?{mark}", method=b"PUT").status == 502
+    assert instances.seen().count(f"PUT /fail?{mark}") == 1
+    assert site.get("/crash").status == 404
+
+
+# --- compression
+
+LONG = ("X-Own", "a" * 2000)
+
+
+def test_text_is_compressed_for_those_who_accept_it(site: Site) -> None:
+    answer = site.get("/", LONG, ("Accept-Encoding", "gzip"))
+    assert (header(answer, "Content-Encoding"), header(answer, "Vary")) == ("gzip", "Accept-Encoding")
+    assert b"a" * 2000 in gzip.decompress(unchunked(answer.raw.split(b"\r\n\r\n", 1)[1]))
+    assert header(site.get("/", LONG), "Content-Encoding") is None
+
+
+def unchunked(raw: bytes) -> bytes:
+    data = b""
+    while (size := int(raw.split(b"\r\n", 1)[0], 16)) > 0:
+        raw = raw.split(b"\r\n", 1)[1]
+        data, raw = data + raw[:size], raw[size + 2 :]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/", ()), ("/?encoded", (LONG,)), ("/?type=image/png", (LONG,))],
+    ids=["short", "done", "image"],
+)
+def test_nothing_else_is_compressed(site: Site, path: str, headers: tuple[tuple[str, str], ...]) -> None:
+    answer = site.get(path, *headers, ("Accept-Encoding", "gzip"))
+    assert answer.status == 200 and header(answer, "Content-Encoding") in (None, "br")
+
+
+# --- who the client is
+
+
+def seen_client(site: Site, *headers: tuple[str, str]) -> tuple[str, str, str]:
+    got = body(site.get("/", *headers))["headers"]
+    return got["x-real-ip"], got["x-forwarded-for"], got["x-forwarded-proto"]
+
+
+def test_only_a_trusted_proxy_names_the_client_and_the_scheme(sites: Sites) -> None:
+    headers = (("X-Forwarded-For", "198.51.100.1, 192.0.2.9"), ("X-Forwarded-Proto", "http"))
+    assert seen_client(sites(nginx_trusted_proxies=["192.0.2.0/24"]), *headers) == ("127.0.0.1", "127.0.0.1", "https")
+    site = sites(nginx_trusted_proxies=["127.0.0.0/8"])
+    assert seen_client(site, *headers) == ("192.0.2.9", "192.0.2.9", "http")
+    mark = token_hex(4)
+    site.get(f"/{mark}", *headers)
+    assert site.logged(f"/{mark}")["client"] == "192.0.2.9"
+
+
+def test_limits_count_clients_behind_a_proxy_apart(sites: Sites) -> None:
+    """IPv6 by networks of 64 bits."""
+    site = sites(nginx_trusted_proxies=["127.0.0.1"], nginx_client_rate=1, nginx_client_burst=1)
+
+    def statuses(*clients: str) -> list[int]:
+        client = site.client()
+        found = []
+        for address in clients:
+            with client.connect(["http/1.1"]) as connection:
+                lines = f"GET / HTTP/1.1\r\nHost: {NAME}\r\nX-Forwarded-For: {address}\r\nConnection: close\r\n\r\n"
+                connection.sendall(lines.encode())
+                found.append(int(connection.recv(65536).split(b" ", 2)[1]))
+        return found
+
+    assert statuses(*["192.0.2.9"] * 4)[2:] == [429, 429]
+    assert statuses("192.0.2.10", "192.0.2.11", "192.0.2.12", "192.0.2.13") == [200] * 4
+    assert 429 in statuses(*[f"2001:db8:1:2:{number}::1" for number in range(1, 7)])
+    assert 429 in statuses(*[f"2001:db8::{number}:1:1:1" for number in range(1, 7)])
+    assert statuses(*[f"2001:db8:1:{number}::1" for number in range(3, 7)]) == [200] * 4
+
+
+def proxied(site: Site, begin: bytes, source: str) -> bytes:
+    """The answer over a connection from an address of this host's, as a balancer opens it; of no bytes if refused."""
+    context = ssl._create_unverified_context()
+    with socket.create_connection((address_of_this_host(), site.https), 10, (source, 0)) as plain:
+        plain.sendall(begin)
+        try:
+            with context.wrap_socket(plain, server_hostname=NAME) as connection:
+                connection.sendall(f"GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode())
+                data = b""
+                while chunk := connection.recv(65536):
+                    data += chunk
+                return data
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+
+def address_of_this_host() -> str:
+    """Another one than 127.0.0.1, which is exempt."""
+    return "127.0.0.2"
+
+
+def test_client_is_named_by_the_proxy_protocol(sites: Sites) -> None:
+    site = sites(nginx_proxy_protocol=True, nginx_trusted_proxies=["127.0.0.9"])
+    begin = b"PROXY TCP4 192.0.2.77 198.51.100.1 5555 443\r\n"
+    assert b'"x-forwarded-for": "192.0.2.77"' in proxied(site, begin, "127.0.0.9")
+    assert b'"x-forwarded-for": "127.0.0.8"' in proxied(site, begin, "127.0.0.8"), "not a trusted proxy"
+    assert proxied(site, b"", "127.0.0.9") == b""
+    assert site.get("/").status == 200, "this host's own checks need none"
+    seen = monitoring.Site("lb1", "127.0.0.2", f"https://{NAME}:{site.https}/", proxy_protocol=True)
+    assert seen.status() == 200, "and control's speak it"
