@@ -78,10 +78,10 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q tests/unit
 
-app-test: tools ## tests with a real MongoDB and Node.js 8.11.1 but no fleet: the application, and the backup of any data
+app-test: tools ## tests with a real MongoDB and Node.js but no fleet: the application, many other applications, the backup of any data
 	$(LAB) archives
 	tests/app/run
-	$(BIN)/pytest -q tests/database
+	$(BIN)/pytest -q tests/database tests/apps
 
 test: lint unit app-test bootstrap ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
 	$(ENGINE) tests/molecule
