@@ -19,6 +19,7 @@ from phoenix.database import replica_set  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
+    environment,
     hosts,
     inputs,
     inventory,
@@ -123,6 +124,9 @@ class FilterModule:
             "jenkins_user_secrets": plugins.user_secrets,
             "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_environment": environment.variables,
+            "phoenix_environment_errors": environment.errors,
+            "phoenix_path_errors": environment.path_errors,
             "phoenix_in_container": hosts.in_container,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),

@@ -56,7 +56,7 @@ def test_an_npmrc_that_names_a_variable_of_the_developers_machine() -> None:
 
 
 def test_modules_that_need_another_nodejs_are_named() -> None:
-    modules: dict[str, dict[str, Any]] = {"a": {"version": "1.0.0", "engines": {"node": ">=20"}}, "b": {"version": "2.0.0"}}
+    modules: dict[str, dict[str, Any]] = {"a": {"version": "1.0.0", "engines": {"node": ">=20"}}, "b": {}}
     (warning,) = versions.warnings(modules, OLD)
     assert "a 1.0.0 (>=20)" in warning
     assert "b " not in warning
