@@ -29,6 +29,7 @@ from phoenix.fleet import (  # noqa: E402
     uri,
     wiring,
 )
+from phoenix.instances import logs  # noqa: E402
 from phoenix.rollout import decisions, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 from phoenix.state import rebuild  # noqa: E402
@@ -135,6 +136,7 @@ class FilterModule:
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
+            "phoenix_logs": logs.merged,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
             "phoenix_voters_error": inputs.voters_error,
             "phoenix_port_errors": inputs.port_errors,
@@ -149,6 +151,7 @@ class FilterModule:
             "phoenix_rollout_answers": reach.answers,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
+            "phoenix_rollout_command_due": decisions.command_due,
             "phoenix_rollout_ending": decisions.ending,
             "phoenix_rollout_holding": decisions.holding,
             "phoenix_rollout_left": reach.left,

@@ -25,6 +25,7 @@ import pytest
 
 from phoenix.build import release, sandbox, source
 from phoenix.common import tar
+from phoenix.instances import command
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
@@ -105,6 +106,18 @@ class Built:
 
     def names(self) -> set[str]:
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")}
+
+    def run(self, text: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """A one-off command, as `phoenixctl run` hands it to the shell, but without its unit."""
+        package = json.loads((self.folder / "package.json").read_text())
+        return subprocess.run(
+            [*as_user(), "sh", "-c", command.shell_text(package, [text])],
+            cwd=self.folder,
+            env={**self.base(), "PORT": "0", **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     @contextlib.contextmanager
     def running(self, **more: str) -> Iterator[int]:

@@ -155,9 +155,22 @@ def test_an_application_that_writes_beside_its_code_needs_a_writable_path(old: B
         assert ask(port, "/first").body == "/first\n"
 
 
-def test_a_release_with_a_worker_starts_its_web_process(old: Builder) -> None:
-    with old.build(APPS / "worker").running() as port:
+def test_a_migration_runs_in_the_releases_environment_before_it_starts(old: Builder, mongodb: str) -> None:
+    built = old.build(APPS / "migration")
+    given = {"DB_CONNECTION_STRING": f"{mongodb}/migration"}
+    with built.process("1", **given) as refused:
+        assert "run npm run migrate" in refused.communicate(timeout=30)[0]
+    done = built.run("npm run migrate -- --to 2", **given)
+    assert (done.returncode, done.stdout) == (0, "before\nmigrated by migration --to 2\n"), done.stderr
+    with built.running(**given) as port:
+        assert ask(port).body == "schema 2\n"
+
+
+def test_of_an_application_with_a_worker_the_web_process_runs_and_a_job_can_be_run(old: Builder) -> None:
+    built = old.build(APPS / "worker")
+    with built.running() as port:
         assert ask(port).body == "web\n"
+    assert built.run("npm run nightly -- a b").stdout == "nightly done, 2 arguments\n"
 
 
 LOCK = '{"name": "variant", "version": "1.0.0", "lockfileVersion": 1}'

@@ -54,6 +54,8 @@ def tolerant(file, mode="r", *others, **options):
 builtins.open = tolerant
 '''
 LOCK = Path("/run/phoenix-build.lock")
+# npm's settings: the inventory's, or else those of the host.
+SETTINGS = (Path("/etc/phoenix/npmrc"), Path("/etc/npmrc"))
 MAX_PACKAGE = 1 << 20  # bytes of package.json
 LOCK_HEAD = 4096  # bytes of a lock file, which begins with its version
 
@@ -337,7 +339,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--node", default="/opt/nodejs/current")
     parser.add_argument("--npm", default="/opt/npm/current/bin/npm-cli.js")
     parser.add_argument("--ca-file", default="/etc/ssl/certs/ca-certificates.crt")
-    parser.add_argument("--npmrc", type=Path, default=Path("/etc/npmrc"), help="npm's settings, which may hold secrets")
+    parser.add_argument("--npmrc", type=Path, help="npm's settings, which may hold secrets")
     parser.add_argument("--build-script", default="", help="script of package.json in place of `build`")
     parser.add_argument("--ignore-engines", dest="check_engines", action="store_false", help="build whatever it states")
     parser.add_argument("--timeout", type=int, default=900, help="seconds for each of npm's commands")
@@ -348,6 +350,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", type=int, default=5)
     parser.add_argument("--serving", default="", help="version that is never pruned")
     options = parser.parse_args(arguments)
+    options.npmrc = options.npmrc or next((path for path in SETTINGS if path.is_file()), SETTINGS[-1])
     try:
         archive = options.releases / f"{options.version}.tar.gz"
         answer = status(archive)

@@ -171,6 +171,10 @@ class Bare(sandbox.Sandbox):
 
 # Stands for node with npm: notes its words, and does what matters of each.
 NODE = """#!/bin/sh
+if [ "$1" = -e ]; then
+    echo '{"node": "v8.11.1", "npm": "6.14.18", "excluded": []}'
+    exit
+fi
 echo "$2 $3" >>"$HOME/../../asked"
 case $2 in
     ci) mkdir -p node_modules/ms && echo 1 >node_modules/ms/index.js ;;
