@@ -54,7 +54,9 @@ class Direct(sandbox.Sandbox):
     def line(
         self, words: Sequence[str], environment: Mapping[str, str], folder: Path, secret: Path | None = None
     ) -> list[str]:
-        return [*as_user(), "env", "-C", str(folder), *words]
+        # In place of LoadCredential.
+        given = [f"npm_config_userconfig={secret}"] if secret else []
+        return [*as_user(), "env", "-C", str(folder), *given, *words]
 
     def end(self) -> None:
         pass
