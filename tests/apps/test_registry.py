@@ -1,4 +1,4 @@
-"""A private registry: npm shows it the token, packages' scripts and the release never see that."""
+"""A private registry, directly and through a proxy: npm shows it the token, no script sees that."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def registry() -> Iterator[str]:
         def listing(self) -> dict[str, Any]:
             integrity = base64.b64encode(hashlib.sha512(data).digest()).decode()
             dist = {
-                "tarball": f"http://127.0.0.1:{server.server_port}/@acme/greeting/-/greeting-1.0.0.tgz",
+                "tarball": f"http://{self.headers['Host'].removesuffix(':80')}/@acme/greeting/-/greeting-1.0.0.tgz",
                 "integrity": f"sha512-{integrity}",
                 "shasum": hashlib.sha1(data, usedforsecurity=False).hexdigest(),
             }
@@ -107,3 +107,16 @@ def test_the_token_of_a_private_registry_is_read_by_npm_alone(
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
     with built.running() as port:
         assert ask(port).body == "hello from the private registry\n"
+
+
+def test_a_registry_that_only_a_proxy_reaches(
+    old: Builder, root: Path, variant: Any, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The server answers for whatever host it is asked, as a proxy does; the name exists nowhere.
+    hidden = "registry.example.invalid/"
+    settings = root / "npmrc-proxy"
+    settings.write_text(f"@acme:registry=http://{hidden}\n//{hidden}:_authToken={TOKEN}\n")
+    settings.chmod(0o644)
+    monkeypatch.setenv("http_proxy", f"http://{registry}")
+    built = old.build(variant({"dependencies": {"@acme/greeting": "1.0.0"}}), npmrc=settings)
+    assert (built.folder / "node_modules" / "@acme" / "greeting" / "index.js").is_file()
