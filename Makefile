@@ -78,10 +78,10 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q tests/unit
 
-app-test: tools ## tests with a real MongoDB, Node.js 8.11.1 and nginx but no fleet: the application, the backup of any data, serving
+app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: applications of many kinds, the backup of any data, serving
 	$(LAB) archives
 	tests/app/run
-	$(BIN)/pytest -q tests/database tests/serving
+	$(BIN)/pytest -q tests/database tests/apps tests/serving
 
 test: lint unit app-test bootstrap ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
 	$(ENGINE) tests/molecule

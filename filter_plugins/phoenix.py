@@ -19,6 +19,7 @@ from phoenix.database import replica_set  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
+    environment,
     hosts,
     inputs,
     inventory,
@@ -28,6 +29,7 @@ from phoenix.fleet import (  # noqa: E402
     uri,
     wiring,
 )
+from phoenix.instances import logs  # noqa: E402
 from phoenix.rollout import decisions, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 from phoenix.state import rebuild  # noqa: E402
@@ -132,6 +134,9 @@ class FilterModule:
             "jenkins_user_secrets": plugins.user_secrets,
             "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_environment": environment.variables,
+            "phoenix_environment_errors": environment.errors,
+            "phoenix_path_errors": environment.path_errors,
             "phoenix_in_container": hosts.in_container,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_place": _reported(placement.place),
@@ -141,6 +146,7 @@ class FilterModule:
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
+            "phoenix_logs": logs.merged,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
             "phoenix_voters_error": inputs.voters_error,
             "phoenix_port_errors": inputs.port_errors,
@@ -156,6 +162,7 @@ class FilterModule:
             "phoenix_rollout_answers": reach.answers,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
+            "phoenix_rollout_command_due": decisions.command_due,
             "phoenix_rollout_ending": decisions.ending,
             "phoenix_rollout_holding": decisions.holding,
             "phoenix_rollout_left": reach.left,

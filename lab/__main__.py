@@ -7,6 +7,7 @@ import getpass
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import docker
@@ -50,8 +51,8 @@ def _engine() -> docker.DockerClient:
         raise RuntimeError(f"the Docker engine does not answer ({error}): start it (lab/bootstrap)") from error
 
 
-def _fetch_archives() -> None:
-    for component in archives.COMPONENTS:
+def _fetch_archives(components: Iterable[archives.Component] = archives.COMPONENTS) -> None:
+    for component in components:
         archives.fetch(component, CACHE / "archives", _report)
 
 
@@ -61,7 +62,7 @@ def _run(command: str) -> int:
     elif command == "inventory":
         print(_inventory().relative_to(TOP))
     elif command == "archives":
-        _fetch_archives()
+        _fetch_archives((*archives.COMPONENTS, *archives.FOR_APPLICATIONS))
     else:
         client = _engine()
         if command == "images":

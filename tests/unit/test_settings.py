@@ -32,6 +32,7 @@ ARGUMENTS = frozenset(
     {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
     | {"nginx_drained", "nginx_maintenance", "phoenix_recorded"}  # and goes by the record
+    | {"phoenix_first_command"}  # site.yml, on a fleet without a release
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {
         "release_build_as",

@@ -10,7 +10,8 @@ from typing import Any
 LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # The application's own scripts that npm, or Phoenix after it, runs: they may need the devDependencies.
-BUILD_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepare", "build")
+INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepare")
+BUILD = "build"
 # Whatever the application's .npmrc sets, a command that knows a credential executes no program of its choice.
 NO_SCRIPTS = {
     "npm_config_ignore_scripts": "true",
@@ -29,13 +30,14 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def steps(package: Mapping[str, Any], locked: bool, credential: bool) -> list[Step]:
-    """The commands that make a release's modules, in their order.
+def steps(package: Mapping[str, Any], locked: bool, credential: bool, script: str = BUILD) -> list[Step]:
+    """The commands that make a release's modules, in their order. script: the build's, run where it is declared.
 
     Where the registry asks for a credential, everything is fetched into npm's cache first, and installed out of it.
     """
     scripts = package.get("scripts") or {}
-    development = any(scripts.get(name) for name in BUILD_SCRIPTS) and bool(package.get("devDependencies"))
+    needing = (*INSTALL_SCRIPTS, script)
+    development = any(scripts.get(name) for name in needing) and bool(package.get("devDependencies"))
     install = ("ci",) if development else ("ci", "--production")
     found = []
     if not locked:
@@ -43,22 +45,21 @@ def steps(package: Mapping[str, Any], locked: bool, credential: bool) -> list[St
     if credential:
         found.append(Step(install, True, NO_SCRIPTS))
     found.append(Step((*install, "--prefer-offline") if credential else install))
-    if scripts.get("build"):
-        found.append(Step(("run", "build")))
+    if scripts.get(script):
+        found.append(Step(("run", script)))
     if development:
         found.append(Step(("prune", "--production"), False, {"npm_config_ignore_scripts": "true"}))
     return found
 
 
-def warnings(package: Mapping[str, Any], locked: bool) -> list[str]:
-    """Warnings about a release that was built."""
-    if locked:
+def warnings(locked: bool, resolved: str) -> list[str]:
+    """Warnings about a release that was built. resolved: the versions that its own dependencies got."""
+    if locked or not resolved:
         return []
-    count = len({**(package.get("dependencies") or {}), **(package.get("devDependencies") or {})})
     return [
-        "the source holds no package-lock.json (or npm-shrinkwrap.json): npm resolved the versions of its "
-        f"{count} dependencies now, and another build may get others. The release's own package-lock.json records "
-        "them: commit that file, or run `npm install` and commit what it writes"
+        "the source holds no package-lock.json (or npm-shrinkwrap.json; those of yarn and pnpm are not read): npm "
+        f"resolved the versions now ({resolved}), and another build may get others. The release's own "
+        "package-lock.json records all of them: commit that file, or run `npm install` and commit what it writes"
     ]
 
 

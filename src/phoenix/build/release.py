@@ -20,137 +20,65 @@ import json
 import os
 import pwd
 import re
-import shlex
 import shutil
 import stat
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.build import npm
+from phoenix.build import npm, versions
 from phoenix.build.sandbox import Sandbox, SandboxError, credential
+from phoenix.build.start import BuildError, command_of, refuse_missing, start_script
 from phoenix.common import files
 
 START = ".phoenix-start"
+# Of the modules that the application itself can name: their package.json in a stream of the folder.
+_MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
+# npm 6 and earlier open files in a mode that Python 3.11 no longer has: gyp, by which native modules are compiled.
+PYTHON_SHIM = '''"""Let gyp, which asks for universal newlines (mode U), run on a Python that has no other kind."""
+import builtins
+import functools
+
+_open = builtins.open
+
+
+@functools.wraps(_open)
+def tolerant(file, mode="r", *others, **options):
+    return _open(file, mode.replace("U", "") if isinstance(mode, str) else mode, *others, **options)
+
+
+builtins.open = tolerant
+'''
 LOCK = Path("/run/phoenix-build.lock")
+# npm's settings: the inventory's, or else those of the host.
+SETTINGS = (Path("/etc/phoenix/npmrc"), Path("/etc/npmrc"))
 MAX_PACKAGE = 1 << 20  # bytes of package.json
-_ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
-_VARIABLE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})")
-_OPERATORS = frozenset(";&|<>()")
-_BUILTINS = frozenset(
-    {"cd", "export", "source", ".", "exec", "set", "ulimit", "umask", "if", "for", "while", "npm", "npx", "yarn"}
-)
+LOCK_HEAD = 4096  # bytes of a lock file, which begins with its version
 
 
-# Name and value's owner: assigned in npm start they would take precedence, and every instance would use the same.
-_RESERVED = {
-    "PORT": "systemd gives each instance its own port",
-    "DB_CONNECTION_STRING": "the inventory's mongodb_uri is its value",
-}
-_LAUNCHERS = frozenset({"env", "cross-env", "cross-env-shell"})
-_DAEMONS = frozenset({"pm2", "forever"})
+@dataclass(frozen=True)
+class Packed:
+    """What a release holds: paths of its files and of its links, and package.json of its modules by their names."""
+
+    files: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
+    modules: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def note(self, member: tarfile.TarInfo, content: bytes) -> None:
+        name = member.name.removeprefix("./")
+        (self.links if member.issym() else self.files).add(name)
+        if content:
+            with contextlib.suppress(ValueError):
+                package = json.loads(content)
+                if isinstance(package, dict) and (found := _MODULE.fullmatch(member.name)):
+                    self.modules[found[1]] = package
 
 
-class BuildError(Exception):
-    """An error that the developer or the operator can fix; its text states how."""
-
-
-def parse_start(command: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """Split npm start's command into leading assignments and the words to execute.
-
-    Raises BuildError for anything that would need a shell to stay in between: systemd must see node itself.
-    """
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        words = list(lexer)
-    except ValueError as error:
-        raise BuildError(f"package.json: scripts.start {command!r} can't be read: {error}") from error
-    for word in words:
-        if (word and set(word) <= _OPERATORS) or "`" in word or "$(" in word or "\n" in word:
-            raise BuildError(
-                f"package.json: scripts.start {command!r} uses the shell operator {word!r}. Phoenix runs the command "
-                "without a shell: make it one program with arguments, and do the rest in prepare or in the program"
-            )
-        if "$" in _VARIABLE.sub("", word):
-            raise BuildError(
-                f"package.json: scripts.start {command!r}: only $NAME and ${{NAME}} can be used, not {word!r}"
-            )
-    variables: list[tuple[str, str]] = []
-    while words and _ASSIGNMENT.match(words[0]):
-        name, _, value = words.pop(0).partition("=")
-        variables.append((name, value))
-    if not words:
-        raise BuildError(f"package.json: scripts.start {command!r} names no program")
-    if words[0] in _BUILTINS:
-        raise BuildError(
-            f"package.json: scripts.start {command!r} begins with {words[0]!r}, which would stay between systemd and "
-            "node. Name the program itself, for example: node server.js"
-        )
-    _refuse_assignments(command, [*variables, *_launched(words)[0]])
-    program = _launched(words)[1]
-    if program and Path(program[0]).name in _DAEMONS:
-        raise BuildError(
-            f"package.json: scripts.start {command!r} runs {program[0]}, which starts the application in the "
-            "background and ends: systemd would start it over and over. systemd itself restarts instances, and Phoenix "
-            "starts as many as are needed: name the program that it should run, for example: node server.js"
-        )
-    return variables, words
-
-
-def _launched(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The assignments of `env` or `cross-env`, and the words that it runs; without them none, and the words."""
-    if not words or Path(words[0]).name not in _LAUNCHERS:
-        return [], words
-    count = next((index for index, word in enumerate(words[1:], 1) if not _ASSIGNMENT.match(word)), len(words))
-    return [(name, value) for name, _, value in (word.partition("=") for word in words[1:count])], words[count:]
-
-
-def _refuse_assignments(command: str, variables: list[tuple[str, str]]) -> None:
-    for name, value in variables:
-        if name in _RESERVED and value not in (f"${name}", f"${{{name}}}"):
-            raise BuildError(
-                f"package.json: scripts.start {command!r} sets {name}, which would replace the value that the instance "
-                f"is given: {_RESERVED[name]}. Leave {name} out; for development, set it in another script"
-            )
-
-
-def quote(word: str) -> str:
-    """Quote a word for sh, leaving $NAME to be expanded when the instance starts."""
-    if "$" not in word:
-        return shlex.quote(word)
-    return '"' + re.sub(r'(["\\`])', r"\\\1", word) + '"'
-
-
-def start_script(package: dict[str, Any], has_server_js: bool) -> str:
-    """The text of .phoenix-start; the shell replaces itself by the program."""
-    scripts = package.get("scripts") or {}
-    for hook in ("prestart", "poststart"):
-        if scripts.get(hook):
-            raise BuildError(
-                f"package.json: scripts.{hook} would be left out, since npm does not start the instances. "
-                "Do it in prepare (run when the release is built), or in the program"
-            )
-    command = scripts.get("start") or ("node server.js" if has_server_js else "")
-    if not command:
-        raise BuildError("package.json has no scripts.start, and there is no server.js: nothing to run")
-    variables, words = parse_start(command)
-    lines = [
-        "#!/bin/sh",
-        "# Made when the release was built, from npm start's command; systemd runs it in the release.",
-    ]
-    lines.append('export PATH="$PWD/node_modules/.bin:$PATH"')
-    lines += [f"export {name}={quote(value)}" for name, value in variables]
-    lines.append("exec " + " ".join(quote(word) for word in words))
-    return "\n".join(lines) + "\n"
-
-
-def repack(received: IO[bytes], target: Path, start: str) -> None:
+def repack(received: IO[bytes], target: Path, start: str) -> Packed:
     """Pack what an untrusted tar stream holds, and the start script, so that the same content gives the same bytes.
 
     Root owns all, and only root may write. Sockets, pipes and devices are left out, and so is another .phoenix-start.
@@ -163,6 +91,7 @@ def repack(received: IO[bytes], target: Path, start: str) -> None:
         info.mode = 0o755 if executable else 0o644
         return info
 
+    packed = Packed()
     with (
         target.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as zipped,
@@ -179,10 +108,17 @@ def repack(received: IO[bytes], target: Path, start: str) -> None:
             if member.isreg():
                 info.type = tarfile.REGTYPE
                 info.size = member.size
-            archive.addfile(info, source.extractfile(member) if member.isreg() else None)
+            content = source.extractfile(member) if member.isreg() else None
+            data = b""
+            if content and member.size <= MAX_PACKAGE and _MODULE.fullmatch(member.name):
+                data = content.read()
+                content = io.BytesIO(data)
+            archive.addfile(info, content)
+            packed.note(member, data)
         info = normal(f"./{START}", tarfile.REGTYPE, True)
         info.size = len(start.encode())
         archive.addfile(info, io.BytesIO(start.encode()))
+    return packed
 
 
 def status(archive: Path) -> dict[str, Any]:
@@ -207,38 +143,57 @@ def prune(releases: Path, keep: int, needed: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """The unpacked source's instructions for its build."""
+    """The unpacked source's instructions for its build. lock: the beginning of its lock file; settings: its .npmrc."""
 
     package: dict[str, Any]
+    command: str
     start: str
-    locked: bool
+    lock: str
+    settings: str
+
+    @property
+    def locked(self) -> bool:
+        return bool(self.lock)
 
     @classmethod
     def read(cls, folder: Path) -> Source:
         """Raises BuildError for a source that can't be built or started."""
-        try:
-            handle = os.open(folder / "package.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise BuildError(
-                "the source holds no package.json at its top: name the application's own folder"
-            ) from error
-        except OSError as error:
-            raise BuildError(f"package.json can't be read ({error}): it has to be a plain file") from error
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise BuildError("package.json has to be a plain file")
-            text = file.read(MAX_PACKAGE + 1)
+        text = _read(folder / "package.json", MAX_PACKAGE + 1)
+        if text is None:
+            raise BuildError("the source holds no package.json at its top: name the application's own folder")
         try:
             package = json.loads(text) if len(text) <= MAX_PACKAGE else None
         except ValueError as error:
             raise BuildError(f"package.json is not valid JSON: {error}") from error
         if not isinstance(package, dict):
             raise BuildError(f"package.json has to hold one object, in {MAX_PACKAGE >> 20} MB at most")
+        has_server_js = _exists(folder / "server.js")
+        locks = (_read(folder / name, LOCK_HEAD) for name in npm.LOCKS)
         return cls(
             package,
-            start_script(package, _exists(folder / "server.js")),
-            any(_exists(folder / name) for name in npm.LOCKS),
+            command_of(package, has_server_js),
+            start_script(package, has_server_js),
+            next((lock.decode(errors="replace") for lock in locks if lock), ""),
+            (_read(folder / ".npmrc", MAX_PACKAGE) or b"").decode(errors="replace"),
         )
+
+
+def _read(path: Path, size: int) -> bytes | None:
+    """The first bytes of a plain file, which no link leads to; None where there is no such file.
+
+    Raises:
+        BuildError: it is something else.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BuildError(f"{path.name} can't be read ({error}): it has to be a plain file") from error
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise BuildError(f"{path.name} has to be a plain file")
+        return file.read(size)
 
 
 def _exists(path: Path) -> bool:
@@ -266,6 +221,7 @@ def environment(options: argparse.Namespace, scratch: Path, given: Mapping[str, 
         "npm_config_audit": "false",
         "npm_config_fund": "false",
         "npm_config_progress": "false",
+        "PYTHONPATH": str(scratch / "python"),
     }
     if Path(options.ca_file).is_file():
         found |= {"NODE_EXTRA_CA_CERTS": options.ca_file, "npm_config_cafile": options.ca_file}
@@ -282,9 +238,12 @@ def make(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Name
     """
     settings = options.npmrc.read_text(encoding="utf-8") if options.npmrc.is_file() else ""
     (scratch / "npmrc").write_text(npm.without_secrets(settings), encoding="utf-8")
+    (scratch / "python").mkdir()
+    (scratch / "python" / "sitecustomize.py").write_text(PYTHON_SHIM, encoding="ascii")
     variables = environment(options, scratch, os.environ)
+    versions.refuse_variables(source.settings, variables)
     credentials = npm.has_secrets(settings)
-    for step in npm.steps(source.package, source.locked, credentials):
+    for step in npm.steps(source.package, source.locked, credentials, options.build_script or npm.BUILD):
         words = [f"{options.node}/bin/node", options.npm, *step.words]
         own: dict[str, str] = dict(step.environment)
         secret = None
@@ -293,7 +252,39 @@ def make(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Name
         try:
             sandbox.run(words, variables | own, folder=scratch / "release", secret=secret)
         except SandboxError as error:
-            raise BuildError(f"npm {' '.join(step.words)} {error}") from error
+            raise BuildError(f"npm {' '.join(step.words)} {error}{_hint(str(error), options)}") from error
+
+
+def _hint(output: str, options: argparse.Namespace) -> str:
+    """The way out where the output of npm shows a known reason."""
+    if re.search(r"gyp ERR! find Python|(make|g\+\+|cc): not found|not found: make", output):
+        return "\nA native module is compiled: set release_build_packages to [make, g++, python3]"
+    if "gyp ERR!" in output and not Path(options.node, "include/node/node.h").is_file():
+        return (
+            f"\nA native module is compiled, and the archive of Node.js holds no headers ({options.node}/include/node):"
+            " node-gyp downloads them where it can reach nodejs.org. Take the vendor's own archive, which has them"
+        )
+    return ""
+
+
+def check(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Namespace) -> None:
+    """Refuse a source that can't be built or started, before any of its scripts runs. Raises BuildError."""
+    scripts = source.package.get("scripts") or {}
+    if options.build_script and not scripts.get(options.build_script):
+        raise BuildError(
+            f"release_build_script = {options.build_script!r}, but package.json has no such script: it has "
+            f"{', '.join(scripts) or 'none'}. Name one of these, or leave release_build_script empty"
+        )
+    seen = versions.ask(sandbox, scratch, options.node, options.npm, [versions.engine(source.package)])
+    versions.refuse(source.package, source.lock, source.command, seen, options.check_engines)
+
+
+def judge(source: Source, packed: Packed, scratch: Path, sandbox: Sandbox, options: argparse.Namespace) -> list[str]:
+    """Refuse a release that could not start, and return the warnings about one that can. Raises BuildError."""
+    refuse_missing(source.command, packed.files, packed.links)
+    modules = packed.modules
+    seen = versions.ask(sandbox, scratch, options.node, options.npm, map(versions.engine, modules.values()))
+    return npm.warnings(source.locked, versions.resolved(source.package, modules)) + versions.warnings(modules, seen)
 
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
@@ -318,12 +309,14 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         except SandboxError as error:
             raise BuildError(f"the source can't be unpacked: tar {error}") from error
         source = Source.read(folder)
+        check(source, scratch, sandbox, options)
         make(source, scratch, sandbox, options)
         try:
             with sandbox.stream(["tar", "--create", "--sort=name", "."], folder=folder) as stream:
-                repack(stream, partial, source.start)
+                packed = repack(stream, partial, source.start)
         except (SandboxError, tarfile.TarError) as error:
             raise BuildError(f"the release can't be packed: {error}") from error
+        warnings = judge(source, packed, scratch, sandbox, options)
         checksum = files.sha256(partial)
         partial.chmod(0o644)
         partial.rename(archive)
@@ -332,7 +325,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         partial.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
     prune(options.releases, options.keep, {options.version, options.serving})
-    return {"present": True, "checksum": f"sha256:{checksum}", "warnings": npm.warnings(source.package, source.locked)}
+    return {"present": True, "checksum": f"sha256:{checksum}", "warnings": warnings}
 
 
 def main(arguments: list[str]) -> int:
@@ -346,7 +339,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--node", default="/opt/nodejs/current")
     parser.add_argument("--npm", default="/opt/npm/current/bin/npm-cli.js")
     parser.add_argument("--ca-file", default="/etc/ssl/certs/ca-certificates.crt")
-    parser.add_argument("--npmrc", type=Path, default=Path("/etc/npmrc"), help="npm's settings, which may hold secrets")
+    parser.add_argument("--npmrc", type=Path, help="npm's settings, which may hold secrets")
+    parser.add_argument("--build-script", default="", help="script of package.json in place of `build`")
+    parser.add_argument("--ignore-engines", dest="check_engines", action="store_false", help="build whatever it states")
     parser.add_argument("--timeout", type=int, default=900, help="seconds for each of npm's commands")
     parser.add_argument("--memory", default="2G", help="limit of the build's memory, as systemd's MemoryMax")
     parser.add_argument(
@@ -355,6 +350,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", type=int, default=5)
     parser.add_argument("--serving", default="", help="version that is never pruned")
     options = parser.parse_args(arguments)
+    options.npmrc = options.npmrc or next((path for path in SETTINGS if path.is_file()), SETTINGS[-1])
     try:
         archive = options.releases / f"{options.version}.tar.gz"
         answer = status(archive)

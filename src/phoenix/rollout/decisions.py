@@ -41,6 +41,14 @@ def unserved(statuses: Statuses, release: str) -> list[str]:
     return [host for host, status in statuses.items() if release not in status["kept"]]
 
 
+def command_due(what: str, statuses: Statuses, release: str, prepared: str) -> bool:
+    """Whether the release command is due: before a release serves for the first time, and once only.
+
+    prepared: `yes` where it was carried out for this release, in a deploy that failed later.
+    """
+    return what == "deploy" and prepared != "yes" and not any(release in one["kept"] for one in statuses.values())
+
+
 def needed(plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str) -> bool:
     """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not."""
     if not release:

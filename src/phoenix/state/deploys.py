@@ -1,6 +1,8 @@
 """The record of deploys, on control: one line of JSON each, the newest last.
 
 phoenixctl deploys begin      records the start of a deploy, also in the metrics, and prints its number
+phoenixctl deploys prepare    records that its release command was carried out
+phoenixctl deploys prepared   prints whether a release's command was ever carried out: yes or no
 phoenixctl deploys end        records its result, also in the metrics
 phoenixctl deploys show       prints the last ones, for people or (--json) for programs
 phoenixctl deploys previous   prints the release that served before the current one; exit status 1: none is known
@@ -39,6 +41,11 @@ class Deploy:
     seconds: float = 0.0
     reason: str = ""
     seen: str = ""
+    prepared: bool = False  # the release command, such as a migration, was carried out
+
+    def line(self) -> str:
+        """The line of the record. Without what most deploys lack: earlier versions read no other fields."""
+        return json.dumps({key: value for key, value in asdict(self).items() if key != "prepared" or value})
 
 
 def read(record: Path = RECORD) -> list[Deploy]:
@@ -53,7 +60,7 @@ def read(record: Path = RECORD) -> list[Deploy]:
 
 
 def write(deploys: Iterable[Deploy], record: Path = RECORD) -> None:
-    lines = [json.dumps(asdict(deploy)) for deploy in deploys][-KEEP:]
+    lines = [deploy.line() for deploy in deploys][-KEEP:]
     files.replace(record, "\n".join(lines) + "\n", durable=True)
 
 
@@ -73,6 +80,11 @@ def previous(deploys: Iterable[Deploy]) -> str:
         elif not served or served[-1] != deploy.version:
             served.append(deploy.version)
     return served[-2] if len(served) > 1 else ""
+
+
+def prepared(deploys: Iterable[Deploy], version: str) -> bool:
+    """Whether the release's command was carried out, whatever became of the deploy."""
+    return any(deploy.prepared for deploy in deploys if deploy.version == version)
 
 
 TEXTS = {
@@ -105,6 +117,7 @@ def describe(deploy: Deploy) -> str:
     when = datetime.fromtimestamp(deploy.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     result = deploy.result or "not ended"
     text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s  by {deploy.who}"
+    text += ", release command run" if deploy.prepared else ""
     return f"{text}: {deploy.reason}" if deploy.reason else text
 
 
@@ -115,6 +128,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--what", choices=("deploy", "rollback", "roll"), required=True)
     for name in ("who", "version", "previous"):
         verb.add_argument(f"--{name}", required=True)
+    verb = commands.add_parser("prepare")
+    verb.add_argument("--number", type=int, required=True)
+    verb = commands.add_parser("prepared")
+    verb.add_argument("--version", required=True)
     verb = commands.add_parser("end")
     verb.add_argument("--number", type=int, required=True)
     verb.add_argument("--result", choices=RESULTS, required=True)
@@ -136,6 +153,10 @@ def main(arguments: list[str]) -> int:
         write([*deploys, begun])
         write_metrics(metrics([*deploys, begun]))
         print(number)
+    elif options.command == "prepare":
+        write([replace(deploy, prepared=True) if deploy.number == options.number else deploy for deploy in deploys])
+    elif options.command == "prepared":
+        print("yes" if prepared(deploys, options.version) else "no")
     elif options.command == "end":
         changed = []
         for deploy in deploys:

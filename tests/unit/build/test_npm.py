@@ -33,10 +33,19 @@ def test_the_tools_of_a_build_are_there_for_it_and_not_after_it(package: dict[st
 
 def test_without_a_lock_file_the_versions_are_resolved_and_then_installed_as_with_one() -> None:
     assert words({}, locked=False) == ["install --package-lock-only", "ci --production"]
-    assert npm.warnings({}, locked=True) == []
-    (warning,) = npm.warnings({"dependencies": {"a": "1"}, **DEV}, locked=False)
+    assert npm.warnings(locked=True, resolved="a 1.0.0") == []
+    (warning,) = npm.warnings(locked=False, resolved="a 1.0.0, b 2.0.0")
     assert "package-lock.json" in warning
-    assert "2 dependencies" in warning
+    assert "(a 1.0.0, b 2.0.0)" in warning
+
+
+def test_another_script_than_build_makes_the_release_where_it_is_named() -> None:
+    package = {**DEV, "scripts": {"build": "tsc", "dist": "webpack"}}
+    assert [" ".join(step.words) for step in npm.steps(package, True, False, "dist")] == [
+        "ci",
+        "run dist",
+        "prune --production",
+    ]
 
 
 def test_with_a_credential_everything_is_fetched_before_any_script_runs() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.build import release, sandbox
+from phoenix.build import release, sandbox, start
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
@@ -92,11 +92,11 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_package_json_is_read_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text('{"scripts": {"start": "node secret.js"}}')
     (tmp_path / "package.json").symlink_to("secret")
-    with pytest.raises(release.BuildError, match="plain file"):
+    with pytest.raises(start.BuildError, match="plain file"):
         release.Source.read(tmp_path)
     (tmp_path / "package.json").unlink()
     os.mkfifo(tmp_path / "package.json")
-    with pytest.raises(release.BuildError, match="plain file"):
+    with pytest.raises(start.BuildError, match="plain file"):
         release.Source.read(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_package_json_is_read_through_no_link(tmp_path: Path) -> None:
 def test_a_package_json_that_is_of_no_use(tmp_path: Path, text: str | None, words: str) -> None:
     if text is not None:
         (tmp_path / "package.json").write_text(text)
-    with pytest.raises(release.BuildError, match=words):
+    with pytest.raises(start.BuildError, match=words):
         release.Source.read(tmp_path)
 
 
@@ -131,8 +131,8 @@ def test_either_lock_file_counts(tmp_path: Path, lock: str) -> None:
     ],
 )
 def test_a_start_that_could_not_work_is_refused_with_the_way_out(command: str, words: str) -> None:
-    with pytest.raises(release.BuildError, match=words) as caught:
-        release.parse_start(command)
+    with pytest.raises(start.BuildError, match=words) as caught:
+        start.parse_start(command)
     assert "node server.js" in str(caught.value) or "Leave" in str(caught.value)
 
 
@@ -146,7 +146,7 @@ def test_a_start_that_could_not_work_is_refused_with_the_way_out(command: str, w
     ],
 )
 def test_a_start_that_looks_alike_and_works_is_taken(command: str) -> None:
-    release.parse_start(command)
+    start.parse_start(command)
 
 
 def test_proxies_and_named_variables_reach_the_build_and_no_others(tmp_path: Path) -> None:
@@ -171,6 +171,10 @@ class Bare(sandbox.Sandbox):
 
 # Stands for node with npm: notes its words, and does what matters of each.
 NODE = """#!/bin/sh
+if [ "$1" = -e ]; then
+    echo '{"node": "v8.11.1", "npm": "6.14.18", "excluded": []}'
+    exit
+fi
 echo "$2 $3" >>"$HOME/../../asked"
 case $2 in
     ci) mkdir -p node_modules/ms && echo 1 >node_modules/ms/index.js ;;
@@ -200,6 +204,8 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
         timeout=60,
         memory="1G",
         pass_environment=[],
+        build_script="",
+        check_engines=True,
         keep=5,
         serving="",
     )
@@ -232,7 +238,7 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
 def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_broken_off(options: Namespace) -> None:
     (options.scratch / "build-broken" / "release").mkdir(parents=True)
     options.source.write_bytes(b"no archive")
-    with pytest.raises(release.BuildError, match="can't be unpacked"):
+    with pytest.raises(start.BuildError, match="can't be unpacked"):
         release.build(options)
     assert list(options.scratch.iterdir()) == []
     assert [path.name for path in options.releases.iterdir()] == []

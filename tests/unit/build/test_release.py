@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from phoenix.build import release as build
+from phoenix.build import start
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from phoenix.build import release as build
     ],
 )
 def test_node_takes_the_shells_place(command: str, last: str) -> None:
-    script = build.start_script({"scripts": {"start": command}}, False)
+    script = start.start_script({"scripts": {"start": command}}, False)
     assert script.splitlines()[-1] == last
 
 
@@ -36,12 +37,12 @@ def test_node_takes_the_shells_place(command: str, last: str) -> None:
     ],
 )
 def test_a_start_command_that_needs_a_shell_is_refused(package: dict[str, object], words: str) -> None:
-    with pytest.raises(build.BuildError, match=words.replace("$", r"\$")):
-        build.start_script(package, False)
+    with pytest.raises(start.BuildError, match=words.replace("$", r"\$")):
+        start.start_script(package, False)
 
 
 def test_without_a_start_script_server_js_runs_as_npm_does() -> None:
-    assert build.start_script({}, True).endswith("exec node server.js\n")
+    assert start.start_script({}, True).endswith("exec node server.js\n")
 
 
 def test_five_newest_archives_stay(tmp_path: Path) -> None:

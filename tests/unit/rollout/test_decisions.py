@@ -37,6 +37,21 @@ def test_which_release_is_meant(what: str, named: str, recorded: str, previous: 
     assert decisions.target(what, named, recorded, previous) == expected
 
 
+@pytest.mark.parametrize(
+    ("what", "release", "prepared", "due"),
+    [
+        ("deploy", "c", "no", True),
+        ("deploy", "c", "yes", False),  # carried out in a deploy that failed later
+        ("deploy", "b", "no", False),  # it served, on some host at least
+        ("rollback", "c", "no", False),
+        ("roll", "c", "no", False),
+    ],
+)
+def test_a_release_is_prepared_once_before_it_serves(what: str, release: str, prepared: str, due: bool) -> None:
+    seen = {"app1": status("a", "b"), "app2": status("a")}
+    assert decisions.command_due(what, seen, release, prepared) == due
+
+
 def test_a_release_can_be_rolled_back_to_where_every_host_keeps_it() -> None:
     seen = {"app1": status("a", "b", "c"), "app2": status("b", "c")}
     assert decisions.common_releases(seen) == ["b", "c"]

@@ -78,3 +78,22 @@ def test_a_deploy_that_was_killed_stays_in_the_metrics(
     gauges = prometheus.read(deploys.metrics(history(*entries)))
     assert gauges["phoenix_deploy_running"] == running
     assert gauges.get("phoenix_deploy_last_result") == last
+
+
+def test_a_release_command_is_recorded_with_its_deploy_and_for_its_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tmp_path / "deploys.jsonl"
+    monkeypatch.setattr(deploys, "read", lambda path=record, read=deploys.read: read(path))
+    monkeypatch.setattr(deploys, "write", lambda lines, path=record, write=deploys.write: write(lines, path))
+    monkeypatch.setattr(deploys, "write_metrics", lambda text: None)
+    deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "b", "--previous", "a"])
+    assert "prepared" not in record.read_text(), "earlier versions could not read the line"
+    deploys.main(["prepare", "--number", "1"])
+    deploys.main(["end", "--number", "1", "--result", "rolled back", "--reason", "it hung"])
+    capsys.readouterr()
+    for version in ("a", "b"):
+        deploys.main(["prepared", "--version", version])
+    assert capsys.readouterr().out == "no\nyes\n"
+    deploys.main(["show"])
+    assert "release command run: it hung" in capsys.readouterr().out

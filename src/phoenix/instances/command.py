@@ -1,0 +1,147 @@
+"""One command in a release's environment: with the user, the variables, the limits and the sandbox of its instances.
+
+phoenixctl run [--release NAME] [--timeout SECONDS] COMMAND...
+
+COMMAND is one of the shell's, in the release's folder. `npm run NAME` runs that script of package.json, with its `pre`
+and `post` scripts, also where npm is not installed. PORT is 0: what serves would disturb no instance.
+Exit status: the command's own; 1 where it took too long or could not be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phoenix.build.start import package_variables
+from phoenix.common import files
+from phoenix.instances import paths, releases
+
+UNIT = "phoenix-command"
+CONFIGURATION = Path("/etc/phoenix/configuration")
+# Of the instances' unit, what is not for a command. RemoveIPC would remove what the instances share among them.
+NOT_TAKEN = (
+    "Exec", "Type", "Restart", "WorkingDirectory", "SyslogIdentifier", "RemoveIPC", "WatchdogSec", "RuntimeMaxSec"
+)  # fmt: skip
+
+
+class CommandError(Exception):
+    """The command can't be run; the text says why."""
+
+
+def shell_text(package: Mapping[str, Any], words: Sequence[str]) -> str:
+    """The text for the shell, with npm's variables: one word is taken as the shell's, several as one program's.
+
+    Raises:
+        CommandError: package.json does not have the script.
+    """
+    script, text = _resolved(package, words)
+    variables = package_variables(package, script)
+    exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "; ".join(['export PATH="$PWD/node_modules/.bin:$PATH"', *exported, text])
+
+
+def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, str]:
+    """The script of package.json, and what it runs; "" for any other command."""
+    text = words[0] if len(words) == 1 else shlex.join(words)
+    try:
+        split = shlex.split(text)
+    except ValueError as error:
+        raise CommandError(f"{text!r} can't be read: {error}") from error
+    if split[:2] not in (["npm", "run"], ["npm", "run-script"]) or re.search(r"[;&|<>`$]", text):
+        return "", text
+    name, *rest = split[2:] or [""]
+    scripts = package.get("scripts") or {}
+    if not isinstance(scripts, Mapping) or not scripts.get(name):
+        raise CommandError(
+            f"package.json has no script {name!r}: it has {', '.join(scripts) or 'none'}. Name one of these, or give "
+            "the command itself"
+        )
+    given = shlex.join(rest[1:] if rest[:1] == ["--"] else rest)
+    steps = [scripts.get(f"pre{name}"), f"{scripts[name]} {given}".strip(), scripts.get(f"post{name}")]
+    return name, " && ".join(f"({step})" for step in steps if step)
+
+
+def settings(*texts: str) -> list[str]:
+    """The settings in the sections [Service] of units, for a command in place of an instance on port 0."""
+    found = []
+    for text in texts:
+        section = ""
+        for line in text.splitlines():
+            if line.startswith("["):
+                section = line
+            elif section == "[Service]" and "=" in line and line[0] not in "#;" and not line.startswith(NOT_TAKEN):
+                found.append(line.replace("%i", "0"))
+    return found
+
+
+def unit_settings() -> list[str]:
+    """Those of this host's instances: of their unit, and of the accepted configuration where there is one."""
+    unit = Path("/etc/systemd/system/phoenix@.service")
+    parts = [path.read_text(encoding="utf-8") for path in (unit, CONFIGURATION / "unit.conf") if path.is_file()]
+    if not parts:
+        raise CommandError(f"{unit} is not on this host: site.yml has to configure its instances first")
+    environment = CONFIGURATION / "environment"
+    found = settings(*parts)
+    if environment.is_file():
+        found = [line for line in found if not line.startswith("EnvironmentFile=")]
+        found.append(f"EnvironmentFile={environment}")
+    return found
+
+
+def line(text: str, release: Path, properties: Sequence[str], seconds: int, terminal: bool) -> list[str]:
+    """The command line that runs the text as a transient unit."""
+    return [
+        *("systemd-run", "--pty" if terminal else "--pipe", "--wait", "--collect", "--quiet", "--service-type=exec"),
+        f"--unit={UNIT}",
+        *(f"--property={one}" for one in properties),
+        f"--property=WorkingDirectory={release}",
+        *([f"--property=RuntimeMaxSec={seconds}"] if seconds else []),
+        # systemd replaces variables itself, before the shell can.
+        *("--", "/bin/sh", "-c", text.replace("$", "$$")),
+    ]
+
+
+def run(words: Sequence[str], name: str, seconds: int) -> int:
+    """Run it to its end, and return its exit status.
+
+    Raises:
+        CommandError: it can't be run, or took too long.
+        releases.NotUnpacked: the release is not on this host.
+    """
+    release = releases.unpacked(name or Path(files.target(paths.CURRENT)).name)
+    package = json.loads((release / "package.json").read_text(encoding="utf-8"))
+    text = shell_text(package, words)
+    began = time.monotonic()
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    try:
+        status = subprocess.run(line(text, release, unit_settings(), seconds, terminal), check=False).returncode
+    finally:
+        # Where it was interrupted, or its terminal went away, it would go on by itself.
+        subprocess.run(["systemctl", "stop", f"{UNIT}.service"], stderr=subprocess.DEVNULL, check=False)
+    if status and seconds and time.monotonic() - began >= seconds:
+        raise CommandError(f"the command took longer than {seconds} s and was ended: {' '.join(words)}")
+    return status
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--release", default="", help="in place of the current one")
+    parser.add_argument("--timeout", type=int, default=0, help="seconds that it may take; 0: any time")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...")
+    options = parser.parse_args(arguments)
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not words or not words[0].strip():
+        parser.error("no command is given")
+    try:
+        return run(words, options.release, options.timeout)
+    except (CommandError, releases.NotUnpacked) as error:
+        print(error, file=sys.stderr)
+        return 1

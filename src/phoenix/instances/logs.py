@@ -1,0 +1,81 @@
+"""What this host's instances write, from the journal.
+
+phoenixctl logs [--since TIME] [--lines N] [--follow] [PORT...]
+
+Each line: time in UTC, host, unit, text. TIME is systemd's: "2 hours ago", "2026-11-25 10:00:00", "today".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+UNITS = ("phoenix@*.service",)
+FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP"
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    """A journal entry for people. One that is not text is a list of bytes there."""
+    text = entry.get("MESSAGE") or ""
+    if isinstance(text, list):
+        text = bytes(text).decode(errors="replace")
+    when = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6, timezone.utc)
+    shown = f"{when:%Y-%m-%dT%H:%M:%S.%fZ} {entry.get('_HOSTNAME', '-')} {entry.get('SYSLOG_IDENTIFIER', '-')}"
+    return "\n".join(f"{shown} {part}".rstrip() for part in str(text).splitlines() or [""])
+
+
+def lines(journal: Iterable[str]) -> Iterator[str]:
+    """The lines of what journalctl prints as JSON; what is no JSON is left out."""
+    for one in journal:
+        try:
+            yield line(json.loads(one))
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def merged(outputs: Iterable[str], keep: int = 0) -> list[str]:
+    """The lines of several hosts in the order of their times; the newest ones only, where keep is not 0."""
+    found = [one for output in outputs for one in output.splitlines()]
+    # Stable: lines of one moment stay in the order in which their host has them.
+    found.sort(key=lambda text: text.partition(" ")[0])
+    return found[-keep:] if keep else found
+
+
+def command(since: str, count: int, follow: bool, ports: Sequence[int]) -> list[str]:
+    """journalctl's command line."""
+    units = [f"phoenix@{port}.service" for port in ports] or UNITS
+    return [
+        *("journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet", "--no-pager"),
+        *(f"--unit={unit}" for unit in units),
+        *([f"--since={since}"] if since else []),
+        *([f"--lines={count}"] if count else []),
+        *(["--follow"] if follow else []),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--since", default="")
+    parser.add_argument("--lines", type=int, default=0, help="only the newest; 0: all")
+    parser.add_argument("--follow", action="store_true", help="go on with what they write from now on")
+    parser.add_argument("ports", type=int, nargs="*", metavar="PORT")
+    options = parser.parse_args(arguments)
+    # A reader that has seen enough, such as head, closes the pipe.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    journal = subprocess.Popen(
+        command(options.since, options.lines, options.follow, options.ports), stdout=subprocess.PIPE, text=True
+    )
+    assert journal.stdout
+    try:
+        for one in lines(journal.stdout):
+            print(one, flush=options.follow)
+    except KeyboardInterrupt:
+        journal.terminate()
+        journal.wait()
+        return 0
+    return journal.wait()

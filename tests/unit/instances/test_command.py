@@ -1,0 +1,101 @@
+"""A one-off command: what the shell is given, and what its unit takes from that of the instances."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoenix.instances import command, paths
+
+PACKAGE: dict[str, Any] = {
+    "name": "a",
+    "version": "1.0.0",
+    "scripts": {
+        "premigrate": "echo before",
+        "migrate": "echo migrate $npm_package_name $npm_lifecycle_event",
+        "postmigrate": "echo after",
+        "fail": "exit 3",
+        "postfail": "echo never",
+    },
+}
+
+
+def shell(*words: str) -> subprocess.CompletedProcess[str]:
+    text = command.shell_text(PACKAGE, words)
+    return subprocess.run(
+        ["sh", "-c", text], env={"PATH": "/bin:/usr/bin"}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        (("npm run migrate",), "before\nmigrate a migrate\nafter\n"),
+        (("npm", "run", "migrate", "--", "--to", "5 6"), "before\nmigrate a migrate --to 5 6\nafter\n"),
+        (("echo $npm_package_version; echo 2",), "1.0.0\n2\n"),
+        (("echo", "$HOME;", "a b"), "$HOME; a b\n"),
+    ],
+)
+def test_a_script_runs_as_npm_runs_it_and_a_command_as_it_is(words: tuple[str, ...], output: str) -> None:
+    assert shell(*words).stdout == output
+
+
+def test_a_script_that_fails_ends_it_with_its_status() -> None:
+    done = shell("npm run fail")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("words", [("npm run migrat",), ("npm", "run")])
+def test_a_script_that_is_not_there_is_refused_with_those_that_are(words: tuple[str, ...]) -> None:
+    with pytest.raises(command.CommandError, match="it has premigrate, migrate"):
+        command.shell_text(PACKAGE, words)
+
+
+UNIT = """# comment
+[Unit]
+Description=instance %i
+[Service]
+Type=simple
+User=phoenix
+# Environment=COMMENTED=1
+Environment=NODE_ENV=production PORT=%i
+EnvironmentFile=/etc/phoenix/phoenix.env
+ExecStart=/opt/phoenix/instances/%i/.phoenix-start
+Restart=always
+RestartSec=0
+MemoryMax=256M
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_the_instances_user_limits_and_environment_are_taken_and_their_program_is_not() -> None:
+    assert command.settings(UNIT) == [
+        "User=phoenix",
+        "Environment=NODE_ENV=production PORT=0",
+        "EnvironmentFile=/etc/phoenix/phoenix.env",
+        "MemoryMax=256M",
+    ]
+
+
+def test_values_of_the_shells_variables_are_left_to_the_shell() -> None:
+    line = command.line("echo $HOME", Path("/opt/x"), ["User=phoenix"], 60, False)
+    assert line[-3:] == ["/bin/sh", "-c", "echo $$HOME"]
+    assert {"--property=RuntimeMaxSec=60", "--property=WorkingDirectory=/opt/x", "--property=User=phoenix"} <= set(line)
+
+
+def test_a_release_that_is_not_there_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(paths, "RELEASES", tmp_path)
+    assert command.main(["--release", "1.0.0", "true"]) == 1
+    assert "has to be unpacked first" in capsys.readouterr().err
+    (tmp_path / "1.0.0").mkdir()
+    (tmp_path / "1.0.0" / ".phoenix-start").touch()
+    (tmp_path / "1.0.0" / "package.json").write_text(json.dumps(PACKAGE))
+    assert command.main(["--release", "1.0.0", "npm run other"]) == 1
+    assert "no script 'other'" in capsys.readouterr().err
