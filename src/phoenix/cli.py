@@ -37,6 +37,7 @@ AREAS: Mapping[str, Area] = {
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
+    "floating": Area("phoenix.balancer.floating", "this load balancer's floating addresses: show, leave"),
     "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
