@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_a_stopped_nginx_is_an_obstacle(host: Path) -> None:
 
 def test_leaving_is_for_a_moment(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     during: list[list[str]] = []
-    monkeypatch.setattr(floating.time, "sleep", lambda _: during.append(contents(host)))
+    monkeypatch.setattr(time, "sleep", lambda _: during.append(contents(host)))
     assert floating.main(["leave", "192.0.2.9"]) == 0
     assert during[-1] == ["0", "1", "0"]
     assert contents(host) == ["0", "0", "0"]
