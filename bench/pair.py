@@ -15,7 +15,7 @@ from tests.harness import plays
 from tests.harness.alarms import messages
 from tests.harness.hosts import REMOTE, first_of, ssh_command
 from tests.harness.load import RATE, load
-from tests.harness.pair import Pair
+from tests.harness.pair import PATIENT, Pair
 from tests.harness.waiting import median, wait_for
 
 TIMES = 20
@@ -67,7 +67,7 @@ def moved(fleet: Fleet, pair: Pair, act: Callable[[str, str], float]) -> float:
 
 def under_load(fleet: Fleet, what: str, act: Callable[[], Any]) -> list[Row]:
     """Rows of one event under load: failed at first, failed after one retry, slowest."""
-    with load(fleet.client(), fleet.url, RATE, "--retry") as result:
+    with load(fleet.client(), fleet.url, RATE, *PATIENT) as result:
         act()
         time.sleep(2)
     note = f"of {result['sent']} at {RATE}/s"

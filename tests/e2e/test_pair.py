@@ -14,7 +14,7 @@ from tests.harness import plays
 from tests.harness.alarms import messages
 from tests.harness.hosts import first_of
 from tests.harness.load import RATE, assert_none_failed, load
-from tests.harness.pair import Pair, status_of
+from tests.harness.pair import PATIENT, Pair, status_of
 from tests.harness.waiting import wait_for
 
 
@@ -33,7 +33,7 @@ def test_both_serve_the_same_certificate(pair: Pair) -> None:
 
 def test_a_lost_balancer_is_survived(machines: dict[str, Any], client: Any, base_url: str, pair: Pair) -> None:
     holder, other = pair.roles()
-    with load(client, base_url, RATE, "--retry") as result:
+    with load(client, base_url, RATE, *PATIENT) as result:
         machines[holder].kill()
         took = wait_for(lambda: pair.on(other), 30, f"{other} has the address")
         time.sleep(3)
@@ -46,7 +46,7 @@ def test_a_lost_balancer_is_survived(machines: dict[str, Any], client: Any, base
 
 def test_a_stopped_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> None:
     holder, other = pair.roles()
-    with load(client, base_url, RATE, "--retry") as result:
+    with load(client, base_url, RATE, *PATIENT) as result:
         pair.hosts[holder].check_output("systemctl stop nginx")
         assert pair.on(other)
         pair.hosts[holder].check_output("systemctl start nginx")
@@ -68,7 +68,7 @@ def test_a_hung_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> Non
 
 def test_the_address_is_moved_on_purpose(client: Any, base_url: str, inventory: str, pair: Pair) -> None:
     holder, other = pair.roles()
-    with load(client, base_url, RATE, "--retry") as result:
+    with load(client, base_url, RATE, *PATIENT) as result:
         done = plays.run(inventory, "switch", phoenix_master=other)
     assert done.returncode == 0, done.stdout[-2000:]
     assert pair.on(other)
@@ -98,7 +98,7 @@ def test_two_masters_are_reported_and_become_one(client: Any, base_url: str, inv
     def reported() -> int:
         return len(messages(receiver, start, "phoenix_floating_two"))
 
-    with load(client, base_url, RATE, "--retry") as result:
+    with load(client, base_url, RATE, *PATIENT) as result:
         with pair.cut():
             wait_for(lambda: len(pair.holders()) == len(pair.hosts), 30, "each has the address")
             wait_for(lambda: reported() > 0, 60, "the message")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
-usage: load.py URL RATE SECONDS [--seed SEED] [--retry]   (SIGTERM ends it earlier, with its result)
+usage: load.py URL RATE SECONDS [--seed SEED] [--retry] [--timeout SECONDS]   (SIGTERM ends it early, with its result)
 With a seed they come at random, RATE a second on average. With --retry a request that failed is sent once more, over a
 new connection, as a careful client does: `retried` counts those, `failed` those that failed twice.
 
@@ -30,10 +30,19 @@ TIMEOUT_S = 35.0  # above the proxy's own
 class Load:
     """A bounded number of requests, shared by the workers: the next one is due at `start + number / rate`."""
 
-    def __init__(self, url: str, rate: float, seconds: float, seed: int | None = None, retry: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        rate: float,
+        seconds: float,
+        seed: int | None = None,
+        retry: bool = False,
+        timeout: float = TIMEOUT_S,
+    ) -> None:
         parts = urlsplit(url)
         self.tls, self.host = parts.scheme == "https", parts.netloc
         self.path = parts.path or "/"
+        self.timeout = timeout
         self.rate, self.total, self.retry, self.retried = rate, int(rate * seconds), retry, 0
         source = random.Random(seed)
         # With a seed the requests come at random (Poisson), else evenly.
@@ -49,8 +58,8 @@ class Load:
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls:
-            return http.client.HTTPSConnection(self.host, timeout=TIMEOUT_S, context=self.context)
-        return http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
+            return http.client.HTTPSConnection(self.host, timeout=self.timeout, context=self.context)
+        return http.client.HTTPConnection(self.host, timeout=self.timeout)
 
     def ask(self, connection: http.client.HTTPConnection, reused: bool) -> tuple[http.client.HTTPConnection, int]:
         try:
@@ -127,4 +136,5 @@ if __name__ == "__main__":
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--retry", action="store_true")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S)
     print(json.dumps(Load(**vars(parser.parse_args())).run()))
