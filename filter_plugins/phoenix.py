@@ -20,6 +20,7 @@ from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
     environment,
+    floating,
     hosts,
     inputs,
     inventory,
@@ -107,6 +108,11 @@ def _registered(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
     return {host: hostvars[host].get(name) or {} for host in hosts}
 
 
+def _printed(hosts: Any, hostvars: Any, name: str) -> dict[str, dict[str, Any]]:
+    """The JSON that this task's command printed on each host; {} where it printed none."""
+    return {host: report.read(result) for host, result in _registered(hosts, hostvars, name).items()}
+
+
 def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
     return decisions.rollback_refusal(decisions.placed(statuses, hosts), release)
 
@@ -118,6 +124,22 @@ def status_lines(hosts: Any, hostvars: Any, name: str) -> list[str]:
 
 def failed_units(hosts: Any, hostvars: Any, name: str) -> list[str]:
     return report.failed_units(_registered(hosts, hostvars, name))
+
+
+def floating_errors(addresses: Any, balancers: Any) -> list[str]:
+    return list(floating.errors(addresses, {address: address for address in balancers}, {}))
+
+
+def floating_refusal(wanted: Any, hosts: Any, hostvars: Any, name: str) -> str:
+    return floating.refusal(wanted, _printed(hosts, hostvars, name))
+
+
+def floating_leaving(wanted: Any, host: str, hosts: Any, hostvars: Any, name: str) -> list[str]:
+    return floating.leaving(wanted, host, _printed(hosts, hostvars, name))
+
+
+def floating_error(hosts: Any, hostvars: Any, name: str) -> str:
+    return report.floating_error(_registered(hosts, hostvars, name))
 
 
 def database_error(hosts: Any, hostvars: Any, name: str) -> str:
@@ -136,9 +158,17 @@ class FilterModule:
             "phoenix_code": code,
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
-            "phoenix_path_errors": environment.path_errors,
+            "phoenix_floating_error": floating_error,
+            "phoenix_floating_errors": floating_errors,
+            "phoenix_floating_homes": floating.homes,
+            "phoenix_floating_leaving": floating_leaving,
+            "phoenix_floating_outside": floating.outside,
+            "phoenix_floating_priorities": floating.priorities,
+            "phoenix_floating_refusal": floating_refusal,
             "phoenix_in_container": hosts.in_container,
+            "phoenix_interface": floating.interface,
             "phoenix_libcurl": hosts.libcurl,
+            "phoenix_path_errors": environment.path_errors,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_error": certificate.error,
@@ -182,6 +212,7 @@ class FilterModule:
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
             "phoenix_private_services": wiring.private_services,
+            "phoenix_floating_sites": wiring.floating_sites,
             "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,

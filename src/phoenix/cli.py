@@ -38,6 +38,7 @@ AREAS: Mapping[str, Area] = {
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
     "capacity": Area("phoenix.autoscaler.capacity", "the number of instances: explain, hold, release"),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
+    "floating": Area("phoenix.balancer.floating", "this load balancer's floating addresses: show, leave"),
     "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
     "logs": Area("phoenix.instances.logs", "what this host's instances write, also as they write it: --follow"),

@@ -15,6 +15,7 @@ from tests.harness import plays, programs
 from tests.harness.backup import DOCUMENTS, DUMPS, RECEIPTS, ROOT, Trial, command_lines, own_store
 from tests.harness.database import primaries
 from tests.harness.hosts import hosts_of, remote
+from tests.harness.pair import Pair
 from tests.harness.waiting import wait_for
 
 # A dump that no member has made; its name sorts before the others'.
@@ -226,7 +227,9 @@ def test_a_key_can_only_add(trial: Trial) -> None:
 
 
 def test_rotated_logs_reach_the_store_without_a_lost_line(trial: Trial, base_url: str, client: Any) -> None:
-    name, host = next(iter(hosts_of("lb", trial.inventory).items()))
+    balancers = Pair(trial.inventory, base_url)
+    (name,) = balancers.holders()
+    host = balancers.hosts[name]
     with ThreadPoolExecutor() as pool:
         asking = pool.submit(client.run, remote("numbered_requests", f"{base_url}/backup-line-"))
         time.sleep(1.5)

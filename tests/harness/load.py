@@ -19,11 +19,14 @@ UNIT = "systemd-run --quiet --unit=phoenix-load --collect --property=StandardOut
 
 
 @contextmanager
-def load(client: Any, url: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
-    """Send requests at this rate per second while the block runs; afterwards the dictionary holds the result."""
+def load(client: Any, url: str, rate: float = RATE, *options: str) -> Iterator[dict[str, Any]]:
+    """Send requests at this rate per second while the block runs; afterwards the dictionary holds the result.
+
+    `options` are those of the program, such as --retry.
+    """
     result: dict[str, Any] = {}
     client.check_output(
-        f"rm -f {RESULT}; " + remote("load", f"{url}/", rate, LONGEST_S, runner=f"{UNIT} /usr/bin/python3")
+        f"rm -f {RESULT}; " + remote("load", f"{url}/", rate, LONGEST_S, *options, runner=f"{UNIT} /usr/bin/python3")
     )
     time.sleep(2)
     try:

@@ -50,6 +50,8 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "playbooks": {
         "phoenix_source": {"type": "str", "required": True},
         "phoenix_url": {"type": "str"},
+        "phoenix_address": {"type": "str"},
+        "phoenix_floating_addresses": {"type": "list", "default": []},
         "phoenix_first_port": {"type": "int", "default": 3000},
         "phoenix_instances_per_host": {"type": "int", "default": 2},
     },
@@ -260,6 +262,19 @@ def test_settings_that_hosts_read_for_each_other_must_be_equal(hosts: Hosts) -> 
         hosts[host]["mongodb_port"] = port
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("mongodb_port: 27017 on lb1, 27018 on db1; it must be the same on every host")
+
+
+def test_floating_addresses_need_two_balancers_and_an_address_of_nobody(hosts: Hosts) -> None:
+    for number, host in enumerate(hosts, 11):
+        hosts[host] |= {"phoenix_floating_addresses": ["192.0.2.10"], "phoenix_address": f"192.0.2.{number}"}
+    (found,) = errors(hosts, GROUPS, SPECS)
+    assert "the group lb has lb1; add a second load balancer" in found
+    groups = {**GROUPS, "lb": ["lb1", "lb2"]}
+    hosts["lb2"] = {**hosts["lb1"], "phoenix_address": "192.0.2.99"}
+    assert errors(hosts, groups, SPECS) == []
+    hosts["app1"]["phoenix_address"] = "192.0.2.10"
+    (found,) = errors(hosts, groups, SPECS)
+    assert "192.0.2.10 is the own address of app1" in found
 
 
 def test_the_application_must_be_named(hosts: Hosts) -> None:

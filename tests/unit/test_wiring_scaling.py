@@ -49,10 +49,15 @@ def test_control_gets_the_inventorys_values_and_derives_the_rest_itself() -> Non
         ({"nginx_tls_enabled": "no", "nginx_http_port": "8080"}, "http://www.example.org:8080"),
         ({"nginx_tls_enabled": False, "nginx_server_names": []}, "http://192.0.2.11"),
         ({"nginx_server_names": [], "phoenix_address": "2001:db8::1"}, "https://[2001:db8::1]"),
+        ({"nginx_server_names": [], "phoenix_floating_addresses": ["192.0.2.10", "192.0.2.9"]}, "https://192.0.2.10"),
     ],
 )
 def test_the_url_has_the_load_balancers_name_and_port(own: dict[str, Any], expected: str) -> None:
-    usual = {"phoenix_address": "192.0.2.11", "nginx_server_names": ["www.example.org", "example.org"]}
+    usual: dict[str, Any] = {
+        "phoenix_address": "192.0.2.11",
+        "phoenix_floating_addresses": [],
+        "nginx_server_names": ["www.example.org", "example.org"],
+    }
     ports = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 443}
     assert wiring.url("lb1", {"lb1": {**usual, **ports, **own}}) == expected
     assert url_error(expected) == ""
@@ -70,6 +75,21 @@ def test_the_site_is_asked_at_each_port_of_each_load_balancer() -> None:
         ("lb1", "192.0.2.11", "https://192.0.2.11:8443/", True),
         ("lb2", "2001:db8::1", "http://a.example/", False),
         ("lb2", "2001:db8::1", "https://a.example:8443/", False),
+    ]
+
+
+def test_the_site_is_asked_at_each_floating_address() -> None:
+    hostvars = {
+        "lb1": {
+            "nginx_tls_enabled": False,
+            "nginx_http_port": 80,
+            "nginx_server_names": [],
+            "phoenix_address": "192.0.2.11",
+        }
+    }
+    assert [tuple(site.values()) for site in wiring.floating_sites(["192.0.2.10", "2001:db8::9"], "lb1", hostvars)] == [
+        ("floating1", "192.0.2.10", "http://192.0.2.10/"),
+        ("floating2", "2001:db8::9", "http://[2001:db8::9]/"),
     ]
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from phoenix.balancer import floating
 from phoenix.build import identity
 from phoenix.common import files, systemd
 from phoenix.database import replica_set
@@ -72,6 +73,9 @@ def main(arguments: list[str]) -> int:
         status["database"] = role
     if Path("/etc/phoenix/backup/store.json").exists():
         status["backup"] = run("/usr/local/bin/phoenixctl", "backup", "status") or "unknown"
+    if known := floating.addresses():
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            status["floating"] = floating.held(known)
     if scaling := autoscaler():
         status["autoscaler"] = scaling
     with contextlib.suppress(OSError, desired.Corrupt):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phoenix.fleet import wiring
+from phoenix.fleet import floating, wiring
 
 HEADINGS = ("HOST", "GROUPS", "PHOENIX", "SYSTEM", "RELEASE", "DATABASE", "INSTANCES")
 SILENT = "silent"
@@ -56,6 +56,10 @@ def status(hosts: Mapping[str, Sequence[str]], results: Mapping[str, Mapping[str
     statuses = {host: read(results.get(host, {})) for host in hosts}
     lines = table([HEADINGS, *(_row(host, groups, statuses[host]) for host, groups in hosts.items())])
     lines += differing(statuses)
+    lines += [
+        f"floating address {address}: {' and '.join(holders) or 'on no load balancer'}"
+        for address, holders in _holders(statuses).items()
+    ]
     lines += [f"backup on {host}: {seen['backup']}" for host, seen in statuses.items() if "backup" in seen]
     for seen in statuses.values():
         if "drained" in seen:
@@ -72,6 +76,20 @@ def failed_units(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for host, result in results.items()
         if (failed := read(result).get("failed"))
     ]
+
+
+def _holders(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By floating address, the hosts that have it."""
+    holders: dict[str, list[str]] = {}
+    for host, seen in statuses.items():
+        for address, here in seen.get("floating", {}).items():
+            holders.setdefault(address, []).extend([host] if here else [])
+    return holders
+
+
+def floating_error(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is wrong with the floating addresses; "" when each is on one load balancer."""
+    return floating.holder_error(_holders({host: read(result) for host, result in results.items()}))
 
 
 def database_error(results: Mapping[str, Mapping[str, Any]]) -> str:

@@ -38,10 +38,10 @@ def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence
     ]
 
 
-def _urls(balancer: str, hostvars: HostVars) -> dict[str, str]:
-    """By scheme, the addresses of a load balancer: with its first name, or else its address."""
+def _urls(balancer: str, hostvars: HostVars, address: str) -> dict[str, str]:
+    """By scheme, the URLs of the site that a load balancer serves: with its first name, or else this address."""
     variables = hostvars[balancer]
-    host = str((list(variables["nginx_server_names"]) or [variables["phoenix_address"]])[0])
+    host = str((list(variables["nginx_server_names"]) or [address])[0])
     host = f"[{host}]" if ":" in host else host
     ports = {"http": (int(variables["nginx_http_port"]), 80)}
     if boolean(variables["nginx_tls_enabled"]):
@@ -52,22 +52,31 @@ def _urls(balancer: str, hostvars: HostVars) -> dict[str, str]:
 
 
 def url(balancer: str, hostvars: HostVars) -> str:
-    """The address of a load balancer as clients write it: its first name, or else its address."""
-    return list(_urls(balancer, hostvars).values())[-1]
+    """The address of the site as clients write it: its first name, or else its floating address or the balancer's."""
+    variables = hostvars[balancer]
+    address = str((list(variables["phoenix_floating_addresses"]) or [variables["phoenix_address"]])[0])
+    return list(_urls(balancer, hostvars, address).values())[-1]
+
+
+def _asked(host: str, address: str, balancer: str, hostvars: HostVars) -> list[dict[str, Any]]:
+    """What is asked at an address to see the site as clients do; for the role netdata."""
+    proxy_protocol = boolean(hostvars[balancer]["nginx_proxy_protocol"])
+    return [
+        {"host": host, "address": address, "url": f"{url}/", "proxy_protocol": proxy_protocol}
+        for url in _urls(balancer, hostvars, address).values()
+    ]
 
 
 def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
-    """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata."""
-    return [
-        {
-            "host": balancer,
-            "address": str(hostvars[balancer]["phoenix_address"]),
-            "url": f"{address}/",
-            "proxy_protocol": boolean(hostvars[balancer]["nginx_proxy_protocol"]),
-        }
-        for balancer in balancers
-        for address in _urls(balancer, hostvars).values()
-    ]
+    """What is asked of each load balancer, at its own address."""
+    own = [(balancer, str(hostvars[balancer]["phoenix_address"])) for balancer in balancers]
+    return [one for balancer, address in own for one in _asked(balancer, address, balancer, hostvars)]
+
+
+def floating_sites(addresses: Sequence[str], balancer: str, hostvars: HostVars) -> list[dict[str, Any]]:
+    """What is asked of each floating address, whichever load balancer has it."""
+    named = [(f"floating{number}", address) for number, address in enumerate(addresses, 1)]
+    return [one for host, address in named for one in _asked(host, address, balancer, hostvars)]
 
 
 def upstreams(

@@ -14,16 +14,11 @@ from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 from phoenix.state import desired
 
 
-class FleetWatch(Collector):
-    """On the parent: hosts that are silent, and instances that run against those wanted."""
+class Parent(Collector):
+    """What is measured of several hosts, from what they have sent to this one."""
 
-    interval = 5
-
-    def __init__(self, url: str, hosts: list[str], application_hosts: list[str], state_folder: str) -> None:
-        self.url, self.hosts, self.application_hosts = url, hosts, application_hosts
-        self.state = Path(state_folder)
-        # No host is silent before the parent had time to listen.
-        self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.agents: dict[str, str] = {}
 
     def ask(self, path: str) -> dict[str, Any]:
@@ -40,12 +35,29 @@ class FleetWatch(Collector):
             if agent["reachable"]:
                 self.agents[agent["hostname"]] = agent["guid"]
 
+    def rows(self, host: str, chart: str) -> list[tuple[float, float]]:
+        """The (time, value) pairs of a host's chart within the last 30 s, the newest first."""
+        if host not in self.agents:
+            return []
+        rows = self.ask(f"host/{self.agents[host]}/api/v1/data?chart={chart}&after=-30&format=json").get("data", [])
+        return [(row[0], row[1]) for row in rows if len(row) > 1 and row[1] is not None]
+
     def newest(self, host: str, chart: str) -> tuple[float, float] | None:
         """Newest (time, value) of a host's chart within the last 30 s, or None."""
-        if host not in self.agents:
-            return None
-        rows = self.ask(f"host/{self.agents[host]}/api/v1/data?chart={chart}&after=-30&format=json").get("data", [])
-        return next(((row[0], row[1]) for row in rows if len(row) > 1 and row[1] is not None), None)
+        return next(iter(self.rows(host, chart)), None)
+
+
+class FleetWatch(Parent):
+    """On the parent: hosts that are silent, and instances that run against those wanted."""
+
+    interval = 5
+
+    def __init__(self, url: str, hosts: list[str], application_hosts: list[str], state_folder: str) -> None:
+        super().__init__(url)
+        self.hosts, self.application_hosts = hosts, application_hosts
+        self.state = Path(state_folder)
+        # No host is silent before the parent had time to listen.
+        self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
 
     def collect(self, now: float) -> Iterator[Chart]:
         self.find_agents()

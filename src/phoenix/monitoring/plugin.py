@@ -13,6 +13,7 @@ from typing import Any
 
 from phoenix.monitoring.charts import Chart, Collector, Output
 from phoenix.monitoring.fleet import FleetWatch
+from phoenix.monitoring.floating import FloatingAddresses, FloatingWatch
 from phoenix.monitoring.gauges import Metrics
 from phoenix.monitoring.machine import Beat, Disks
 from phoenix.monitoring.mongodb import MongoDb
@@ -45,6 +46,10 @@ def collectors(config: Config) -> Iterator[Collector]:
         yield MongoDb(**mongodb)
     if metrics := config.get("metrics"):
         yield Metrics(metrics["folders"], metrics["expected"], Path(metrics["since"]))
+    if floating := config.get("floating"):
+        yield FloatingAddresses(floating["addresses"])
+    if watch := config.get("floating_watch"):
+        yield FloatingWatch(**watch)
     if fleet := config.get("fleet"):
         yield FleetWatch(**fleet)
 

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
-usage: load.py URL RATE SECONDS   (SIGTERM ends it earlier, with its result)
-With a fourth argument, SEED, they come at random, RATE a second on average.
+usage: load.py URL RATE SECONDS [--seed SEED] [--retry] [--timeout SECONDS]   (SIGTERM ends it early, with its result)
+With a seed they come at random, RATE a second on average. With --retry a request that failed is sent once more, over a
+new connection, as a careful client does: `retried` counts those, `failed` those that failed twice.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
@@ -11,13 +12,13 @@ closed before any byte of an answer is tried once more, as RFC 9110, section 9.2
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import itertools
 import json
 import random
 import signal
 import ssl
-import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -29,11 +30,20 @@ TIMEOUT_S = 35.0  # above the proxy's own
 class Load:
     """A bounded number of requests, shared by the workers: the next one is due at `start + number / rate`."""
 
-    def __init__(self, url: str, rate: float, seconds: float, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        rate: float,
+        seconds: float,
+        seed: int | None = None,
+        retry: bool = False,
+        timeout: float = TIMEOUT_S,
+    ) -> None:
         parts = urlsplit(url)
         self.tls, self.host = parts.scheme == "https", parts.netloc
         self.path = parts.path or "/"
-        self.rate, self.total = rate, int(rate * seconds)
+        self.timeout = timeout
+        self.rate, self.total, self.retry, self.retried = rate, int(rate * seconds), retry, 0
         source = random.Random(seed)
         # With a seed the requests come at random (Poisson), else evenly.
         gaps = (source.expovariate(rate) if seed is not None else 1 / rate for _ in range(self.total))
@@ -48,8 +58,8 @@ class Load:
 
     def connect(self) -> http.client.HTTPConnection:
         if self.tls:
-            return http.client.HTTPSConnection(self.host, timeout=TIMEOUT_S, context=self.context)
-        return http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
+            return http.client.HTTPSConnection(self.host, timeout=self.timeout, context=self.context)
+        return http.client.HTTPConnection(self.host, timeout=self.timeout)
 
     def ask(self, connection: http.client.HTTPConnection, reused: bool) -> tuple[http.client.HTTPConnection, int]:
         try:
@@ -65,6 +75,17 @@ class Load:
         answer.read()
         return connection, answer.status
 
+    def once(
+        self, connection: http.client.HTTPConnection, reused: bool
+    ) -> tuple[http.client.HTTPConnection, bool, str]:
+        """Send one request; return the connection for the next one, whether it was used, and why it failed, or ""."""
+        try:
+            connection, status = self.ask(connection, reused)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return self.connect(), False, f"{type(error).__name__}: {error}"
+        return connection, True, "" if status == 200 else f"status {status}"
+
     def work(self) -> None:
         connection, reused = self.connect(), False
         while True:
@@ -74,17 +95,14 @@ class Load:
                 break
             due = self.start + self.moments[number]
             time.sleep(max(0.0, due - time.monotonic()))
-            try:
-                connection, status = self.ask(connection, reused)
-                reused = True
-                failure = "" if status == 200 else f"status {status}"
-            except (OSError, http.client.HTTPException) as error:
-                failure = f"{type(error).__name__}: {error}"
+            connection, reused, failure = self.once(connection, reused)
+            if again := bool(failure and self.retry):
                 connection.close()
-                connection, reused = self.connect(), False
+                connection, reused, failure = self.once(self.connect(), False)
             now = time.monotonic()
             with self.lock:
                 self.latencies.append(now - due)
+                self.retried += again
                 if failure:
                     self.failures.append(f"{now - self.start:.2f} s: {failure}")
 
@@ -103,6 +121,7 @@ class Load:
             "sent": len(ordered),
             "due": int(self.rate * self.ended),
             "failed": len(self.failures),
+            "retried": self.retried,
             "failures": self.failures[:10],
             "p50_s": round(ordered[len(ordered) // 2], 4),
             "p99_s": round(ordered[int(len(ordered) * 0.99)], 4),
@@ -111,4 +130,11 @@ class Load:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Load(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:])).run()))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("rate", type=float)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--retry", action="store_true")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S)
+    print(json.dumps(Load(**vars(parser.parse_args())).run()))

@@ -48,3 +48,16 @@ def test_the_checks() -> None:
     assert "db3 silent" in report.database_error({**good, "db3": {"unreachable": True}})
     assert "db3 STARTUP2" in report.database_error({**good, "db3": result(database="STARTUP2")})
     assert report.database_error({"db1": result(database="PRIMARY"), "db2": result(database="PRIMARY")})
+
+
+def test_who_has_a_floating_address_is_shown_and_checked() -> None:
+    def fleet(**held: bool) -> dict[str, dict[str, str]]:
+        return {host: result(version="1", floating={"192.0.2.10": here}) for host, here in held.items()}
+
+    pair = {"lb1": ["lb"], "lb2": ["lb"]}
+    assert "floating address 192.0.2.10: lb2" in report.status(pair, fleet(lb1=False, lb2=True))
+    assert "floating address 192.0.2.10: lb1 and lb2" in report.status(pair, fleet(lb1=True, lb2=True))
+    assert "floating address 192.0.2.10: on no load balancer" in report.status(pair, fleet(lb1=False, lb2=False))
+    assert report.floating_error(fleet(lb1=False, lb2=True)) == ""
+    assert "192.0.2.10 is on none" in report.floating_error(fleet(lb1=False, lb2=False))
+    assert report.floating_error({"lb1": result(version="1")}) == ""

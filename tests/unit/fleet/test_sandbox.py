@@ -19,6 +19,15 @@ UNITS = sorted(
 # What a unit gives up of the baseline; whatever is not here, it keeps. None: not set.
 WEAKER: dict[str, dict[str, list[str] | None]] = {
     "jenkins.service": {"MemoryDenyWriteExecute": ["no"], "UMask": ["0027"]},
+    "keepalived.service.d.conf": {
+        "CapabilityBoundingSet": [
+            "CAP_NET_ADMIN CAP_NET_RAW CAP_SETUID CAP_SETGID CAP_IPC_LOCK CAP_SYS_NICE CAP_KILL",
+        ],
+        "AmbientCapabilities": None,
+        "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET"],
+        "RestrictRealtime": ["no"],
+        "ProtectKernelTunables": ["no"],
+    },
     "mongod.service": {
         "MemoryDenyWriteExecute": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],

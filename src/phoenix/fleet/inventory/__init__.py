@@ -16,6 +16,7 @@ from phoenix.fleet.inventory.fleet import (
     different_values,
     empty_groups,
     even_voters,
+    floating_addresses,
     hasty_autoscaler,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
@@ -40,6 +41,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     unsupported_values,
     different_values,
     even_voters,
+    floating_addresses,
     alarms_without_recipients,
     clashing_ports,
     hasty_autoscaler,

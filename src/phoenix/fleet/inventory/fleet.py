@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from phoenix.fleet import floating
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory, boolean
 
@@ -16,6 +17,7 @@ SAME_EVERYWHERE = (
     "netdata_stream_port",
     "nginx_unwanted_policy",
     "phoenix_first_port",
+    "phoenix_floating_addresses",
     "phoenix_instances_per_host",
     "phoenix_spare_port",
     "phoenix_url",
@@ -49,6 +51,15 @@ def even_voters(inventory: Inventory) -> Iterator[Finding]:
         error = voters_error(members) if isinstance(members, list) else ""
         if error:
             yield host, error
+
+
+def floating_addresses(inventory: Inventory) -> Iterator[Finding]:
+    balancers = [host for host in inventory.members("lb") if host in inventory.hostvars]
+    addresses = inventory.value(balancers[0], "phoenix_floating_addresses") if balancers else None
+    if isinstance(addresses, list):
+        own = {host: str(inventory.value(host, "phoenix_address")) for host in inventory.hostvars}
+        for message in floating.errors(addresses, {host: own[host] for host in balancers}, own):
+            yield "", message
 
 
 def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:

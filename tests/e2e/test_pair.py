@@ -1,0 +1,115 @@
+"""A pair of load balancers with a floating address: either may be lost, stopped or taken out on purpose, under load.
+
+Clients here send a request that failed once more, as one that was in flight on a lost host must fail.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.harness import plays
+from tests.harness.alarms import messages
+from tests.harness.hosts import first_of
+from tests.harness.load import RATE, assert_none_failed, load
+from tests.harness.pair import PATIENT, Pair, status_of
+from tests.harness.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def pair(inventory: str, base_url: str) -> Pair:
+    return Pair(inventory, base_url)
+
+
+def test_both_serve_the_same_certificate(pair: Pair) -> None:
+    served = "openssl s_client -connect 127.0.0.1:443 </dev/null 2>/dev/null"
+    show = "openssl x509 -noout -fingerprint -ext subjectAltName"
+    seen = {host.check_output(f"{served} | {show}") for host in pair.hosts.values()}
+    assert len(seen) == 1
+    assert f"IP Address:{pair.address}" in seen.pop()
+
+
+def test_a_lost_balancer_is_survived(machines: dict[str, Any], client: Any, base_url: str, pair: Pair) -> None:
+    holder, other = pair.roles()
+    with load(client, base_url, RATE, *PATIENT) as result:
+        machines[holder].kill()
+        took = wait_for(lambda: pair.on(other), 30, f"{other} has the address")
+        time.sleep(3)
+    print(f"host killed to seen on the other: {took:.1f} s")
+    assert_none_failed(result)
+    machines[holder].start()
+    # It is back, and leaves the address where it serves.
+    assert pair.roles() == (other, holder)
+
+
+def test_a_stopped_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> None:
+    holder, other = pair.roles()
+    with load(client, base_url, RATE, *PATIENT) as result:
+        pair.hosts[holder].check_output("systemctl stop nginx")
+        assert pair.on(other)
+        pair.hosts[holder].check_output("systemctl start nginx")
+    assert_none_failed(result)
+    assert pair.roles() == (other, holder)
+
+
+def test_a_hung_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> None:
+    holder, other = pair.roles()
+    host = pair.hosts[holder]
+    words = " ".join(host.check_output("pgrep -x nginx").split())
+    try:
+        host.check_output(f"kill -STOP {words}")
+        took = wait_for(lambda: pair.on(other), 30, f"{other} has the address")
+    finally:
+        host.check_output(f"kill -CONT {words}")
+    print(f"nginx hung to seen on the other: {took:.1f} s")
+
+
+def test_the_address_is_moved_on_purpose(client: Any, base_url: str, inventory: str, pair: Pair) -> None:
+    holder, other = pair.roles()
+    with load(client, base_url, RATE, *PATIENT) as result:
+        done = plays.run(inventory, "switch", phoenix_master=other)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert pair.on(other)
+    assert_none_failed(result)
+    assert [status_of(pair.hosts[name])["floating"][pair.address] for name in (holder, other)] == [False, True]
+    again = plays.run(inventory, "switch", phoenix_master=other)
+    assert again.returncode == 0 and "changed=1" not in again.stdout, again.stdout[-2000:]
+
+
+def test_the_address_is_not_moved_to_one_that_could_not_serve(inventory: str, pair: Pair) -> None:
+    holder, other = pair.roles()
+    pair.hosts[other].check_output("systemctl stop nginx")
+    try:
+        done = plays.run(inventory, "switch", phoenix_master=other)
+    finally:
+        pair.hosts[other].check_output("systemctl start nginx")
+    assert done.returncode != 0
+    assert f"{other} could not serve" in done.stdout
+    assert pair.on(holder)
+
+
+def test_two_masters_are_reported_and_become_one(client: Any, base_url: str, inventory: str, pair: Pair) -> None:
+    receiver = first_of("receivers", inventory)
+    pair.roles()
+    start = time.time()
+
+    def reported() -> int:
+        return len(messages(receiver, start, "phoenix_floating_two"))
+
+    with load(client, base_url, RATE, *PATIENT) as result:
+        with pair.cut():
+            wait_for(lambda: len(pair.holders()) == len(pair.hosts), 30, "each has the address")
+            wait_for(lambda: reported() > 0, 60, "the message")
+        took = wait_for(lambda: len(pair.holders()) == 1, 30, "one has the address")
+    print(f"healed to one master: {took:.1f} s")
+    assert_none_failed(result)
+
+
+def test_the_rules_let_only_the_peers_speak(pair: Pair) -> None:
+    for host in pair.hosts.values():
+        (rule,) = [
+            line for line in host.check_output("nft list chain inet phoenix input").splitlines() if "vrrp" in line
+        ]
+        assert "saddr" in rule and ("112" in rule or "vrrp accept" in rule), rule

@@ -1,0 +1,84 @@
+"""keepalived's configuration, and that of the units which tell it of nginx, as the role renders them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from tests.unit.shared import TOP, inputs, rendered, trusted
+
+pytestmark = pytest.mark.usefixtures("ansible_plugins")
+TEMPLATES = TOP / "roles/keepalived/templates"
+PAIR = {"keepalived_floating_addresses": ["192.0.2.100", "192.0.2.101"], "__keepalived_priorities": [200, 190]}
+
+
+def configuration(**own: Any) -> str:
+    return rendered(TEMPLATES / "keepalived.conf.j2", own)
+
+
+def values(text: str, name: str) -> list[str]:
+    return re.findall(rf"^\s*{name} (.*)$", text, re.MULTILINE)
+
+
+def test_no_check_has_a_weight_of_its_own() -> None:
+    """keepalived's default is 1, with which a stopped nginx would only change the priority."""
+    text = configuration(**PAIR)
+    assert values(text, "weight") == ["0"] * text.count("track_file nginx {") + ["0"] * len(
+        re.findall(r"^track_file away", text, re.MULTILINE)
+    )
+    assert text.count("    nopreempt\n") == text.count("vrrp_instance ") == 2
+
+
+def test_each_address_has_a_router_of_its_own() -> None:
+    text = configuration(**PAIR)
+    assert values(text, "virtual_router_id") == ["51", "52"]
+    assert values(text, "priority") == ["200", "190"]
+    assert "192.0.2.100/32 dev eth0" in text and "192.0.2.101/32 dev eth0" in text
+
+
+def test_an_ipv6_address() -> None:
+    text = configuration(keepalived_floating_addresses=["2001:db8::9"], keepalived_address="2001:db8::1")
+    assert "2001:db8::9/128 dev eth0" in text
+
+
+def test_peers_are_neighbours_unless_the_network_moves_the_address() -> None:
+    assert "192.0.2.12 min_ttl 255\n" in configuration()
+    moved = configuration(keepalived_notify_hook="move.sh", __keepalived_hook="/x/hook")
+    assert "min_ttl" not in moved and 'notify_master "/x/hook 192.0.2.100"' in moved
+
+
+def test_real_time_where_it_is_allowed() -> None:
+    assert "vrrp_rt_priority" in configuration()
+    facts = {**inputs("keepalived")["ansible_facts"], "virtualization_type": "docker"}
+    assert "vrrp_rt_priority" not in configuration(ansible_facts=facts)
+
+
+def test_the_address_leaves_before_nginx_stops_and_a_failing_file_stops_nothing() -> None:
+    text = rendered(TEMPLATES / "nginx-floating.conf.j2")
+    _, *stops = values(text.replace("=", " "), "ExecStop")
+    assert "echo 1" in stops[0] and "sleep" in stops[0] and "QUIT" in stops[1]
+    commands = [line for line in text.splitlines() if line.startswith("Exec") and not line.endswith("=")]
+    assert all("=-" in line for line in commands)
+
+
+def test_a_generated_certificate_is_for_every_name_and_floating_address() -> None:
+    variables = {
+        **inputs("nginx"),
+        "nginx_server_names": ["a.example", "192.0.2.11"],
+        "nginx_floating_addresses": ["192.0.2.10", "2001:db8::9"],
+    }
+
+    def value(**own: Any) -> Any:
+        templar = Templar(loader=DataLoader(), variables=trusted({**variables, **own}))
+        return templar.template(trusted("{{ __nginx_certified }}"))
+
+    assert value() == ["DNS:a.example", "IP:192.0.2.11", "IP:192.0.2.10", "IP:2001:db8::9"]
+    # Without names, whichever balancer has the floating address at the moment.
+    facts = variables["ansible_facts"]
+    master = {**facts, "all_ipv4_addresses": [*facts["all_ipv4_addresses"], "192.0.2.10"]}
+    assert value(nginx_server_names=[]) == value(nginx_server_names=[], ansible_facts=master)
+    assert "IP:2001:db8::9" in value(nginx_server_names=[])
