@@ -25,7 +25,8 @@ BACKUP_VERIFY = "phoenixctl backup verify"
 # One of the fleet's plays, from control: PLAYBOOK -e NAME=VALUE.
 PLAY = "phoenixctl play"
 
-# The firewall's loader, on every host: try SECONDS, confirm.
+# The firewall's loader, on every host: load, try SECONDS, confirm.
+FIREWALL_LOAD = "/usr/local/sbin/phoenix-firewall load"
 FIREWALL_TRY = "/usr/local/sbin/phoenix-firewall try"
 FIREWALL_CONFIRM = "/usr/local/sbin/phoenix-firewall confirm"
 
