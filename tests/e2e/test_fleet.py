@@ -5,14 +5,19 @@ Load is sent from the inventory's client host; failures are provoked over SSH, o
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
+from tests.harness import plays
+from tests.harness.autoscaling import capacity_of
 from tests.harness.database import lose_primary
-from tests.harness.hosts import Hosts, hosts_of, pid_of, remote, secrets_of, ssh
+from tests.harness.hosts import Hosts, control_of, hosts_of, pid_of, remote, secrets_of, ssh
 from tests.harness.instances import kill_and_ask, past_start, start_and_ask
 from tests.harness.load import assert_none_failed, load
+from tests.harness.programs import STATE_SHOW
 from tests.harness.waiting import median, wait_for
+from tests.harness.wire import Client, Request
 
 
 def test_page_shows_what_was_recorded(client: Any, base_url: str) -> None:
@@ -106,6 +111,24 @@ def test_reload_is_unseen(client: Any, base_url: str, inventory: str) -> None:
                 assert host.run("systemctl reload nginx").rc == 0
             time.sleep(1)
     assert_none_failed(result)
+
+
+def test_maintenance_is_for_clients_alone(base_url: str, inventory: str) -> None:
+    """It holds over a change of the upstreams, and the fleet's own checks see the application."""
+    wire = Client(base_url)
+    plays.run(inventory, "maintenance", phoenix_maintenance="on").check_returncode()
+    try:
+        answer = wire.send(Request(b"/"))
+        assert answer.status == 503 and b"Retry-After: " in answer.raw
+        assert wire.send(Request(b"/crash")).status == 404
+        control = control_of(inventory)
+        assert json.loads(control.check_output(STATE_SHOW))["maintenance"] is True
+        plays.run(inventory, "scale", phoenix_capacity=capacity_of(inventory)).check_returncode()
+        assert wire.send(Request(b"/")).status == 503
+        plays.run(inventory, "verify").check_returncode()
+    finally:
+        plays.run(inventory, "maintenance", phoenix_maintenance="off").check_returncode()
+    assert wire.send(Request(b"/")).status == 200
 
 
 def test_lost_primary_is_survived(client: Any, base_url: str, inventory: str) -> None:

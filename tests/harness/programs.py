@@ -10,6 +10,9 @@ LOCK_ACQUIRE = "phoenixctl lock acquire"
 LOCK_RELEASE = "phoenixctl lock release"
 LOCK_SHOW = "phoenixctl lock show"
 
+# The desired state, on control.
+STATE_SHOW = "phoenixctl state show --json"
+
 # The history of deploys, on control: --last NUMBER --json.
 DEPLOYS_SHOW = "phoenixctl deploys show"
 
@@ -26,7 +29,8 @@ BACKUP_VERIFY = "phoenixctl backup verify"
 # One of the fleet's plays, from control: PLAYBOOK -e NAME=VALUE.
 PLAY = "phoenixctl play"
 
-# The firewall's loader, on every host: try SECONDS, confirm.
+# The firewall's loader, on every host: load, try SECONDS, confirm.
+FIREWALL_LOAD = "/usr/local/sbin/phoenix-firewall load"
 FIREWALL_TRY = "/usr/local/sbin/phoenix-firewall try"
 FIREWALL_CONFIRM = "/usr/local/sbin/phoenix-firewall confirm"
 

@@ -185,24 +185,29 @@ class Site:
         encoded = tuple((name.encode(), value.encode()) for name, value in headers)
         return self.client().send(Request(path.encode(), headers=encoded, **request))
 
-    def logged(self, begin: str) -> Any:
-        """The line of the access log for a request target that begins so."""
+    def logged(self, begin: str, count: int = 1) -> Any:
+        """The first line of the access log for a request target that begins so, once there are so many."""
 
-        def found() -> Any:
+        def found() -> list[Any]:
             lines = (self.folder / "log" / "access.log").read_text(errors="replace").splitlines()
-            return next((line for line in map(json.loads, lines) if line["uri"].startswith(begin)), None)
+            return [line for line in map(json.loads, lines) if line["uri"].startswith(begin)]
 
-        wait_for(lambda: found() is not None, 10, "the line of the access log")
-        return found()
+        wait_for(lambda: len(found()) >= count, 10, "the lines of the access log")
+        return found()[0]
 
 
 Sites = Callable[..., Site]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plugins() -> None:
+    """Ansible's own plugins, for the templates."""
+    init_plugin_loader()
+
+
 @pytest.fixture(scope="module")
 def sites(nginx_program: str, instances: Instances, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     """Start an nginx with these settings; it ends with the module."""
-    init_plugin_loader()
     started: list[Site] = []
 
     def start(**settings: Any) -> Site:

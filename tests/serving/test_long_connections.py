@@ -9,7 +9,6 @@ from secrets import token_hex
 import pytest
 
 from tests.harness.spellings import UPGRADES
-from tests.harness.waiting import wait_for
 from tests.harness.wire import Request
 from tests.serving.conftest import Connection, Instances, Site, Sites, body, header
 
@@ -63,15 +62,16 @@ def test_websocket_may_be_silent_for_longer_than_an_answer(sites: Sites) -> None
     assert site.get("/slow").status == 504
 
 
-def test_websockets_are_spread_by_their_own_number(site: Site) -> None:
+def test_websockets_are_spread_by_their_own_number(sites: Sites, mark: str) -> None:
     """And do not keep requests away from an instance that has more of them."""
-    connections = [opened(site) for _ in range(6)]
+    site = sites()  # without connections of other tests
+    connections = [opened(site, f"/socket?{mark}") for _ in range(6)]
     ports = [port for _, port in connections]
     assert {ports.count(port) for port in ports} == {3}
     for connection, port in connections:
         if port == ports[0]:
             connection.close()
-    wait_for(lambda: site.logged("/socket") is not None, 5, "their end")
+    site.logged(f"/socket?{mark}", 3)  # have ended
     assert {opened(site)[1] for _ in range(2)} == {ports[0]}, "the one that has fewer"
     assert len({body(site.get("/"))["port"] for _ in range(6)}) == 2
 

@@ -123,4 +123,4 @@ print(opened)
         other = "import socket; socket.create_connection(('192.0.2.193', 80), 2, ('192.0.2.195', 0))"
         assert "ConnectionRefusedError" in host.run("ip netns exec client python3 -c %s", other).stderr
     finally:
-        host.check_output("ip netns delete client && /usr/local/sbin/phoenix-firewall load")
+        host.check_output(f"ip netns delete client && {programs.FIREWALL_LOAD}")

@@ -20,7 +20,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SLOW_S = float(os.environ.get("SLOW_S", "8"))
-EVENTS_S = 1
+EVENTS_S = 3
 PORT = int(sys.argv[1])
 SPARE = PORT in (3900, 3901) or sys.argv[2:] == ["spare"]
 seen: list[str] = []
