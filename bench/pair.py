@@ -82,9 +82,7 @@ def lost_host(fleet: Fleet, pair: Pair, machines: dict[str, Any]) -> list[Row]:
     taken: list[float] = []
 
     def kill(holder: str, _: str) -> float:
-        began = time.monotonic()
-        machines[holder].kill()
-        return began
+        return pair.power_off(machines[holder])
 
     def lose() -> None:
         taken.append(moved(fleet, pair, kill))

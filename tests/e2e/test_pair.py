@@ -33,13 +33,15 @@ def test_both_serve_the_same_certificate(pair: Pair) -> None:
 
 def test_a_lost_balancer_is_survived(machines: dict[str, Any], client: Any, base_url: str, pair: Pair) -> None:
     holder, other = pair.roles()
-    with load(client, base_url, RATE, *PATIENT) as result:
-        machines[holder].kill()
-        took = wait_for(lambda: pair.on(other), 30, f"{other} has the address")
-        time.sleep(3)
+    try:
+        with load(client, base_url, RATE, *PATIENT) as result:
+            pair.power_off(machines[holder])
+            took = wait_for(lambda: pair.holds(other), 30, f"{other} has the address")
+            time.sleep(3)
+    finally:
+        machines[holder].start()
     print(f"host killed to seen on the other: {took:.1f} s")
     assert_none_failed(result)
-    machines[holder].start()
     # It is back, and leaves the address where it serves.
     assert pair.roles() == (other, holder)
 
@@ -48,7 +50,7 @@ def test_a_stopped_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> 
     holder, other = pair.roles()
     with load(client, base_url, RATE, *PATIENT) as result:
         pair.hosts[holder].check_output("systemctl stop nginx")
-        assert pair.on(other)
+        assert pair.holds(other)
         pair.hosts[holder].check_output("systemctl start nginx")
     assert_none_failed(result)
     assert pair.roles() == (other, holder)
@@ -60,7 +62,7 @@ def test_a_hung_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> Non
     words = " ".join(host.check_output("pgrep -x nginx").split())
     try:
         host.check_output(f"kill -STOP {words}")
-        took = wait_for(lambda: pair.on(other), 30, f"{other} has the address")
+        took = wait_for(lambda: pair.holds(other), 30, f"{other} has the address")
     finally:
         host.check_output(f"kill -CONT {words}")
     print(f"nginx hung to seen on the other: {took:.1f} s")
@@ -71,7 +73,7 @@ def test_the_address_is_moved_on_purpose(client: Any, base_url: str, inventory: 
     with load(client, base_url, RATE, *PATIENT) as result:
         done = plays.run(inventory, "switch", phoenix_master=other)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert pair.on(other)
+    assert pair.holds(other)
     assert_none_failed(result)
     assert [status_of(pair.hosts[name])["floating"][pair.address] for name in (holder, other)] == [False, True]
     again = plays.run(inventory, "switch", phoenix_master=other)
@@ -87,7 +89,7 @@ def test_the_address_is_not_moved_to_one_that_could_not_serve(inventory: str, pa
         pair.hosts[other].check_output("systemctl start nginx")
     assert done.returncode != 0
     assert f"{other} could not serve" in done.stdout
-    assert pair.on(holder)
+    assert pair.holds(holder)
 
 
 def test_two_masters_are_reported_and_become_one(client: Any, base_url: str, inventory: str, pair: Pair) -> None:

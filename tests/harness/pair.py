@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.harness.hosts import Hosts, hosts_of
+from tests.harness.hosts import Hosts, hosts_of, output_of
 from tests.harness.waiting import wait_for
 
 # Before the fleet's own rules, in a table of its own. VRRP is protocol 112.
 CUT = (
     "nft add table inet cut; nft 'add chain inet cut input { type filter hook input priority -10; }'; "
     "nft add rule inet cut input ip protocol 112 drop"
+)
+# A host without power sends nothing. A killed container still refuses connections while its network is being removed.
+SILENCE = (
+    "nft 'table inet dead { chain i { type filter hook input priority -300; policy drop; } "
+    "chain o { type filter hook output priority -300; policy drop; } }'"
 )
 HEAL = "nft delete table inet cut"
 SETTLE_S = 60
@@ -32,15 +38,10 @@ class Pair:
 
     def holders(self) -> list[str]:
         """Those that have it by their kernel's word; a lost host has not."""
-        found = []
-        for name, host in self.hosts.items():
-            try:
-                shown = host.run("ip -json address")
-            except RuntimeError:
-                continue
-            if shown.rc == 0 and f'"{self.address}"' in shown.stdout:
-                found.append(name)
-        return found
+        return [name for name in self.hosts if self.holds(name)]
+
+    def holds(self, name: str) -> bool:
+        return f'"{self.address}"' in output_of(self.hosts[name], "ip -json address")
 
     def roles(self) -> tuple[str, str]:
         """The holder and another one, each of which could serve, once they have settled."""
@@ -51,13 +52,16 @@ class Pair:
 
     def ready(self, name: str) -> bool:
         """Whether this one could take the address."""
-        try:
-            return bool(self.hosts[name].run("phoenixctl floating show").rc == 0)
-        except RuntimeError:
-            return False
+        return output_of(self.hosts[name], "phoenixctl floating show && echo ready").endswith("ready")
 
-    def on(self, name: str) -> bool:
-        return self.holders() == [name]
+    @staticmethod
+    def power_off(machine: Any) -> float:
+        """Take a host's power, and return when, by the monotonic clock."""
+        code, output = machine.exec_run(["sh", "-c", SILENCE])
+        assert code == 0, output
+        began = time.monotonic()
+        machine.kill()
+        return began
 
     @contextmanager
     def cut(self) -> Iterator[None]:

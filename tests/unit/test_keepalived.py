@@ -13,7 +13,7 @@ from tests.unit.shared import TOP, inputs, rendered, trusted
 
 pytestmark = pytest.mark.usefixtures("ansible_plugins")
 TEMPLATES = TOP / "roles/keepalived/templates"
-PAIR = {"keepalived_floating_addresses": ["192.0.2.100", "192.0.2.101"], "__keepalived_priorities": [200, 190]}
+PAIR = {"keepalived_floating_addresses": ["192.0.2.100", "192.0.2.101"], "__keepalived_priorities": [250, 240]}
 
 
 def configuration(**own: Any) -> str:
@@ -36,7 +36,7 @@ def test_no_check_has_a_weight_of_its_own() -> None:
 def test_each_address_has_a_router_of_its_own() -> None:
     text = configuration(**PAIR)
     assert values(text, "virtual_router_id") == ["51", "52"]
-    assert values(text, "priority") == ["200", "190"]
+    assert values(text, "priority") == ["250", "240"]
     assert "192.0.2.100/32 dev eth0" in text and "192.0.2.101/32 dev eth0" in text
 
 

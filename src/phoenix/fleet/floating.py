@@ -56,8 +56,11 @@ def homes(addresses: Sequence[str], balancers: Sequence[str], master: str = "") 
 
 
 def priorities(count: int, order: int, balancers: int) -> list[int]:
-    """VRRP's priority of a balancer, the one with this place in the inventory's order, for each of the addresses."""
-    return [200 - 10 * ((order - number) % balancers) for number in range(count)]
+    """VRRP's priority of a balancer, the one with this place in the inventory's order, for each of the addresses.
+
+    Near 255, as the time until another one takes an address that was given up is (256 - priority) / 256 intervals.
+    """
+    return [250 - 10 * ((order - number) % balancers) for number in range(count)]
 
 
 def interface(facts: Mapping[str, Any], address: str) -> dict[str, str]:

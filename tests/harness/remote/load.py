@@ -2,8 +2,8 @@
 """Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
 usage: load.py URL RATE SECONDS [--seed SEED] [--retry] [--timeout SECONDS]   (SIGTERM ends it early, with its result)
-With a seed they come at random, RATE a second on average. With --retry a request that failed is sent once more, over a
-new connection, as a careful client does: `retried` counts those, `failed` those that failed twice.
+With a seed they come at random, RATE a second on average. With --retry a request that failed is sent once more, after a
+pause and over a new connection, as a careful client does: `retried` counts those, `failed` those that failed twice.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 WORKERS = 64
 TIMEOUT_S = 35.0  # above the proxy's own
+PAUSE_S = 0.5  # of a client before it asks again
 
 
 class Load:
@@ -98,6 +99,7 @@ class Load:
             connection, reused, failure = self.once(connection, reused)
             if again := bool(failure and self.retry):
                 connection.close()
+                time.sleep(PAUSE_S)
                 connection, reused, failure = self.once(self.connect(), False)
             now = time.monotonic()
             with self.lock:
