@@ -266,6 +266,16 @@ class Set:
         shutil.rmtree(self.root)
 
 
+@dataclass(frozen=True)
+class Write:
+    """An acknowledged write: its time-stamp, the _id, its value (None: deleted), and whether it was repeated."""
+
+    moment: tuple[int, int]
+    which: int
+    value: int | None
+    repeated: bool
+
+
 class Writer(threading.Thread):
     """Writes on, and knows what the data was at each moment."""
 
@@ -276,7 +286,7 @@ class Writer(threading.Thread):
             password=members.password, w="majority", retryWrites=True,
         )  # fmt: skip
         self.over = threading.Event()
-        self.known: list[tuple[tuple[int, int], int, int | None]] = []  # moment, _id, value; None: deleted
+        self.known: list[Write] = []
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -293,6 +303,7 @@ class Writer(threading.Thread):
                 return
 
     def _write(self, which: int, value: int | None) -> None:
+        begun = time.monotonic()
         with self.client.start_session() as session:
             if value is None:
                 self.client.app.items.delete_one({"_id": which}, session=session)
@@ -300,17 +311,25 @@ class Writer(threading.Thread):
                 change = {"$set": {"value": value, "text": "x" * 100}}
                 self.client.app.items.update_one({"_id": which}, change, upsert=True, session=session)
             stamp = session.operation_time
-            self.known.append(((stamp.time, stamp.inc), which, value))
+        self.known.append(Write((stamp.time, stamp.inc), which, value, time.monotonic() - begun > 1))
 
-    def at(self, seconds: int) -> dict[int, int]:
-        """The collection's content at the beginning of a second."""
+    def at(self, seconds: int) -> list[dict[int, int]]:
+        """What the collection may have held at the beginning of a second.
+
+        There is a choice only where a write was repeated: it may have taken place before the primary was lost, and has
+        the time of the answer.
+        """
+        count = next((at for at, one in enumerate(self.known) if one.moment >= (seconds, 0)), len(self.known))
+        repeated = count < len(self.known) and self.known[count].repeated
+        return [self._after(count), *([self._after(count + 1)] if repeated else [])]
+
+    def _after(self, count: int) -> dict[int, int]:
         content: dict[int, int] = {}
-        for moment, which, value in self.known:
-            if moment < (seconds, 0):
-                if value is None:
-                    content.pop(which, None)
-                else:
-                    content[which] = value
+        for one in self.known[:count]:
+            if one.value is None:
+                content.pop(one.which, None)
+            else:
+                content[one.which] = one.value
         return content
 
     def __enter__(self) -> Writer:
