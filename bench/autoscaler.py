@@ -6,16 +6,22 @@ import contextlib
 import re
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
 from bench.fleet import Fleet, Row
-from tests.harness.autoscaling import Watch, settle
+from tests.harness.autoscaling import Watch, instances_of, settle, status_of
 from tests.harness.hosts import pid_of, remote
 from tests.harness.load import load
 from tests.harness.waiting import wait_for
 from tests.simulation import plot
+from tests.simulation.__main__ import DRAIN, STARTUP
+from tests.simulation.replay import Fleet as SimulatedFleet
+from tests.simulation.replay import replay
+from tests.simulation.scalers import Phoenix
 
 from phoenix.autoscaler.meter import Meter  # isort: skip
+from phoenix.autoscaler.policy import Settings  # isort: skip
 
 RATE = 5000  # datagrams a second
 SECONDS = 5
@@ -83,6 +89,28 @@ def receiving(fleet: Fleet) -> list[Row]:
     ]
 
 
+def decided(inventory: str, after: float) -> float:
+    """Return when the autoscaler first decided to scale out, on time.monotonic(): all hosts share this one's clock."""
+    offset = time.monotonic() - time.time()
+    made = [one for one in status_of(inventory)["decisions"] if one["action"] == "out"]
+    times = [datetime.fromisoformat(one["time"]).timestamp() + offset for one in made]
+    return min((at for at in times if at >= after), default=float("nan"))
+
+
+def simulated(startup: float) -> float:
+    """Return the seconds until the policy has the capacity in rotation, for the same step in the simulation."""
+    before, rate = 28, 60
+    arrivals = [
+        round((quarter + 1) * each / 4) - round(quarter * each / 4)
+        for each, seconds in ((5, before), (rate, 58))
+        for quarter in range(seconds * 4)
+    ]
+    scaler = Phoenix(Settings(minimum=2, maximum=12))
+    replay(scaler, arrivals, SimulatedFleet(startup=startup, minimum=2, maximum=12), 2)
+    enough = [at for at, decision in scaler.decisions if decision.count * 10 >= rate]
+    return min(enough, default=float("inf")) - before + startup
+
+
 def step(fleet: Fleet) -> list[Row]:
     """Measure a step from 5 to 60 requests a second, and back."""
     settle(fleet.inventory)
@@ -97,13 +125,20 @@ def step(fleet: Fleet) -> list[Row]:
         with load(client, fleet.url, 5) as after:
             wait_for(lambda: watch.rotation[-1][1] <= 2, 300, "spare capacity gone")
             time.sleep(10)
-    reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), None)
+            stopped = time.monotonic() + wait_for(lambda: instances_of(fleet.inventory) <= 2, 120, "instances stopped")
+    reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), float("inf"))
     back = next(at for at, balancer in watch.rotation if at >= ended and balancer <= 2)
+    startup = reached - decided(fleet.inventory, began)
     failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
     watch.save(RECORD, watch.rotation[0][0])
     plot.save(RECORD.with_suffix(".svg"), [plot.recorded_step(RECORD)])
-    until = [(reached or float("inf")) - began, back - ended]
+    until = [reached - began, back - ended]
     return [
+        Row(STARTUP, startup, "s", None, "instances ready and in rotation; for python -m tests.simulation --bench"),
+        Row(DRAIN, max(0.0, stopped - back), "s", None, "out of rotation until stopped; the same"),
+        Row(
+            "step 5 to 60/s: as simulated with this start-up", simulated(startup), "s", until[0], "reference: measured"
+        ),
         Row("step 5 to 60/s: capacity in rotation", until[0], "s", 10, DESIGN),
         Row("step 60 to 5/s: spare capacity gone", until[1], "s", None, "stabilisation included"),
         Row("step 5 to 60/s and back: failed", float(failed), "requests"),

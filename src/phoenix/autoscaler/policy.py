@@ -5,7 +5,7 @@ its clumping require by the time that new instances are ready. Scaling in weighs
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil, inf, sqrt
 from typing import Annotated, Literal
 
@@ -144,7 +144,7 @@ class Case:
     @property
     def spare_above(self) -> int:
         """Instances that were enough throughout the stabilisation window."""
-        return max(self.minimum, self.memory.needs[0][1] if self.memory.needs else self.having)
+        return max(self.minimum, self.memory.needs[0][1])
 
     def hold(self, cause: str, detail: str = "") -> Verdict:
         return Verdict("hold", self.having, cause, detail)
@@ -295,20 +295,23 @@ def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
         _ahead(settings, having, level, trend, headroom),
     )
     need = max(1, ceil(counts.rate(settings.stable_seconds) / settings.target - 1e-9))
-    after = replace(
-        memory,
+    # In only to where the load is calm: otherwise its noise would soon require the instance again.
+    expected = (level + max(0.0, trend.slope) * settings.lead_seconds) / settings.calm + headroom
+    enough = max(1, ceil(expected / settings.target - 1e-9))
+    needs, needs_since = _remember(settings, inputs, memory, now, enough, having)
+    spare = 1 - max(needs[0][1], lowest(settings, inputs.floor)) / having if inputs.pending is None else 0.0
+    after = Memory(
         at=now,
         noise=spread,
         trend=trend,
         edge=edge,
         suspected_since=suspected,
         panic_until=now + settings.stable_seconds if confirmed else memory.panic_until,
+        needs=needs,
+        needs_since=needs_since,
+        idle=_idle(memory, now, spare, falling=trend.slope < 0),
     )
-    # In only to where the load is calm: otherwise its noise would soon require the instance again.
-    expected = (level + max(0.0, trend.slope) * settings.lead_seconds) / settings.calm + headroom
-    after = _remember(settings, inputs, after, max(1, ceil(expected / settings.target - 1e-9)), having)
-    case = Case(settings, inputs, after, having, level, headroom, max(need, excess), excess, why)
-    return replace(case, memory=replace(after, idle=_idle(case, memory)))
+    return Case(settings, inputs, after, having, level, headroom, max(need, excess), excess, why)
 
 
 def _step(settings: Settings, counts: load.Counts, having: int, spread: load.Noise) -> tuple[int, str]:
@@ -372,20 +375,20 @@ def _excess(
     return found
 
 
-def _remember(settings: Settings, inputs: Inputs, memory: Memory, need: int, having: int) -> Memory:
+def _remember(
+    settings: Settings, inputs: Inputs, memory: Memory, now: float, need: int, having: int
+) -> tuple[tuple[tuple[float, int], ...], float | None]:
     """The needs of the stabilisation window, and since when there is no gap in them."""
-    now = memory.at
     if inputs.silent or inputs.known_seconds < settings.stable_seconds:
-        return replace(memory, needs=((now, having),), needs_since=None)
-    kept = (entry for entry in memory.needs if entry[0] > now - settings.stabilisation_seconds and entry[1] > need)
+        return ((now, having),), None
+    kept = [entry for entry in memory.needs if entry[0] > now - settings.stabilisation_seconds and entry[1] > need]
     since = now if memory.needs_since is None else memory.needs_since
-    return replace(memory, needs=(*kept, (now, need)), needs_since=since)
+    return (*kept, (now, need)), since
 
 
-def _idle(case: Case, before: Memory) -> float:
-    """Seconds that the whole fleet would have been idle, had its spare instances been all of it."""
-    if case.inputs.pending is not None or case.spare_above >= case.having:
+def _idle(memory: Memory, now: float, spare: float, *, falling: bool) -> float:
+    """Seconds that the whole fleet would have been idle, had its spare share been all of it."""
+    if spare <= 0:
         return 0.0
-    passed = case.memory.at - before.at
-    weight = 0.0 if passed > LONGEST_PAUSE else FALLING_WEIGHT if case.memory.trend.slope < 0 else 1.0
-    return before.idle + passed * weight * (1 - case.spare_above / case.having)
+    passed = now - memory.at
+    return memory.idle + (passed * (FALLING_WEIGHT if falling else 1.0) * spare if passed <= LONGEST_PAUSE else 0.0)
