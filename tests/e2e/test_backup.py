@@ -14,7 +14,7 @@ import pytest
 from tests.harness import plays, programs
 from tests.harness.backup import DOCUMENTS, DUMPS, RECEIPTS, ROOT, Trial, command_lines, own_store
 from tests.harness.database import primaries
-from tests.harness.hosts import hosts_of, remote
+from tests.harness.hosts import remote
 from tests.harness.pair import Pair
 from tests.harness.waiting import wait_for
 

@@ -96,6 +96,7 @@ def test_other_tables_stay(host: Host) -> None:
 
 def test_one_address_opens_only_so_many_connections(host: Host) -> None:
     """From a host of its own, a network namespace; others are not affected."""
+
     def passed(source: str, count: int) -> int:
         runner = "ip netns exec client python3"
         return int(host.check_output(remote("openings", source, "192.0.2.193", 80, count, runner=runner)))
