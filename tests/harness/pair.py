@@ -19,8 +19,8 @@ CUT = (
 )
 # A host without power sends nothing. A killed container still refuses connections while its network is being removed.
 SILENCE = (
-    "nft 'table inet dead { chain i { type filter hook input priority -300; policy drop; } "
-    "chain o { type filter hook output priority -300; policy drop; } }'"
+    "nft 'table inet dead { chain i { type filter hook input priority -300; policy drop; }; "
+    "chain o { type filter hook output priority -300; policy drop; }; }'"
 )
 HEAL = "nft delete table inet cut"
 SETTLE_S = 60
