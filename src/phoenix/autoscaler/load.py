@@ -28,7 +28,7 @@ DISPERSION_MOST = 200.0
 # --- trend
 
 # Windows of a trend as multiples of the stable window. Each next one resolves a slope about half as steep.
-TREND_WINDOWS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+TREND_WINDOWS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0)
 # A trend once found needs this many standard deviations to go on: a switch with two thresholds does not chatter.
 TREND_KEPT = 3.0
 

@@ -218,7 +218,7 @@ def decide(settings: Settings, inputs: Inputs, memory: Memory) -> tuple[Decision
     """One decision, and what to remember for the next one."""
     case = _measure(settings, inputs, memory)
     verdict = next(found for rule in RULES if (found := rule(case)))
-    counts = _counts(inputs, case.memory.at)
+    counts = _counts(settings, inputs, case.memory.at)
     decision = Decision(
         action=verdict.action,
         count=verdict.count,
@@ -270,13 +270,14 @@ def _grows_at(case: Case) -> float:
 # --- measuring the load
 
 
-def _counts(inputs: Inputs, now: float) -> load.Counts:
-    return load.Counts(inputs.count, inputs.known_seconds, now)
+def _counts(settings: Settings, inputs: Inputs, now: float) -> load.Counts:
+    # The meter knows no more than the long window.
+    return load.Counts(inputs.count, min(inputs.known_seconds, settings.long_seconds), now)
 
 
 def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
     now = max(inputs.now, memory.at)
-    counts = _counts(inputs, now)
+    counts = _counts(settings, inputs, now)
     having = max(inputs.capacity, inputs.pending or 0)
     spread = load.disperse(memory.noise, counts)
     edge = load.edge(memory.edge, counts, settings.panic_seconds, spread, settings.significance)
