@@ -257,7 +257,7 @@ def make(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Name
 
 def _hint(output: str, options: argparse.Namespace) -> str:
     """The way out where the output of npm shows a known reason."""
-    if re.search(r"gyp ERR! find Python|(make|g\+\+|cc): not found|not found: make", output):
+    if re.search(r"gyp ERR! find Python|(make|g\+\+|cc): (not found|No such file)|not found: make", output):
         return "\nA native module is compiled: set release_build_packages to [make, g++, python3]"
     if "gyp ERR!" in output and not Path(options.node, "include/node/node.h").is_file():
         return (

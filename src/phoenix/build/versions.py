@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phoenix.build.sandbox import Sandbox
+from phoenix.build.sandbox import Sandbox, SandboxError
 from phoenix.build.start import BuildError
 
 MAX_RANGES = 1000
@@ -39,12 +39,17 @@ def ask(sandbox: Sandbox, folder: Path, node: str, npm_cli: str, ranges: Iterabl
     """Ask npm's semver; folder: where the command runs.
 
     Raises:
-        SandboxError: Node.js or npm does not run.
+        BuildError: npm does not run on this Node.js.
     """
     usable = sorted({one for one in ranges if one and len(one) <= MAX_RANGE and "\0" not in one})[:MAX_RANGES]
     words = [f"{node}/bin/node", "-e", _ASK, "--", str(Path(npm_cli).parents[1]), *usable]
-    with sandbox.stream(words, folder=folder) as output:
-        answer = json.loads(output.read(1 << 20) or "{}")
+    try:
+        with sandbox.stream(words, folder=folder) as output:
+            answer = json.loads(output.read(1 << 20) or "{}")
+    except (SandboxError, ValueError) as error:
+        raise BuildError(
+            f"npm does not run on this Node.js: {error}\nSet release_npm_version to one that does (6 for Node.js 8)"
+        ) from error
     return Versions(answer.get("node", ""), answer.get("npm", ""), tuple(answer.get("excluded", ())))
 
 

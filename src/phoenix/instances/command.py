@@ -25,6 +25,9 @@ from phoenix.common import files
 from phoenix.instances import paths, releases
 
 UNIT = "phoenix-command"
+TEMPLATE = Path("/etc/systemd/system/phoenix@.service")
+# Where instances have configurations of their own: all of this host, and the accepted one.
+CONFIGURATIONS = Path("/etc/phoenix/configurations")
 CONFIGURATION = Path("/etc/phoenix/configuration")
 # Of the instances' unit, what is not for a command. RemoveIPC would remove what the instances share among them.
 NOT_TAKEN = (
@@ -83,13 +86,17 @@ def settings(*texts: str) -> list[str]:
 
 
 def unit_settings() -> list[str]:
-    """Those of this host's instances: of their unit, and of the accepted configuration where there is one."""
-    unit = Path("/etc/systemd/system/phoenix@.service")
-    parts = [path.read_text(encoding="utf-8") for path in (unit, CONFIGURATION / "unit.conf") if path.is_file()]
+    """Those of this host's instances: of their unit, and of the accepted configuration where there is one.
+
+    Before the first instance starts none is accepted yet, and the newest counts.
+    """
+    folder = CONFIGURATION
+    if not folder.is_dir():
+        folder = max(CONFIGURATIONS.glob("[!.]*"), key=lambda path: path.stat().st_mtime, default=folder)
+    parts = [path.read_text(encoding="utf-8") for path in (TEMPLATE, folder / "unit.conf") if path.is_file()]
     if not parts:
-        raise CommandError(f"{unit} is not on this host: site.yml has to configure its instances first")
-    environment = CONFIGURATION / "environment"
-    found = settings(*parts)
+        raise CommandError(f"{TEMPLATE} is not on this host: site.yml has to configure its instances first")
+    found, environment = settings(*parts), folder / "environment"
     if environment.is_file():
         found = [line for line in found if not line.startswith("EnvironmentFile=")]
         found.append(f"EnvironmentFile={environment}")

@@ -242,3 +242,29 @@ def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_br
         release.build(options)
     assert list(options.scratch.iterdir()) == []
     assert [path.name for path in options.releases.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("output", "headers", "words"),
+    [
+        ("gyp ERR! find Python\ngyp ERR! not ok", True, "release_build_packages"),
+        ("gyp ERR! stack Error: not found: make", True, "release_build_packages"),
+        ("make: g++: No such file or directory\ngyp ERR! build error", True, "release_build_packages"),
+        ("gyp ERR! stack Error: getaddrinfo ENOTFOUND", False, "vendor's own archive"),
+        ("gyp ERR! build error", True, ""),
+        ("npm ERR! code E404", False, ""),
+    ],
+)
+def test_a_known_reason_comes_with_the_way_out(tmp_path: Path, output: str, headers: bool, words: str) -> None:
+    if headers:
+        (tmp_path / "include/node").mkdir(parents=True)
+        (tmp_path / "include/node/node.h").touch()
+    hint = release._hint(output, Namespace(node=str(tmp_path)))
+    assert (words in hint) if words else hint == ""
+
+
+def test_an_npm_that_does_not_run_on_this_nodejs_is_one_message(options: Namespace) -> None:
+    (Path(options.node) / "bin/node").write_text("#!/bin/sh\necho 'SyntaxError: Unexpected token .' >&2\nexit 1\n")
+    write_source(options.source, {"scripts": {"start": "node a.js"}})
+    with pytest.raises(start.BuildError, match=r"SyntaxError.*\n+.*release_npm_version"):
+        release.build(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,28 @@ def test_the_instances_user_limits_and_environment_are_taken_and_their_program_i
         "EnvironmentFile=/etc/phoenix/phoenix.env",
         "MemoryMax=256M",
     ]
+
+
+def test_the_accepted_configuration_counts_and_before_there_is_one_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TEMPLATE", "CONFIGURATIONS", "CONFIGURATION"):
+        monkeypatch.setattr(command, name, tmp_path / name)
+    with pytest.raises(command.CommandError, match=r"site\.yml"):
+        command.unit_settings()
+    (tmp_path / "TEMPLATE").write_text(UNIT)
+    assert command.unit_settings()[2] == "EnvironmentFile=/etc/phoenix/phoenix.env"
+    for number, name in enumerate(("old", "new")):
+        folder = tmp_path / "CONFIGURATIONS" / name
+        folder.mkdir(parents=True)
+        (folder / "unit.conf").write_text(f"[Service]\nTasksMax={number}\n")
+        (folder / "environment").write_text("")
+        os.utime(folder, (number, number))
+    assert command.unit_settings()[-2:] == ["TasksMax=1", f"EnvironmentFile={tmp_path}/CONFIGURATIONS/new/environment"]
+    (tmp_path / "CONFIGURATION").symlink_to(tmp_path / "CONFIGURATIONS" / "old")
+    found = command.unit_settings()
+    assert found[-2:] == ["TasksMax=0", f"EnvironmentFile={tmp_path}/CONFIGURATION/environment"]
+    assert [one for one in found if one.startswith("EnvironmentFile=")] == found[-1:]
 
 
 def test_values_of_the_shells_variables_are_left_to_the_shell() -> None:
