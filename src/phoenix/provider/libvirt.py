@@ -60,7 +60,7 @@ class Libvirt:
         return [_host(one) for one in domains if one is not None and _tag(one).get("fleet") == fleet]
 
     def create(self, fleet: str, name: str, spec: Spec) -> Host:
-        size = _size(spec.size)
+        wanted = size(spec.size)
         if not spec.address or self.gateway is None:
             raise Invalid("libvirt needs the host's address, and gateway in the settings (192.0.2.1/24)")
         image = self._image(spec.image)
@@ -73,10 +73,12 @@ class Libvirt:
         if domain is None:
             if _volume(name) in self._volumes():
                 raise Conflict(f"the pool {self.pool} has a volume {_volume(name)} of no domain: remove it")
-            self._virsh("define", "/dev/stdin", text=self._xml(fleet, name, spec, size))
+            self._virsh("define", "/dev/stdin", text=self._xml(fleet, name, spec, wanted))
             self._write_seed(name, spec)
             backing = ("--backing-vol", spec.image, "--backing-vol-format", image)
-            self._virsh("vol-create-as", self.pool, _volume(name), f"{size['disk_gb']}G", "--format", "qcow2", *backing)
+            self._virsh(
+                "vol-create-as", self.pool, _volume(name), f"{wanted['disk_gb']}G", "--format", "qcow2", *backing
+            )
             self._virsh("autostart", name)
         made = self._found(name)
         if not _active(made):
@@ -157,15 +159,15 @@ class Libvirt:
     def _work(self, name: str) -> Path:
         return self.seeds / f"{name}.new"
 
-    def _xml(self, fleet: str, name: str, spec: Spec, size: Mapping[str, int]) -> str:
+    def _xml(self, fleet: str, name: str, spec: Spec, wanted: Mapping[str, int]) -> str:
         ET.register_namespace("phoenix", NAMESPACE)
         kind = self._type()
         domain = ET.Element("domain", type=kind)
         _add(domain, "name", name)
         tag = {"fleet": fleet, "address": spec.address, "host-key": spec.host_key["public"]}
         ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{NAMESPACE}}}host", tag)
-        _add(domain, "memory", str(size["memory_mb"]), unit="MiB")
-        _add(domain, "vcpu", str(size["cpus"]))
+        _add(domain, "memory", str(wanted["memory_mb"]), unit="MiB")
+        _add(domain, "vcpu", str(wanted["cpus"]))
         if kind == "kvm":
             _add(domain, "cpu", mode="host-passthrough")
         _add(_add(domain, "os"), "type", "hvm")
@@ -238,12 +240,13 @@ def _gateway(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | N
         raise ValueError(f"gateway = {text!r} is no address with a prefix length, such as 192.0.2.1/24") from None
 
 
-def _size(wanted: Mapping[str, Any]) -> dict[str, int]:
-    size = {**SIZE, **wanted}
-    wrong = {name: value for name, value in size.items() if name not in SIZE or type(value) is not int or value < 1}
+def size(wanted: Mapping[str, Any]) -> dict[str, int]:
+    """The machine's size, with defaults for what is not given. Raises Invalid."""
+    values = {**SIZE, **wanted}
+    wrong = {name: value for name, value in values.items() if name not in SIZE or type(value) is not int or value < 1}
     if wrong:
         raise Invalid(f"size has {wrong}: give whole numbers for {', '.join(SIZE)}")
-    return size
+    return values
 
 
 def _add(parent: ET.Element, tag: str, content: str = "", /, **attributes: str) -> ET.Element:
