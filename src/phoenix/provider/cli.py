@@ -24,7 +24,7 @@ from typing import Any
 
 from phoenix.provider import cloud_config, contract, libvirt, serve
 from phoenix.provider.client import Client
-from phoenix.provider.contract import Error, Host, Invalid, Spec
+from phoenix.provider.contract import Host, Invalid, Spec
 
 SERVED = {"libvirt": libvirt.Libvirt}
 # The provider of the lab is the lab's own, and needs its libraries.
@@ -121,9 +121,10 @@ def ensure(wanted: Order) -> dict[str, Any]:
             address=wanted.address,
         ),
     )
+    if made.address:
+        # The key may be that of another run's creation, and the address another one than was asked for.
+        _trust(dataclasses.replace(wanted, address=made.address), made.host_key or key["public"])
     _check_address(wanted, made)
-    if made.host_key:  # of another run's creation, perhaps
-        _trust(wanted, made.host_key)
     return {"changed": True, "host": dataclasses.asdict(made)}
 
 
@@ -201,6 +202,3 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"failed: {error}", file=sys.stderr)
     return 1
-
-
-__all__ = ["Error", "ensure", "find", "main", "order", "remove"]

@@ -11,7 +11,7 @@ DOCKER_SETTINGS = ("max_hosts",)
 
 
 def unprovidable_hosts(inventory: Inventory) -> Iterator[Finding]:
-    """Hosts that have a provider and lack what it needs; unsupported_values reports unknown providers."""
+    """Hosts that have a provider and lack what it needs."""
     if "phoenix_provider" not in inventory.options:
         return
     for host in inventory.hostvars:
@@ -63,6 +63,7 @@ def _settings(provider: str, settings: Mapping[str, Any], size: Mapping[str, Any
         return
     known = {"libvirt": tuple(libvirt.DEFAULTS), "docker": DOCKER_SETTINGS}.get(provider)
     if known is None:
+        yield f"phoenix_provider: {provider!r} is not known; use docker, libvirt or exec, or leave it empty"
         return
     unknown = sorted(set(settings) - set(known))
     if unknown:
