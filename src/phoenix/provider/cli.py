@@ -92,14 +92,14 @@ def find(wanted: Order) -> Host | None:
 
 
 def ensure(wanted: Order) -> dict[str, Any]:
-    """Create the host unless it exists and runs. Raises contract.Error.
+    """Create the host unless it exists, start it where it does not run. Raises contract.Error.
 
     Its key is recorded before it is created: who is killed in between leaves a line in known_hosts, and no host whose
     key nobody knows.
     """
     client = wanted.client()
     found = next((host for host in client.list() if host.name == wanted.name), None)
-    if found is not None and found.state in ("running", "creating") and found.address:
+    if found is not None and found.state == "running":
         _check_address(wanted, found)
         learned = _trust(wanted, found.host_key) if found.host_key and not wanted.check else False
         return {"changed": learned, "host": dataclasses.asdict(found)}
@@ -121,11 +121,12 @@ def ensure(wanted: Order) -> dict[str, Any]:
             address=wanted.address,
         ),
     )
-    if made.address:
-        # The key may be that of another run's creation, and the address another one than was asked for.
-        _trust(dataclasses.replace(wanted, address=made.address), made.host_key or key["public"])
+    # The key may be that of another run's creation, and the address another one than was asked for.
+    trusted = made.host_key or (key["public"] if found is None else "")
+    learned = _trust(dataclasses.replace(wanted, address=made.address), trusted) if made.address and trusted else False
     _check_address(wanted, made)
-    return {"changed": True, "host": dataclasses.asdict(made)}
+    changed = learned or found is None or found.state != made.state
+    return {"changed": changed, "host": dataclasses.asdict(made)}
 
 
 def remove(wanted: Order) -> dict[str, Any]:

@@ -79,6 +79,17 @@ def test_an_address_that_had_another_host_gets_the_new_key(order: dict[str, Any]
     assert len(known(order)) == 2
 
 
+def test_a_host_that_is_stopped_is_started_with_the_key_that_it_has(order: dict[str, Any]) -> None:
+    made = cli.ensure(cli.order(order))["host"]
+    path = Path(order["settings"]["file"])
+    for state in ("stopped", "creating"):
+        path.write_text(path.read_text().replace('"running"', f'"{state}"'))
+        assert cli.ensure(cli.order({**order, "check": True}))["changed"]
+        assert cli.ensure(cli.order(order)) == {"changed": True, "host": made}
+        assert known(order) == [f"{ADDRESS} {made['host_key']}"]
+    assert not cli.ensure(cli.order(order))["changed"]
+
+
 def test_another_port_is_another_name(order: dict[str, Any]) -> None:
     made = cli.ensure(cli.order({**order, "port": 2222}))
     assert known(order) == [f"[{ADDRESS}]:2222 {made['host']['host_key']}"]
