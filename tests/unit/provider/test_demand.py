@@ -14,7 +14,7 @@ from phoenix.provider.contract import Failed, Foreign, Host, Quota, Unavailable
 from phoenix.provider.demand import Corrupt, NotDone, Store, step
 from phoenix.provider.lifecycle import HOUR, LIVE, STATES, Entry, Limits, Record
 
-LIMITS = Limits(hosts=4, creations_per_hour=8, boot=300, settle=200, missing=60, retry=10, retry_max=100)
+LIMITS = Limits(hosts=3, creations_per_hour=5, boot=300, settle=200, missing=60, retry=10, retry_max=100)
 FOREIGN = {"db1": "i-db1", "extra-2": "i-foreign"}  # untagged, one of them with a name that looks like ours
 LATE = 150.0  # seconds until a creation that was given up still appears: less than settle
 
@@ -32,7 +32,7 @@ class Cloud:
         self.foreign = dict(FOREIGN)
         self.serial = 0
         self.quota = 99
-        self.away = self.create_fails = self.delete_fails = self.slow = self.drain_fails = False
+        self.away = self.lost = self.create_fails = self.delete_fails = self.slow = self.drain_fails = False
         self.in_flight: list[tuple[float, str]] = []
         self.attempts: list[float] = []
         self.drained: set[str] = set()
@@ -74,7 +74,7 @@ class Cloud:
     def create(self, name: str) -> Host:
         self.attempts.append(self.now)
         self.point()
-        if self.away:
+        if self.away or self.lost:
             # Nobody knows whether the request arrived: it did.
             self.in_flight.append((self.now + LATE, name))
             raise Unavailable("no answer")
@@ -158,7 +158,7 @@ class Fleet(RuleBasedStateMachine):
 
     def heal(self) -> None:
         cloud = self.cloud
-        cloud.away = cloud.create_fails = cloud.delete_fails = cloud.slow = cloud.drain_fails = False
+        cloud.away = cloud.lost = cloud.create_fails = cloud.delete_fails = cloud.slow = cloud.drain_fails = False
         cloud.quota, cloud.kill_in = 99, None
 
     def step(self) -> list[str]:
@@ -171,7 +171,7 @@ class Fleet(RuleBasedStateMachine):
     def begin(self, wanted: int) -> None:
         self.wanted = wanted
 
-    @rule(wanted=st.integers(0, 6))
+    @rule(wanted=st.integers(0, 5))
     def want(self, wanted: int) -> None:
         self.wanted = wanted
 
@@ -179,7 +179,9 @@ class Fleet(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.cloud.advance(seconds)
 
-    @rule(which=st.sampled_from(["away", "create_fails", "delete_fails", "slow", "drain_fails"]), on=st.booleans())
+    @rule(
+        which=st.sampled_from(["away", "lost", "create_fails", "delete_fails", "slow", "drain_fails"]), on=st.booleans()
+    )
     def break_or_repair(self, which: str, on: bool) -> None:
         setattr(self.cloud, which, on)
 
@@ -269,6 +271,50 @@ def test_a_failed_creation_is_tried_again_later_and_later(tmp_path: Path, error:
         cloud.now += 1
     gaps = [later - earlier for earlier, later in zip(cloud.attempts, cloud.attempts[1:], strict=False)]
     assert gaps == [10, 20, 40, 80]
+
+
+def test_attempts_in_an_hour_are_limited(tmp_path: Path) -> None:
+    store, cloud = Store(tmp_path / "hosts.json"), Cloud()
+    cloud.create_fails = True
+    began = cloud.now
+    while len(cloud.attempts) <= LIMITS.creations_per_hour:
+        a_step(store, cloud, 1)
+        cloud.now += 60
+    assert cloud.attempts[-1] >= began + HOUR
+    assert cloud.attempts[-2] < began + HOUR
+
+
+def test_what_can_not_be_deleted_counts(tmp_path: Path) -> None:
+    store, cloud = Store(tmp_path / "hosts.json"), Cloud()
+    for _ in range(4):
+        a_step(store, cloud, LIMITS.hosts)
+    cloud.delete_fails = True
+    a_step(store, cloud, 0)
+    cloud.now += HOUR
+    a_step(store, cloud, LIMITS.hosts)
+    assert len(cloud.names()) == LIMITS.hosts
+    cloud.delete_fails = False
+    for _ in range(3):
+        a_step(store, cloud, LIMITS.hosts)
+    assert cloud.names() == {"extra-4", "extra-5", "extra-6"}
+
+
+def test_a_creation_whose_answer_was_lost_counts_until_it_can_not_succeed(tmp_path: Path) -> None:
+    store, cloud = Store(tmp_path / "hosts.json"), Cloud()
+    cloud.lost = True
+    a_step(store, cloud, 1)
+    cloud.lost = False
+    a_step(store, cloud, 0)
+    cloud.advance(LATE - 1)
+    a_step(store, cloud, LIMITS.hosts)
+    assert len(cloud.names()) == LIMITS.hosts - 1
+    cloud.advance(1)
+    assert "extra-1" in cloud.names()
+    assert len(cloud.names()) == LIMITS.hosts
+    for _ in range(3):
+        cloud.advance(LIMITS.settle)
+        a_step(store, cloud, LIMITS.hosts)
+    assert cloud.names() == {"extra-2", "extra-3", "extra-4"}
 
 
 def test_scale_in_goes_on_at_a_quota_and_without_the_provider(tmp_path: Path) -> None:
