@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,12 +218,24 @@ def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, 
 
 
 def _create(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, network: str) -> Container:
+    labels = {LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT}
+    return create_container(client, tag, host.name, labels, network, host.address)
+
+
+def create_container(
+    client: docker.DockerClient, tag: str, hostname: str, labels: Mapping[str, str], network: str, address: str
+) -> Container:
+    """Create the container that stands for a host, not started yet; address: "" for any of the network's.
+
+    Raises:
+        APIError: the name or the address is taken, or the image or the network does not exist.
+    """
     api = client.api
     made = api.create_container(
         tag,
-        name=host.container,
-        hostname=host.name,
-        labels={LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT},
+        name=f"phoenix-{hostname}",
+        hostname=hostname,
+        labels=dict(labels),
         stop_signal="SIGRTMIN+3",
         host_config=api.create_host_config(
             cap_add=["SYS_ADMIN", "NET_ADMIN"],
@@ -234,7 +246,7 @@ def _create(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, net
         )
         | {"CgroupnsMode": "private"},
         networking_config=api.create_networking_config(
-            {network: api.create_endpoint_config(ipv4_address=host.address, aliases=[host.name])}
+            {network: api.create_endpoint_config(ipv4_address=address or None, aliases=[hostname])}
         ),
     )
     return client.containers.get(made["Id"])
@@ -264,7 +276,7 @@ def _copy_files(container: Container, host: Host, files: Files) -> None:
     """Copy files to a host, and the certificates that this machine trusts."""
     for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
         files[str(certificate).lstrip("/")] = (certificate.read_bytes(), 0o644)
-    container.put_archive("/", _tar(files))
+    container.put_archive("/", tar(files))
     script = (
         f"chown -R {host.user}: /home/{host.user}/.ssh && chmod 0700 /home/{host.user}/.ssh && update-ca-certificates"
     )
@@ -289,12 +301,14 @@ def _pip_settings(gateway: str) -> str:
     return "\n".join(lines) + "\n" + proxy.pip_conf(index, gateway)
 
 
-def _tar(files: Files) -> bytes:
+def tar(files: Files, owner: int = 0) -> bytes:
+    """Pack files that belong to this user; a path that ends in a slash is a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, (data, mode) in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), mode
+            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, owner, owner
+            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
 

@@ -49,6 +49,7 @@ AREAS: Mapping[str, Area] = {
         "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and its last result: serve, ended"
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
+    "provider": Area("phoenix.provider.cli", "hosts at their provider: ensure, find, remove, serve"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "run": Area("phoenix.instances.command", "one command in a release's environment: COMMAND..."),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain, maintenance"),

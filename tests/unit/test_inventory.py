@@ -391,3 +391,59 @@ def test_every_new_name_is_an_option_and_no_old_one_is() -> None:
     known = {name for options in known_variables(TOP / "roles").values() for name in options}
     assert set(RENAMED.values()) <= known
     assert not set(RENAMED) & known
+
+
+PROVIDED = {
+    "ansible_host": "192.0.2.21",
+    "ansible_user": "debian",
+    "phoenix_provider": "libvirt",
+    "phoenix_provider_settings": {"gateway": "192.0.2.1/24"},
+    "phoenix_provider_size": {"cpus": 2},
+    "phoenix_provider_image": "debian-12.qcow2",
+    "phoenix_provider_fleet": "www.example.org",
+    "phoenix_provider_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDu3 ann"],
+}
+PROVIDER_SPECS = {
+    **SPECS,
+    "playbooks": {**SPECS["playbooks"], **known_variables(TOP / "roles", TOP / "playbooks")["playbooks"]},
+}
+
+
+def test_a_host_that_its_provider_can_make(hosts: Hosts) -> None:
+    for change in (
+        {},
+        {"phoenix_provider": "docker", "phoenix_provider_settings": {}, "phoenix_provider_size": {}},
+        {"phoenix_provider": "exec", "phoenix_provider_settings": {"command": ["own"], "zone": "a"}},
+    ):
+        hosts["app1"] |= PROVIDED | change
+        assert errors(hosts, GROUPS, PROVIDER_SPECS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"phoenix_provider": "aws"}, "phoenix_provider: 'aws' is not known; use docker, libvirt or exec"),
+        ({"ansible_host": "app1.example.org"}, "ansible_host: 'app1.example.org' is no IP address"),
+        ({"ansible_user": None}, "ansible_user: None; name the user"),
+        ({"phoenix_provider_image": ""}, "phoenix_provider_image: empty"),
+        ({"phoenix_provider_authorized_keys": []}, "phoenix_provider_authorized_keys: []; give the public keys"),
+        ({"phoenix_provider_fleet": "2001:db8::1"}, "phoenix_provider_fleet: '2001:db8::1' can't be a tag"),
+        ({"phoenix_provider_settings": {}}, "phoenix_provider_settings: gateway is missing"),
+        ({"phoenix_provider_settings": {"gateway": "192.0.2.300"}}, "gateway = '192.0.2.300' is no address"),
+        ({"phoenix_provider_settings": {"gateway": "192.0.2.1/24", "colour": "red"}}, "libvirt has no colour; use uri"),
+        ({"phoenix_provider_size": {"cpus": "two"}}, "size has {'cpus': 'two'}"),
+        ({"phoenix_provider": "docker"}, "docker has no gateway; use max_hosts"),
+        ({"phoenix_provider": "exec"}, "phoenix_provider_settings: command is None"),
+    ],
+    ids=str,
+)
+def test_a_host_that_its_provider_can_not_make(hosts: Hosts, change: dict[str, Any], message: str) -> None:
+    hosts["app1"] |= PROVIDED | change
+    found = errors(hosts, GROUPS, PROVIDER_SPECS)
+    assert any(message in error and error.endswith("[app1]") for error in found), found
+
+
+def test_a_host_whose_name_can_not_be_a_hosts(hosts: Hosts) -> None:
+    hosts["app_1"] = hosts.pop("app1") | PROVIDED
+    groups = {**GROUPS, "app": ["app_1"]}
+    assert any("becomes its own" in error for error in errors(hosts, groups, PROVIDER_SPECS))

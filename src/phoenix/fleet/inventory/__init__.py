@@ -20,6 +20,7 @@ from phoenix.fleet.inventory.fleet import (
     hasty_autoscaler,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
+from phoenix.fleet.inventory.providers import unprovidable_hosts
 from phoenix.fleet.inventory.variables import (
     failing_templates,
     missing_secrets,
@@ -46,6 +47,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     clashing_ports,
     hasty_autoscaler,
     bad_archives,
+    unprovidable_hosts,
 )
 
 
