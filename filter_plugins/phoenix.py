@@ -164,6 +164,7 @@ class FilterModule:
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
             "phoenix_private_services": wiring.private_services,
+            "phoenix_certificates": wiring.certificates,
             "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,

@@ -43,7 +43,7 @@ AREAS: Mapping[str, Area] = {
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "pipeline": Area(
-        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and its last result: serve, ended"
+        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended"
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),

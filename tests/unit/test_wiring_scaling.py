@@ -72,6 +72,18 @@ def test_the_site_is_asked_at_each_port_of_each_load_balancer() -> None:
     ]
 
 
+def test_the_sites_own_address_is_asked_where_it_is_no_balancers() -> None:
+    usual = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 443, "nginx_server_names": []}
+    hostvars = {"lb1": {**usual, "phoenix_address": "192.0.2.11"}}
+    assert len(wiring.sites(["lb1"], hostvars, "https://192.0.2.11")) == 2
+    public = wiring.sites(["lb1"], hostvars, "https://www.example.org:8443")[-1]
+    assert public == {"host": "public", "address": "www.example.org", "url": "https://www.example.org:8443/"}
+    assert wiring.certificates(wiring.sites(["lb1"], hostvars, "https://www.example.org")) == [
+        {"host": "lb1", "address": "192.0.2.11", "port": 443, "name": "192.0.2.11"},
+        {"host": "public", "address": "www.example.org", "port": 443, "name": "www.example.org"},
+    ]
+
+
 def test_jenkins_behind_the_load_balancers() -> None:
     hostvars = {"j": {"phoenix_address": "192.0.2.61", "jenkins_prefix": "/ci", "jenkins_port": "8081"}}
     assert wiring.private_services(["j"], hostvars, ["192.0.2.0/24"]) == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
@@ -56,12 +57,30 @@ def url(balancer: str, hostvars: HostVars) -> str:
     return list(_urls(balancer, hostvars).values())[-1]
 
 
-def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, str]]:
-    """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata."""
-    return [
-        {"host": balancer, "address": str(hostvars[balancer]["phoenix_address"]), "url": f"{address}/"}
+def sites(balancers: Sequence[str], hostvars: HostVars, public: str = "") -> list[dict[str, str]]:
+    """What is asked of each load balancer, at its own address, to see the site as clients do; for the role netdata.
+
+    public: the site's URL, asked as well where its host is not one of those addresses: a name, which DNS resolves, or
+    the address of what stands before the balancers.
+    """
+    addresses = {balancer: str(hostvars[balancer]["phoenix_address"]) for balancer in balancers}
+    found = [
+        {"host": balancer, "address": addresses[balancer], "url": f"{address}/"}
         for balancer in balancers
         for address in _urls(balancer, hostvars).values()
+    ]
+    host = urlsplit(public).hostname
+    if host and host not in addresses.values():
+        found.append({"host": "public", "address": host, "url": f"{public.rstrip('/')}/"})
+    return found
+
+
+def certificates(sites: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The certificates that are served there, for the role netdata."""
+    secure = [(site, urlsplit(site["url"])) for site in sites if site["url"].startswith("https:")]
+    return [
+        {"host": site["host"], "address": site["address"], "port": url.port or 443, "name": url.hostname}
+        for site, url in secure
     ]
 
 

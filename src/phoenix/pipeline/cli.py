@@ -1,4 +1,4 @@
-"""phoenixctl pipeline VERB: what a pipeline's SSH key may ask for (serve), and how its last run went (ended)."""
+"""phoenixctl pipeline VERB: what a pipeline's SSH key may ask for (serve), and how its runs go (begun, ended)."""
 
 from __future__ import annotations
 
@@ -6,4 +6,7 @@ from phoenix.pipeline import forced, outcome
 
 
 def main(arguments: list[str]) -> int:
-    return outcome.main() if arguments == ["ended"] else forced.main(arguments)
+    verbs = {"begun": outcome.begun, "ended": outcome.ended}
+    if len(arguments) == 1 and arguments[0] in verbs:
+        return verbs[arguments[0]]()
+    return forced.main(arguments)
