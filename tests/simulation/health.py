@@ -220,9 +220,9 @@ class Raised:
 class State:
     status: int = CLEAR
     value: float = math.nan
-    calm: float = 0.0  # clear since, while the clear is delayed
-    delay: float = 0.0
-    open: bool = False
+    calm: float = 0.0  # last raised at
+    delay: float = 0.0  # of the next clear
+    open: bool = False  # raised, and the clear not sent
 
 
 class Evaluator:
@@ -235,6 +235,7 @@ class Evaluator:
         self.pairs = [(alarm, chart) for chart in charts for alarm in alarms if alarm.on == chart.context]
         self.states = {(alarm.name, chart.host, chart.id): State() for alarm, chart in self.pairs}
         self.raised: list[Raised] = []
+        self.worst = dict.fromkeys(self.states, CLEAR)
 
     def value(self, chart: Chart, state: State, name: str) -> float:
         if name == "this":
@@ -271,17 +272,18 @@ class Evaluator:
             status = WARNING
         if alarm.crit and eval(alarm.crit, names):
             status = CRITICAL
-        state.status = status
+        before, state.status = state.status, status
+        self.worst[alarm.name, chart.host, chart.id] = max(status, self.worst[alarm.name, chart.host, chart.id])
         if status == CLEAR:
             if state.open and now - state.calm >= state.delay:
-                state.open, state.delay = False, alarm.delay.down
+                state.open, state.delay = False, 0.0
             return
-        # Again while the clear was waiting: the same incident, and the next clear waits longer.
-        if state.open and state.calm:
-            state.delay = min(max(state.delay, alarm.delay.down) * alarm.delay.multiplier, alarm.delay.longest)
         if not state.open:
             self.raised.append(Raised(now, chart.host, chart.id, alarm.name, status, state.value))
-            state.delay = max(state.delay, alarm.delay.down)
+            state.delay = alarm.delay.down
+        elif before == CLEAR:
+            # Again while the clear was waiting: the same incident, and the next clear waits longer.
+            state.delay = min(state.delay * alarm.delay.multiplier, alarm.delay.longest)
         state.open, state.calm = True, now
 
 
