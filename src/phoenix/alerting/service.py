@@ -48,13 +48,23 @@ class Service:
         self.reconciled, self.reported = time.time(), 0.0
         METRICS.parent.mkdir(exist_ok=True)
 
+    @staticmethod
+    def put_aside(path: Path, error: Exception) -> None:
+        """Keep a damaged file for people, where nothing takes it for more than that."""
+        aside = path.with_suffix(".unreadable")
+        log(event="unreadable", file=str(aside), reason=str(error))
+        try:
+            path.replace(aside)
+        except OSError as failure:
+            log(event="error", file=str(path), reason=str(failure))
+
     def recorded(self) -> Mapping[str, Any]:
         try:
             return dict(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
         except (TypeError, ValueError) as error:
-            log(event="unreadable", file=self.file.name, reason=str(error))
+            self.put_aside(self.file, error)
             return {}
 
     def given_up(self, channel: str, message: Message, reason: str) -> None:
@@ -84,8 +94,7 @@ class Service:
                 float(event["when"])
                 events.append((path, event))
             except (AttributeError, OSError, ValueError) as error:
-                log(event="unreadable", file=path.name, reason=str(error))
-                path.unlink(missing_ok=True)
+                self.put_aside(path, error)
         return events
 
     def step(self, now: float) -> None:
