@@ -44,7 +44,8 @@ AREAS: Mapping[str, Area] = {
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "page": Area("phoenix.page.cli", "the status page on control: write"),
     "pipeline": Area(
-        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended"
+        "phoenix.pipeline.cli",
+        "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended, result",
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),

@@ -162,9 +162,12 @@ class StoppedUnits(Collector):
 
     def collect(self, now: float) -> Iterator[Chart]:
         command = ["systemctl", "list-unit-files", "--state=enabled", "--plain", "--no-legend", "--", *self.patterns]
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=8, check=False).stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=8, check=False)
+        # Without a match it fails too, and prints nothing.
+        if done.returncode != 0 and done.stderr.strip():
+            raise OSError(done.stderr.strip())
         # A template's instances are wanted or not by whoever enables them, and have alarms of their own.
-        units = [line.split()[0] for line in listed.splitlines() if line.strip() and "@." not in line.split()[0]]
+        units = [line.split()[0] for line in done.stdout.splitlines() if line.strip() and "@." not in line.split()[0]]
         stopped = set()
         if units:
             shown = ["systemctl", "show", f"--property={','.join(STATE)}", "--", *units]

@@ -40,7 +40,13 @@ def begun() -> int:
 
 def ended() -> int:
     """Record how the run ended, of which systemd's variables are in the environment."""
-    result = failed(os.environ)
-    outcome = {} if result is None else {"last_result": float(result), "last_timestamp_seconds": round(time.time())}
-    write({"running": 0.0, **outcome})
+    how = failed(os.environ)
+    if how is not None:
+        return result(how)
+    write({"running": 0.0})
+    return 0
+
+
+def result(failed: bool) -> int:
+    write({"running": 0.0, "last_result": float(failed), "last_timestamp_seconds": round(time.time())})
     return 0

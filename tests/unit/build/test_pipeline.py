@@ -150,6 +150,14 @@ def test_the_alarms_learn_how_it_ended(
     assert (gauge("running"), gauge("last_result")) == (0, expected)
 
 
+def test_the_alarms_learn_the_result_of_a_run_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "METRICS", tmp_path / "pipeline.prom")
+    for result, expected in (("failed", 1), ("good", 0)):
+        assert cli.main(["result", result]) == 0
+        assert prometheus.read(outcome.METRICS.read_text())["phoenix_pipeline_last_result"] == expected
+    assert cli.main(["result", "perfect"]) == 64
+
+
 def lint(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
     for name, text in {"package.json": "{}", **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

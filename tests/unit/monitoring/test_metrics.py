@@ -370,7 +370,7 @@ def test_a_stopped_unit_shows_for_how_long(monkeypatch: pytest.MonkeyPatch) -> N
 
     def run(command: list[str], **_: Any) -> Any:
         if command[1] == "list-unit-files":
-            return SimpleNamespace(stdout=listed)
+            return SimpleNamespace(stdout=listed, stderr="", returncode=0)
         assert command[-2:] == ["phoenix-probe.service", "phoenix-backup.timer"], "an instance has alarms of its own"
         return SimpleNamespace(
             stdout=f"Id=phoenix-probe.service\nType=notify\nRemainAfterExit=no\nActiveState={state['ActiveState']}\n"
@@ -390,6 +390,15 @@ def test_a_stopped_unit_shows_for_how_long(monkeypatch: pytest.MonkeyPatch) -> N
     state["ActiveState"] = "inactive"
     shown(220.0)
     assert shown(250.0) == {"phoenix_stopped.phoenix-probe": 30.0}
+
+
+def test_without_enabled_units_none_is_stopped_and_an_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = SimpleNamespace(stdout="", stderr="", returncode=1)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
+    assert list(StoppedUnits(["phoenix*"]).collect(0.0)) == []
+    done.stderr = "Failed to connect to bus\n"
+    with pytest.raises(OSError, match="Failed to connect to bus"):
+        list(StoppedUnits(["phoenix*"]).collect(0.0))
 
 
 def test_a_page_must_contain_its_text(site: http.server.HTTPServer) -> None:
