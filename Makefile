@@ -9,7 +9,7 @@ PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench url verify backup restore alert-test deploy rollback ci-local lint unit app-test provider-test test
+.PHONY: help bootstrap tools up down clean status bench url verify backup restore alert-test deploy rollback ci-local lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,5 +87,9 @@ provider-test: ## what makes hosts, against real containers, libvirt's stand-in 
 	@lab/bootstrap providers
 	$(ENGINE) $(BIN)/pytest -q tests/provider
 
-test: lint unit app-test bootstrap ## everything: checks, unit tests, the application's tests, molecule with the end-to-end tests
+browser-test: ## the status page in a real headless browser
+	@lab/bootstrap checks browser
+	$(BIN)/pytest -q tests/browser
+
+test: lint unit app-test browser-test bootstrap ## everything: checks, unit tests, the application's tests, the browser's, molecule with the end-to-end tests
 	$(ENGINE) tests/molecule

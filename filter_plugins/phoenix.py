@@ -212,7 +212,7 @@ class FilterModule:
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
             "phoenix_private_services": wiring.private_services,
-            "phoenix_floating_sites": wiring.floating_sites,
+            "phoenix_certificates": wiring.certificates,
             "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,

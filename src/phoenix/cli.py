@@ -45,8 +45,10 @@ AREAS: Mapping[str, Area] = {
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
+    "page": Area("phoenix.page.cli", "the status page on control: write"),
     "pipeline": Area(
-        "phoenix.pipeline.cli", "requests that a pipeline's SSH key may make, and its last result: serve, ended"
+        "phoenix.pipeline.cli",
+        "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended, result",
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "provider": Area("phoenix.provider.cli", "hosts at their provider: ensure, find, remove, serve"),

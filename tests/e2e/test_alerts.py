@@ -5,6 +5,7 @@ The long ones (a load that flaps for five minutes, each alarm provoked) are in r
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,25 @@ def test_message_survives_a_receiver_that_is_down(control: Any, receiver: Any) -
 def test_outside_watcher_receives_the_heartbeat(receiver: Any) -> None:
     answer = receiver.check_output(remote("fetch", "http://127.0.0.1:8025/heartbeat"))
     assert answer.splitlines()[0] == "status 200"
+
+
+def test_status_page_is_renewed_and_whole(control: Any) -> None:
+    """Netdata serves it on loopback, as the dashboard; every host of the fleet is on it, and nothing is missing."""
+    assert control.run("systemctl start phoenix-page.service").rc == 0
+    answer = control.check_output(remote("fetch", "http://127.0.0.1:19999/phoenix/"))
+    assert answer.splitlines()[0] == "status 200"
+    assert "This page is incomplete" not in answer, answer
+    timer = control.check_output("systemctl show --property=ActiveState,SubState phoenix-page.timer")
+    assert timer == "ActiveState=active\nSubState=waiting"
+
+
+def test_two_hosts_ask_for_the_site(fleet: Hosts) -> None:
+    values = "http://127.0.0.1:19999/api/v1/allmetrics?format=json&filter=phoenix_site*%20phoenix_certificate_name*"
+    for name in ("control1", "db3"):
+        shown = json.loads(fleet[name].check_output(remote("fetch", values)).partition("\n")[2])
+        site, certificate = shown["phoenix_site.lb1_https"], shown["phoenix_certificate_name.lb1_443"]
+        assert site["dimensions"]["up"]["value"] == 1, name
+        assert certificate["dimensions"]["matches"]["value"] == 1, name
 
 
 def test_dashboards_are_closed(inventory: str, fleet: Hosts, receiver: Any, base_url: str) -> None:

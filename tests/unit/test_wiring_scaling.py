@@ -79,17 +79,32 @@ def test_the_site_is_asked_at_each_port_of_each_load_balancer() -> None:
 
 
 def test_the_site_is_asked_at_each_floating_address() -> None:
-    hostvars = {
-        "lb1": {
-            "nginx_tls_enabled": False,
-            "nginx_http_port": 80,
-            "nginx_server_names": [],
-            "phoenix_address": "192.0.2.11",
-        }
-    }
-    assert [tuple(site.values()) for site in wiring.floating_sites(["192.0.2.10", "2001:db8::9"], "lb1", hostvars)] == [
-        ("floating1", "192.0.2.10", "http://192.0.2.10/"),
-        ("floating2", "2001:db8::9", "http://[2001:db8::9]/"),
+    usual = {"nginx_tls_enabled": False, "nginx_http_port": 80, "nginx_server_names": [], "nginx_proxy_protocol": True}
+    hostvars = {"lb1": {**usual, "phoenix_address": "192.0.2.11"}}
+    assert [tuple(site.values()) for site in wiring.sites(["lb1"], hostvars, ["192.0.2.10", "2001:db8::9"])] == [
+        ("lb1", "192.0.2.11", "http://192.0.2.11/", True),
+        ("floating1", "192.0.2.10", "http://192.0.2.10/", True),
+        ("floating2", "2001:db8::9", "http://[2001:db8::9]/", True),
+    ]
+
+
+def test_the_sites_own_address_is_asked_where_it_is_no_balancers() -> None:
+    usual = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 443, "nginx_server_names": []}
+    hostvars = {"lb1": {**usual, "nginx_proxy_protocol": False, "phoenix_address": "192.0.2.11"}}
+    assert len(wiring.sites(["lb1"], hostvars, [], "https://192.0.2.11")) == 2
+    assert len(wiring.sites(["lb1"], hostvars, ["192.0.2.10"], "https://192.0.2.10")) == 4
+    public = wiring.sites(["lb1"], hostvars, [], "https://www.example.org:8443")[-1]
+    url = "https://www.example.org:8443/"
+    assert public == {"host": "public", "address": "www.example.org", "url": url, "proxy_protocol": False}
+
+
+def test_the_certificates_are_those_of_the_sites_with_tls() -> None:
+    usual = {"nginx_tls_enabled": True, "nginx_http_port": 80, "nginx_https_port": 443, "nginx_server_names": []}
+    hostvars = {"lb1": {**usual, "nginx_proxy_protocol": True, "phoenix_address": "192.0.2.11"}}
+    sites = wiring.sites(["lb1"], hostvars, [], "https://www.example.org")
+    assert [tuple(certificate.values()) for certificate in wiring.certificates(sites)] == [
+        ("lb1", "192.0.2.11", 443, "192.0.2.11", True),
+        ("public", "www.example.org", 443, "www.example.org", False),
     ]
 
 

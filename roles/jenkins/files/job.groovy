@@ -8,5 +8,8 @@ pipelineJob('phoenix') {
         }
     }
 }
-// The first run registers the job's parameters and its polling.
-queue('phoenix')
+// The first run registers the job's parameters and its polling, and only checks out. None is queued by a later start:
+// it would take a push that came meanwhile for known.
+if (!new File('/var/lib/jenkins/jobs/phoenix/builds').list()?.any { name -> name.integer }) {
+    queue('phoenix')
+}

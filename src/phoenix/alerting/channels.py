@@ -122,7 +122,9 @@ def send_slack(channel: Mapping[str, Any], message: Message) -> str:
 
     Text from hosts is data: unescaped, `<!channel>` would notify everyone. https://docs.slack.dev/messaging/formatting-message-text
     """
-    subject, text = (html.escape(part, quote=False) for part in (message.subject, message.text))
+    # A fence within would end the block.
+    plain = (part.replace("```", "'''") for part in (message.subject, message.text))
+    subject, text = (html.escape(part, quote=False) for part in plain)
     return post(channel["url"], {"text": f"*{subject}*\n```{text}```"})
 
 

@@ -38,6 +38,16 @@ def frozen(charts: Iterable[Mapping[str, Any]], now: float) -> str:
     return ""
 
 
+def unevaluated(alarms: Iterable[Mapping[str, Any]], now: float) -> str:
+    """Why Netdata does not evaluate alarms, or ""; alarms as of /api/v1/alarms?all."""
+    newest = max((float(alarm["last_updated"]) for alarm in alarms), default=0.0)
+    if not newest:
+        return "Netdata evaluates no alarm"
+    if now - newest > HEALTHY_AGE_S:
+        return f"Netdata last evaluated an alarm {lasted(now - newest)} ago"
+    return ""
+
+
 def stuck(now: float) -> str:
     """Why the notifier does not deliver, or ""."""
     try:
@@ -59,9 +69,10 @@ def unwell(now: float) -> str:
     """Why alarms can't be relied on, or ""."""
     try:
         charts = ask("/api/v1/charts")["charts"].values()
+        alarms = ask("/api/v1/alarms?all")["alarms"].values()
     except (OSError, ValueError, LookupError) as error:
         return f"Netdata does not answer: {error}"
-    return frozen(charts, now) or stuck(now)
+    return frozen(charts, now) or unevaluated(alarms, now) or stuck(now)
 
 
 def ping(config: Mapping[str, Any], patience: float = PATIENCE_S) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from phoenix.alerting.incidents import State
@@ -24,7 +24,7 @@ def ask(path: str) -> Any:
         return json.load(answer)
 
 
-def active_alarms(hosts: Iterable[str]) -> Active:
+def active_alarms(hosts: Iterable[str], ask: Callable[[str], Any] = ask) -> Active:
     """What Netdata holds active, by host and key, as events; None for a host without an answer, {} for a lost one."""
     active: dict[str, Mapping[str, dict[str, str]] | None] = {}
     for host in hosts:

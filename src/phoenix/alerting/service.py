@@ -16,10 +16,22 @@ from phoenix.alerting.files import FOLDER, METRICS, SPOOL, log
 from phoenix.alerting.incidents import Settings, State
 from phoenix.alerting.messages import Message, undelivered
 from phoenix.alerting.netdata import RECONCILE_S, active_alarms, ask, missed
-from phoenix.common import prometheus
+from phoenix.common import prometheus, systemd
 from phoenix.common.files import replace
 
 POLL_S = 0.5
+GAUGES = {
+    "phoenix_notify_waiting_messages": "Messages that no receiver has accepted yet.",
+    "phoenix_notify_waiting_age_seconds": "Age of the oldest of them.",
+    "phoenix_notify_failing_channels": "Channels whose last round left messages to retry.",
+    "phoenix_notify_delivered_total": "Messages accepted since the notifier's start.",
+    "phoenix_notify_failed_attempts_total": "Attempts that failed since then.",
+    "phoenix_notify_dropped_total": "Messages given up since then.",
+    "phoenix_notify_lost_messages": "Messages given up within the last hour.",
+    "phoenix_notify_refusing_channels": "Channels whose last message was given up.",
+    "phoenix_notify_channels": "Channels.",
+    "phoenix_notify_open_incidents": "Alarms that are raised, as reported.",
+}
 EVENT = {"role", "host", "when", "alarm", "chart", "status", "info", "value"}
 
 
@@ -36,13 +48,23 @@ class Service:
         self.reconciled, self.reported = time.time(), 0.0
         METRICS.parent.mkdir(exist_ok=True)
 
+    @staticmethod
+    def put_aside(path: Path, error: Exception) -> None:
+        """Keep a damaged file for people, where nothing takes it for more than that."""
+        aside = path.with_suffix(".unreadable")
+        log(event="unreadable", file=str(aside), reason=str(error))
+        try:
+            path.replace(aside)
+        except OSError as failure:
+            log(event="error", file=str(path), reason=str(failure))
+
     def recorded(self) -> Mapping[str, Any]:
         try:
             return dict(json.loads(self.file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
         except (TypeError, ValueError) as error:
-            log(event="unreadable", file=self.file.name, reason=str(error))
+            self.put_aside(self.file, error)
             return {}
 
     def given_up(self, channel: str, message: Message, reason: str) -> None:
@@ -72,8 +94,7 @@ class Service:
                 float(event["when"])
                 events.append((path, event))
             except (AttributeError, OSError, ValueError) as error:
-                log(event="unreadable", file=path.name, reason=str(error))
-                path.unlink(missing_ok=True)
+                self.put_aside(path, error)
         return events
 
     def step(self, now: float) -> None:
@@ -110,11 +131,14 @@ class Service:
             "channels": len(channels),
             "open_incidents": len(self.state.incidents),
         }
-        replace(METRICS, prometheus.exposition({f"phoenix_notify_{name}": value for name, value in values.items()}))
+        named = {f"phoenix_notify_{name}": value for name, value in values.items()}
+        replace(METRICS, prometheus.exposition(named, GAUGES))
 
     def run(self) -> None:
         for channel in self.channels.values():
             threading.Thread(target=channel.run, daemon=True).start()
+        systemd.notify("READY=1")
         while True:
             self.step(time.time())
+            systemd.notify("WATCHDOG=1")
             time.sleep(POLL_S)

@@ -13,12 +13,13 @@ from pathlib import Path
 from phoenix.common import files, prometheus
 
 GAUGE = Path("/var/lib/phoenix/metrics/test.prom")
+GAUGES = {"phoenix_test_alarm": "1 while a test of the alarms wants one raised."}
 CONFIGURATION = Path("/etc/phoenix/notify.json")
 SECONDS = 60
 
 
 def set_alarm(value: int) -> None:
-    files.replace(GAUGE, prometheus.exposition({"phoenix_test_alarm": value}))
+    files.replace(GAUGE, prometheus.exposition({"phoenix_test_alarm": value}, GAUGES))
 
 
 def reports(since: float) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ from phoenix.autoscaler.state import write
 
 log = logging.getLogger(__name__)
 
+PREFIX = "phoenix_autoscaler_"
 GAUGES = {
     "requests_per_second": "proxied requests per second, mean of the stable window",
     "panic_requests_per_second": "proxied requests per second, mean of the panic window",
@@ -38,9 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._gauges = {
-            name: Gauge(f"phoenix_autoscaler_{name}", text, registry=self.registry) for name, text in GAUGES.items()
-        }
+        self._gauges = {name: Gauge(f"{PREFIX}{name}", text, registry=self.registry) for name, text in GAUGES.items()}
 
     def set(self, **values: float) -> None:
         for name, value in values.items():

@@ -54,6 +54,7 @@ class Config:
     shrink_ignore: Sequence[str] = ()
     longest: float = 8 * 3600.0
     oplog_metrics: str = ""
+    hosts: Sequence[str] = ()  # those that send logs
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -99,6 +100,9 @@ class Store:
         """Create the missing parts of the layout."""
         for name in ("dumps", "incoming", "failures", "logs", "oplog", "scratch"):
             (self.root / name).mkdir(mode=0o750, exist_ok=True)
+        # Their age is that of the host's place in the settings, until its first delivery.
+        for host in self.config.hosts:
+            (self.root / "logs" / host).mkdir(mode=0o750, exist_ok=True)
         self._prepare_receipts()
         # Created by the store's own user, so that root, who restores, does not.
         for name in ("lock", "scratch.lock", "oplog.lock"):

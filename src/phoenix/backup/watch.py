@@ -7,13 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoenix.backup import files, fingerprint
+from phoenix.backup import files, fingerprint, offsite
 from phoenix.backup.oplog import chain
 from phoenix.backup.store import UNPROVEN, Dump, Store
 from phoenix.common import files as atomic
 from phoenix.common import prometheus
 
 RESULTS = {"good": 0, "failed": 1, "bad": 2, "shrunken": 3, "full": 4, "empty": 1}
+GAUGES = {
+    "phoenix_backup_last_result": "0 good, 1 failed or empty, 2 bad or never proven, 3 shrunken, 4 store full",
+    "phoenix_backup_last_run_timestamp_seconds": "When the last dump, or the last failed attempt, was received.",
+    "phoenix_backup_store_free_bytes": "Free space of the store.",
+    "phoenix_backup_newest_good_timestamp_seconds": "When the newest good dump was received, plus its proof's time.",
+    "phoenix_backup_newest_good_bytes": "Its size.",
+    "phoenix_backup_newest_good_documents": "Its documents.",
+    "phoenix_backup_oldest_good_timestamp_seconds": "When the oldest good dump was received; absent without one.",
+    "phoenix_backup_good_dumps": "Dumps that can be restored.",
+    "phoenix_backup_duration_seconds": "How long the newest good dump took.",
+    "phoenix_backup_hash_seconds": "How long reading the collections of the newest dump took.",
+    "phoenix_backup_hash_window_seconds": "For how long the server keeps the moment of a dump.",
+    "phoenix_backup_window_ratio": "The one as a share of the other.",
+    "phoenix_backup_logs_oldest_age_seconds": "Time since the host whose logs have been missing for longest sent any.",
+    "phoenix_backup_offsite_newest_timestamp_seconds": "When the newest dump that is off-site was received.",
+}
 # The time limit of the unit that verifies dumps.
 PROOF_SECONDS = 8 * 3600.0
 # Share of the time for which a server keeps the moment of a dump; hashing has to be done within it.
@@ -71,12 +87,15 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
         "phoenix_backup_duration_seconds": 0.0,
         "phoenix_backup_hash_seconds": hashing,
         "phoenix_backup_hash_window_seconds": window,
+        "phoenix_backup_window_ratio": hashing / window if window else 0.0,
+        "phoenix_backup_good_dumps": float(len(good)),
     }
     line = "no good dump"
     if good:
         dump = good[-1]
         documents, _ = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))
         metrics["phoenix_backup_newest_good_timestamp_seconds"] = dump.received + delay
+        metrics["phoenix_backup_oldest_good_timestamp_seconds"] = good[0].received
         metrics["phoenix_backup_newest_good_bytes"] = float(dump.manifest["size"])
         metrics["phoenix_backup_newest_good_documents"] = float(documents)
         metrics["phoenix_backup_duration_seconds"] = float(dump.manifest["dump_seconds"])
@@ -122,9 +141,27 @@ def look(store: Store) -> Report:
     """The current report; changes nothing."""
     clock = files.read_json(store.root / "clock.json") or {}
     config, now, known = store.config, time.time(), store.dumps()
-    dumps = report(known, now, float(clock.get("elapsed", 0.0)), store.free(), config.late, config.min_free)
+    elapsed = float(clock.get("elapsed", 0.0))
+    dumps = report(known, now, elapsed, store.free(), config.late, config.min_free)
     oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
-    return Report(f"{dumps.line}; {oplog.line}", dumps.problems + oplog.problems, {**dumps.metrics, **oplog.metrics})
+    metrics = {**dumps.metrics, **oplog.metrics, "phoenix_backup_logs_oldest_age_seconds": logs_age(store, now)}
+    if config.offsite:
+        copied = [dump.received for dump in known if dump.folder and (dump.folder / offsite.MARK).exists()]
+        # Without any, since the store runs: as for the dumps themselves.
+        metrics["phoenix_backup_offsite_newest_timestamp_seconds"] = max(copied, default=now - elapsed)
+    return Report(f"{dumps.line}; {oplog.line}", dumps.problems + oplog.problems, metrics)
+
+
+def logs_age(store: Store, now: float) -> float:
+    """Seconds since the last complete delivery of logs, of the host for which that is longest; each sends nightly."""
+    ages = [0.0]
+    for host in store.config.hosts:
+        folder = store.root / "logs" / host
+        # The books are written at the end of each delivery; the folder is as old as the host's place in the settings.
+        seen = next((path for path in (folder / ".received.json", folder) if path.exists()), None)
+        if seen is not None:
+            ages.append(now - seen.stat().st_mtime)
+    return max(ages)
 
 
 def run(store: Store) -> int:
@@ -132,7 +169,7 @@ def run(store: Store) -> int:
     found = look(store)
     metrics = Path(store.config.metrics)
     print(found.line, flush=True)
-    atomic.replace(metrics, prometheus.exposition(found.metrics))
+    atomic.replace(metrics, prometheus.exposition(found.metrics, GAUGES))
     return int(bool(found.problems))
 
 

@@ -93,6 +93,7 @@ class Sandbox:
             *(f"BindReadOnlyPaths={path}" for path in self.programs),
             f"RuntimeMaxSec={self.timeout}",
             f"MemoryMax={self.memory}",
+            "Nice=10",  # control serves the fleet meanwhile
         ]
         if secret:
             properties.append(f"LoadCredential={CREDENTIAL}:{secret}")

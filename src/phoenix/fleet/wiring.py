@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
@@ -58,25 +59,47 @@ def url(balancer: str, hostvars: HostVars) -> str:
     return list(_urls(balancer, hostvars, address).values())[-1]
 
 
-def _asked(host: str, address: str, balancer: str, hostvars: HostVars) -> list[dict[str, Any]]:
-    """What is asked at an address to see the site as clients do; for the role netdata."""
-    proxy_protocol = boolean(hostvars[balancer]["nginx_proxy_protocol"])
-    return [
-        {"host": host, "address": address, "url": f"{url}/", "proxy_protocol": proxy_protocol}
-        for url in _urls(balancer, hostvars, address).values()
+def sites(
+    balancers: Sequence[str], hostvars: HostVars, floating: Sequence[str] = (), public: str = ""
+) -> list[dict[str, Any]]:
+    """What is asked to see the site as clients do, for the role netdata: of each load balancer, and each floating address.
+
+    public: the site's URL, asked as well where its host is none of those addresses: a name, which DNS resolves, or the
+    address of what stands before the balancers.
+    """
+    owners = {balancer: balancer for balancer in balancers}
+    addresses = {balancer: str(hostvars[balancer]["phoenix_address"]) for balancer in balancers}
+    for number, address in enumerate(floating, 1):
+        owners[f"floating{number}"], addresses[f"floating{number}"] = balancers[0], address
+    found = [
+        {
+            "host": host,
+            "address": address,
+            "url": f"{url}/",
+            "proxy_protocol": boolean(hostvars[owners[host]]["nginx_proxy_protocol"]),
+        }
+        for host, address in addresses.items()
+        for url in _urls(owners[host], hostvars, address).values()
     ]
+    host = urlsplit(public).hostname
+    if host and host not in addresses.values():
+        found.append({"host": "public", "address": host, "url": f"{public.rstrip('/')}/", "proxy_protocol": False})
+    return found
 
 
-def sites(balancers: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
-    """What is asked of each load balancer, at its own address."""
-    own = [(balancer, str(hostvars[balancer]["phoenix_address"])) for balancer in balancers]
-    return [one for balancer, address in own for one in _asked(balancer, address, balancer, hostvars)]
-
-
-def floating_sites(addresses: Sequence[str], balancer: str, hostvars: HostVars) -> list[dict[str, Any]]:
-    """What is asked of each floating address, whichever load balancer has it."""
-    named = [(f"floating{number}", address) for number, address in enumerate(addresses, 1)]
-    return [one for host, address in named for one in _asked(host, address, balancer, hostvars)]
+def certificates(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The certificates that are served there, for the role netdata."""
+    secure = [(site, urlsplit(site["url"])) for site in sites if site["url"].startswith("https:")]
+    return [
+        {
+            "host": site["host"],
+            "address": site["address"],
+            "port": url.port or 443,
+            "name": url.hostname,
+            "proxy_protocol": site["proxy_protocol"],
+        }
+        for site, url in secure
+    ]
 
 
 def upstreams(

@@ -31,11 +31,11 @@ def metric_chart(name: str, value: float, written: float, now: float) -> Chart:
 
 
 class Metrics(Collector):
-    """What other parts of Phoenix write into *.prom files, and for how long an expected file has been missing."""
+    """What other parts of Phoenix write into *.prom files, and for how long nobody has renewed an expected one."""
 
     def __init__(self, folders: list[str], expected: list[str], since: Path) -> None:
         self.folders, self.expected, self.since = [Path(folder) for folder in folders], expected, since
-        self.seen: dict[str, float] = {}  # by part: when its file was last there, seconds since 1970
+        self.seen: dict[str, float] = {}  # by part: when its file was last written, seconds since 1970
 
     def first_start(self) -> float:
         """When this collector first ran on this host, seconds since 1970: a file can't be late before."""
@@ -45,24 +45,24 @@ class Metrics(Collector):
 
     def collect(self, now: float) -> Iterator[Chart]:
         clock = time.time()
-        found = set()
+        found: dict[str, float] = {}
         for file in sorted(file for folder in self.folders for file in folder.glob("*.prom")):
             try:
                 written, text = file.stat().st_mtime, file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 print(f"Metrics: {file}: {error}", file=sys.stderr)  # missing, then: the others still count
                 continue
-            found.add(file.stem)
+            found[file.stem] = written
             for name, value in prometheus.read(text).items():
                 yield metric_chart(name, value, written, clock)
         for part in self.expected:
             if part in found:
-                self.seen[part] = clock
+                self.seen[part] = found[part]
             # The very first time, the file that was touched just now is younger than the look.
             missing = max(0.0, clock - self.seen.setdefault(part, self.first_start()))
             yield Chart(
                 f"phoenix_missing.{part}",
-                f"For how long there have been no metrics of the {part}",
+                f"For how long there have been no new metrics of the {part}",
                 "seconds",
                 "phoenix.metrics_missing",
                 {"missing": missing},

@@ -125,18 +125,23 @@ def secure(plain: socket.socket, name: str) -> ssl.SSLSocket:
     return context.wrap_socket(plain, server_hostname=name)
 
 
+def opening(proxy_protocol: bool) -> bytes:
+    """How a connection begins: where proxies in front speak the PROXY protocol, as one that stands for no client."""
+    return b"PROXY UNKNOWN\r\n" if proxy_protocol else b""
+
+
 class Site(Collector):
-    """Whether the site answers at a load balancer's address, asked by its name and from another host."""
+    """Whether the site answers with its page at an address of it, asked by its name and from another host."""
 
     interval = 10
+    most_bytes = 1 << 20
 
-    def __init__(self, host: str, address: str, url: str, proxy_protocol: bool = False) -> None:
-        self.host, self.address, self.url = host, address, urllib.parse.urlsplit(url)
-        # As the proxies in front begin each connection; this one comes from no client of theirs.
-        self.begin = b"PROXY UNKNOWN\r\n" if proxy_protocol else b""
+    def __init__(self, host: str, address: str, url: str, text: str = "", proxy_protocol: bool = False) -> None:
+        self.host, self.address, self.url, self.text = host, address, urllib.parse.urlsplit(url), text
+        self.opening = opening(proxy_protocol)
 
-    def status(self) -> int:
-        """Status of the answer.
+    def error(self) -> str:
+        """What is wrong with the answer, or "".
 
         Raises:
             OSError, HTTPException: there was none.
@@ -146,50 +151,75 @@ class Site(Collector):
         with contextlib.ExitStack() as stack:
             port = self.url.port or (443 if tls else 80)
             connection = stack.enter_context(socket.create_connection((self.address, port), SITE_TIMEOUT_S))
-            connection.sendall(self.begin)
+            connection.sendall(self.opening)
             if tls:
                 connection = stack.enter_context(secure(connection, self.url.hostname or self.address))
             connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
             answer = http.client.HTTPResponse(connection)
             answer.begin()
-            return answer.status
+            if answer.status >= 500 or answer.status == UNKNOWN_NAME:
+                return f"status {answer.status}"
+            # A redirection to https, an error of the client: only the page itself has the text.
+            if answer.status == 200 and self.text.encode() not in answer.read(self.most_bytes):
+                return f"the page lacks {self.text!r}"
+            return ""
 
     def collect(self, now: float) -> Iterator[Chart]:
         try:
-            status = self.status()
-        except (OSError, http.client.HTTPException) as error:
-            status = 0
-            print(f"Site: {self.url.geturl()} at {self.address}: {type(error).__name__}: {error}", file=sys.stderr)
+            error = self.error()
+        except (OSError, http.client.HTTPException) as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        if error:
+            print(f"Site: {self.url.geturl()} at {self.address}: {error}", file=sys.stderr)
         yield Chart(
             f"phoenix_site.{self.host}_{self.url.scheme}",
             f"Whether {self.url.netloc} answers",
             "yes (1) or no (0)",
             "phoenix.site",
-            {"up": 0 < status < 500 and status != UNKNOWN_NAME},
+            {"up": not error},
         )
 
 
+def left_days(shown: str, now: float) -> float:
+    """Days until a certificate ends, of what `openssl x509 -enddate` prints; now: seconds since 1970."""
+    found = re.search(r"^notAfter=(.+)$", shown, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"openssl printed no end of the certificate: {shown!r}")
+    return (ssl.cert_time_to_seconds(found[1]) - now) / 86400
+
+
 class Certificate(Collector):
-    """Days until the certificate that is served ends; what is served counts, not what lies in a file."""
+    """Days until the certificate that is served ends, and whether it is for its name; what is served counts."""
 
     interval = 60
 
-    def __init__(self, address: str, port: int, name: str) -> None:
-        self.address, self.port, self.name = address, port, name
+    def __init__(
+        self, address: str, port: int, name: str, host: str = "port", proxy_protocol: bool = False
+    ) -> None:
+        self.address, self.port, self.name, self.host = address, port, name, host
+        self.opening = opening(proxy_protocol)
 
     def collect(self, now: float) -> Iterator[Chart]:
-        with (
-            socket.create_connection((self.address, self.port), TIMEOUT_S) as plain,
-            secure(plain, self.name) as connection,
-        ):
+        with socket.create_connection((self.address, self.port), TIMEOUT_S) as plain:
+            plain.sendall(self.opening)
+            connection = secure(plain, self.name)
             certificate = connection.getpeercert(binary_form=True) or b""
+        numeric = re.fullmatch(r"[\d.]+|.*:.*", self.name)
         command = ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"]
-        shown = subprocess.run(command, input=certificate, capture_output=True, timeout=8, check=True).stdout.decode()
-        days = (ssl.cert_time_to_seconds(shown.strip().partition("=")[2]) - time.time()) / 86400
+        command += ["-checkip" if numeric else "-checkhost", self.name]
+        # Its status for another name differs between versions; what it prints does not.
+        shown = subprocess.run(command, input=certificate, capture_output=True, timeout=8, check=False).stdout.decode()
         yield Chart(
-            f"phoenix_certificate.port_{self.port}",
+            f"phoenix_certificate.{self.host}_{self.port}",
             f"Days left of {self.name}",
             "days",
             "phoenix.certificate",
-            {"left": days},
+            {"left": left_days(shown, time.time())},
+        )
+        yield Chart(
+            f"phoenix_certificate_name.{self.host}_{self.port}",
+            f"Whether the certificate is for {self.name}",
+            "yes (1) or no (0)",
+            "phoenix.certificate_name",
+            {"matches": "does match certificate" in shown},
         )

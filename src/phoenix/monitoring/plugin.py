@@ -18,7 +18,7 @@ from phoenix.monitoring.gauges import Metrics
 from phoenix.monitoring.machine import Beat, Disks
 from phoenix.monitoring.mongodb import MongoDb
 from phoenix.monitoring.nginx import AccessLog, Certificate, NginxStatus, Site
-from phoenix.monitoring.services import FailedUnits, ServiceCpu, ServiceRestarts
+from phoenix.monitoring.services import FailedUnits, ServiceCpu, ServiceRestarts, StoppedUnits
 
 CONFIGURATION = Path("/etc/netdata/phoenix.json")
 # A chart that was not seen for this long is taken down: its service or metric is gone for good.
@@ -32,9 +32,10 @@ def collectors(config: Config) -> Iterator[Collector]:
     yield Beat()
     yield Disks()
     if services := config.get("services"):
-        yield ServiceCpu(services["patterns"])
-        yield ServiceRestarts(services["patterns"], services["ordinary"])
+        yield ServiceCpu(services["patterns"], services["parallel"])
+        yield ServiceRestarts([*services["patterns"], *services["units"]], services["ordinary"])
         yield FailedUnits(services["may_fail"])
+        yield StoppedUnits(services["units"])
     if nginx := config.get("nginx"):
         yield AccessLog(nginx["access_log"], nginx["least_answers"])
         yield NginxStatus(nginx["status_url"])

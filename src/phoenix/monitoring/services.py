@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from phoenix.common import systemd
@@ -15,26 +15,31 @@ from phoenix.monitoring.charts import Chart, Collector
 
 
 def unit_states(shown: str) -> dict[str, tuple[str, int]]:
-    """Of `systemctl show -p Id,LoadState,ActiveState,NRestarts`: unit -> (state, restarts)."""
+    """Of `systemctl show -p Id,LoadState,Type,ActiveState,NRestarts`: unit -> (state, restarts).
+
+    Without those of the type oneshot: their restarts are attempts, and the last failed one leaves them failed.
+    """
     states = {}
     # A unit that is named and not installed has no state either.
     for values in systemd.parse(shown):
-        if values.get("LoadState") == "loaded":
+        if values.get("LoadState") == "loaded" and values.get("Type") not in (None, "oneshot"):
             states[values["Id"]] = (values.get("ActiveState", ""), int(values.get("NRestarts") or 0))
     return states
 
 
 class ServiceCpu(Collector):
-    """CPU of services, in percent of one core, however many the host has: a single-threaded process ends at 100.
+    """CPU of services, in percent of what each can use: one core if it has one thread, else all of the host's.
 
-    The kernel counts it for each control group of the unified hierarchy, also where no controller is enabled.
+    `parallel` are the patterns of those with many threads. The kernel counts for each control group of the unified
+    hierarchy, also where no controller is enabled.
     """
 
     interval = 2
     rescan_s = 10.0
 
-    def __init__(self, patterns: list[str]) -> None:
-        self.patterns = patterns
+    def __init__(self, patterns: list[str], parallel: list[str]) -> None:
+        self.patterns, self.parallel = patterns, parallel
+        self.cores = os.cpu_count() or 1
         unified = Path("/sys/fs/cgroup/unified")
         self.root = (unified if unified.is_dir() else Path("/sys/fs/cgroup")) / "system.slice"
         self.scanned = float("-inf")
@@ -66,10 +71,12 @@ class ServiceCpu(Collector):
             if at > then:
                 # A restarted unit counts from zero again.
                 share = (used - before if used >= before else used) / (at - then) / 1e4
+                if any(fnmatch.fnmatch(unit, pattern) for pattern in self.parallel):
+                    share /= self.cores
                 yield Chart(
                     f"phoenix_cpu.{unit.removesuffix('.service')}",
                     f"CPU of {unit}",
-                    "% of one core",
+                    "% of what it can use",
                     "phoenix.service_cpu",
                     {"cpu": share},
                 )
@@ -87,7 +94,7 @@ class ServiceRestarts(Collector):
         self.seen: dict[str, deque[tuple[float, int]]] = {}
 
     def collect(self, now: float) -> Iterator[Chart]:
-        command = ["systemctl", "show", "--property=Id,LoadState,ActiveState,NRestarts", "--", *self.patterns]
+        command = ["systemctl", "show", "--property=Id,LoadState,Type,ActiveState,NRestarts", "--", *self.patterns]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
         states = unit_states(shown)
         for unit, (_, restarts) in states.items():
@@ -139,3 +146,62 @@ class FailedUnits(Collector):
                 "phoenix.failed_unit",
                 {"failed": unit in failed},
             )
+
+
+class StoppedUnits(Collector):
+    """For how long units that are enabled have not been running: stopped by hand, or never started at boot.
+
+    Of services, timers, sockets and paths alike. One that was stopped is shown as long as the plugin runs.
+    """
+
+    interval = 30
+
+    def __init__(self, patterns: list[str]) -> None:
+        self.patterns = patterns
+        self.since: dict[str, float | None] = {}  # of each unit that was ever stopped, None while it runs
+
+    def collect(self, now: float) -> Iterator[Chart]:
+        command = ["systemctl", "list-unit-files", "--state=enabled", "--plain", "--no-legend", "--", *self.patterns]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=8, check=False)
+        # Without a match it fails too, and prints nothing.
+        if done.returncode != 0 and done.stderr.strip():
+            raise OSError(done.stderr.strip())
+        # A template's instances are wanted or not by whoever enables them, and have alarms of their own.
+        units = [line.split()[0] for line in done.stdout.splitlines() if line.strip() and "@." not in line.split()[0]]
+        stopped = set()
+        if units:
+            shown = ["systemctl", "show", f"--property={','.join(STATE)}", "--", *units]
+            output = subprocess.run(shown, capture_output=True, text=True, timeout=8, check=True).stdout
+            stopped = {values["Id"] for values in systemd.parse(output) if is_stopped(values)}
+        for unit in stopped | set(self.since):
+            if unit not in stopped:
+                self.since[unit] = None
+            elif self.since.get(unit) is None:
+                self.since[unit] = now
+        for unit, since in sorted(self.since.items()):
+            yield Chart(
+                f"phoenix_stopped.{unit.removesuffix('.service')}",
+                f"For how long {unit} has not been running",
+                "seconds",
+                "phoenix.stopped_unit",
+                {"stopped": 0.0 if since is None else now - since},
+            )
+
+
+STATE = ("Id", "Type", "RemainAfterExit", "ActiveState", "SubState", "ConditionResult", "ConditionTimestampMonotonic")
+
+
+def is_stopped(values: Mapping[str, str]) -> bool:
+    """Whether an enabled unit does not do what it is enabled for, of what `systemctl show` prints of it.
+
+    A failed one is reported as such. A timer without a next time has "elapsed". A unit whose condition is not met (a
+    container, say) is not to run; before its first start no condition was checked.
+    """
+    if values.get("ActiveState") == "active":
+        return values.get("SubState") == "elapsed"
+    if values.get("ActiveState") != "inactive":
+        return False
+    if values.get("ConditionResult") == "no" and values.get("ConditionTimestampMonotonic", "0") != "0":
+        return False
+    # It runs and ends.
+    return (values.get("Type"), values.get("RemainAfterExit")) != ("oneshot", "no")

@@ -1,4 +1,8 @@
-"""phoenixctl pipeline VERB: what a pipeline's SSH key may ask for (serve), and how its last run went (ended)."""
+"""phoenixctl pipeline VERB: what a pipeline's SSH key may ask for (serve), and how its runs go.
+
+begun, ended           before and after a run of phoenix-ci.service
+result good|failed     the result of a run elsewhere
+"""
 
 from __future__ import annotations
 
@@ -6,4 +10,9 @@ from phoenix.pipeline import forced, outcome
 
 
 def main(arguments: list[str]) -> int:
-    return outcome.main() if arguments == ["ended"] else forced.main(arguments)
+    verbs = {"begun": outcome.begun, "ended": outcome.ended}
+    if len(arguments) == 1 and arguments[0] in verbs:
+        return verbs[arguments[0]]()
+    if arguments[:1] == ["result"] and arguments[1:] in (["good"], ["failed"]):
+        return outcome.result(arguments[1] == "failed")
+    return forced.main(arguments)

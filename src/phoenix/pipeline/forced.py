@@ -5,6 +5,7 @@ deploy VERSION       roll out a release that was built
 rollback [VERSION]   roll back to the previous or the named release
 verify               run the smoke checks
 record               print the last deploy as JSON
+result good|failed   how the run ended, for the alarms
 
 Anything else is refused with exit status 64.
 """
@@ -22,7 +23,8 @@ from pathlib import Path
 
 from phoenix.state import deploys
 
-RUN = ["sudo", "-n", "/usr/local/bin/phoenixctl", "play"]
+CONTROL = ["sudo", "-n", "/usr/local/bin/phoenixctl"]
+RUN = [*CONTROL, "play"]
 SOURCES = "/var/lib/phoenix-deploy/sources"
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -92,7 +94,9 @@ def answer(words: list[str]) -> int:
         return play(verb)
     if verb == "record" and not rest:
         return deploys.main(["show", "--last", "1", "--json"])
-    return refuse("package COMMIT, deploy VERSION, rollback [VERSION], verify or record, and nothing else")
+    if verb == "result" and len(rest) == 1 and rest[0] in ("good", "failed"):
+        return subprocess.run([*CONTROL, "pipeline", "result", rest[0]], check=False).returncode
+    return refuse("package COMMIT, deploy VERSION, rollback [VERSION], verify, record or result, and nothing else")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""How the last run of the pipeline went, for the alarms: ExecStopPost of phoenix-ci.service."""
+"""How the pipeline's runs go, for the alarms: before and after each start of phoenix-ci.service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from phoenix.common import files, prometheus
 
 METRICS = Path("/var/lib/phoenix/metrics/pipeline.prom")
-TEXTS = {
+GAUGES = {
+    "phoenix_pipeline_running": "1 from the start of a run to its end; one that a power cut ended never ends.",
     "phoenix_pipeline_last_result": "0 good, 1 failed",
     "phoenix_pipeline_last_timestamp_seconds": "When the last run ended.",
 }
@@ -24,9 +25,28 @@ def failed(environment: Mapping[str, str]) -> bool | None:
     return (environment.get("SERVICE_RESULT"), environment.get("EXIT_STATUS")) != ("success", "0")
 
 
-def main() -> int:
-    result = failed(os.environ)
-    if result is not None:
-        METRICS.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.replace(METRICS, prometheus.exposition(dict(zip(TEXTS, (float(result), round(time.time())))), TEXTS))
+def write(changes: Mapping[str, float]) -> None:
+    """Write the gauges, those that do not change as they were."""
+    METRICS.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    before = prometheus.read(METRICS.read_text(encoding="utf-8")) if METRICS.exists() else {}
+    values = {f"phoenix_pipeline_{name}": value for name, value in changes.items()}
+    files.replace(METRICS, prometheus.exposition({**before, **values}, GAUGES))
+
+
+def begun() -> int:
+    write({"running": 1.0})
+    return 0
+
+
+def ended() -> int:
+    """Record how the run ended, of which systemd's variables are in the environment."""
+    how = failed(os.environ)
+    if how is not None:
+        return result(how)
+    write({"running": 0.0})
+    return 0
+
+
+def result(failed: bool) -> int:
+    write({"running": 0.0, "last_result": float(failed), "last_timestamp_seconds": round(time.time())})
     return 0

@@ -87,7 +87,7 @@ def prepared(deploys: Iterable[Deploy], version: str) -> bool:
     return any(deploy.prepared for deploy in deploys if deploy.version == version)
 
 
-TEXTS = {
+GAUGES = {
     "phoenix_deploy_running": "1 from the start of a deploy to its end; one that was killed never ends.",
     "phoenix_deploy_last_result": "0 good, 1 rolled back, 2 failed",
     "phoenix_deploy_last_timestamp_seconds": "When the last deploy ended.",
@@ -103,9 +103,9 @@ def metrics(deploys: Iterable[Deploy]) -> str:
         if deploy.result:
             result = RESULTS.index(deploy.result)
             values.update(
-                zip(list(TEXTS)[1:], (result, round(deploy.began + deploy.seconds), round(deploy.seconds, 1)))
+                zip(list(GAUGES)[1:], (result, round(deploy.began + deploy.seconds), round(deploy.seconds, 1)))
             )
-    return prometheus.exposition(values, TEXTS)
+    return prometheus.exposition(values, GAUGES)
 
 
 def write_metrics(text: str, path: Path = METRICS) -> None:

@@ -298,6 +298,29 @@ def test_slack_gets_text_as_data(web: str) -> None:
     assert text == "*a &amp; b*\n```&lt;!channel&gt; &lt;https://evil.test|click&gt;```"
 
 
+def test_a_text_cannot_end_slacks_block_of_code(web: str) -> None:
+    channels.send_slack({"url": web}, message(1, text="one\n```\n*two*"))
+    text = json.loads(Web.bodies[0])["text"]
+    assert text.count("```") == 2 and text.endswith("\n*two*```")
+
+
+def test_a_damaged_event_or_state_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file, as a power cut leaves it, neither stops the service nor is thrown away."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for name, value in (("METRICS", tmp_path / "metrics" / "notify.prom"), ("FOLDER", tmp_path), ("SPOOL", spool)):
+        monkeypatch.setattr(f"phoenix.alerting.service.{name}", value)
+    (tmp_path / "state.json").write_text("{")
+    service = Service({"settings": {}, "recipients": {"default": []}, "channels": {}})
+    (spool / "1.json").touch()
+    (spool / "2.json").write_text('{"role": "database"}')
+    event = dict.fromkeys(("role", "host", "alarm", "chart", "info", "value"), "x") | {"status": "CLEAR", "when": "1"}
+    (spool / "3.json").write_text(json.dumps(event))
+    assert [found for _, found in service.spooled()] == [event]
+    assert sorted(path.name for path in spool.iterdir()) == ["1.unreadable", "2.unreadable", "3.json"]
+    assert (tmp_path / "state.unreadable").read_text() == "{"
+
+
 def test_what_one_channel_gives_up_reaches_the_others(
     web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,14 @@ WELL = {"waiting_age_seconds": 0, "channels": 2, "refusing_channels": 0}
 def metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "notify.prom"
     monkeypatch.setattr(deadman, "METRICS", file)
-    monkeypatch.setattr(deadman, "ask", lambda _path: {"charts": charts(NOW - time.time())})
+    monkeypatch.setattr(deadman, "ask", lambda _path: answer())
     return file
+
+
+def answer(evaluated: float = 5.0) -> dict[str, Any]:
+    """Netdata's, to either question, of a healthy parent that evaluated its alarms so many seconds ago."""
+    alarms = {"a": {"last_updated": 0}, "b": {"last_updated": time.time() - evaluated}}
+    return {"charts": charts(NOW - time.time()), "alarms": alarms}
 
 
 @pytest.mark.parametrize(
@@ -67,10 +73,31 @@ def test_charts_that_stand_still(seen: dict[str, Any], reason: str) -> None:
     assert deadman.frozen(list(seen.values()), NOW) == reason
 
 
+@pytest.mark.parametrize(
+    ("alarms", "reason"),
+    [
+        ([{"last_updated": NOW - 300}, {"last_updated": NOW - 5}], ""),
+        ([{"last_updated": NOW - 300}, {"last_updated": 0}], "Netdata last evaluated an alarm 5 min ago"),
+        ([{"last_updated": 0}], "Netdata evaluates no alarm"),
+        ([], "Netdata evaluates no alarm"),
+    ],
+)
+def test_alarms_that_nobody_evaluates(alarms: list[dict[str, float]], reason: str) -> None:
+    """Netdata collects and answers, and its health has stopped, or was never configured."""
+    assert deadman.unevaluated(alarms, NOW) == reason
+
+
+def test_health_that_stands_still_keeps_it_from_pinging(metrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics.write_text("phoenix_notify_waiting_age_seconds 0\n")
+    assert deadman.unwell(time.time()) == ""
+    monkeypatch.setattr(deadman, "ask", lambda _path: answer(evaluated=120))
+    assert deadman.unwell(time.time()) == "Netdata last evaluated an alarm 2 min ago"
+
+
 def test_a_plugin_that_died_keeps_it_from_pinging(metrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics.write_text("phoenix_notify_waiting_age_seconds 0\n")
     monkeypatch.setattr(deadman, "post", lambda *_: pytest.fail("it pinged"))
-    monkeypatch.setattr(deadman, "ask", lambda _path: {"charts": charts(NOW - time.time() + 100)})
+    monkeypatch.setattr(deadman, "ask", lambda _path: {**answer(), "charts": charts(NOW - time.time() + 100)})
     assert deadman.ping({"url": "http://watcher.test"}, patience=0) == 1
     monkeypatch.setattr(deadman, "ask", lambda _path: {"what": "no charts"})
     assert deadman.ping({"url": "http://watcher.test"}, patience=0) == 1

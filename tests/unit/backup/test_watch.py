@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from phoenix.backup import store, watch
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from phoenix.backup import files, offsite, store, watch
 from phoenix.common import prometheus
-from tests.unit.backup.builders import HOUR, dump
+from tests.unit.backup.builders import HOUR, config, dump, manifest
 
 
 def watched(*known: store.Dump, now: float = 0.0, elapsed: float | None = None, free: int = 10**9) -> watch.Report:
@@ -32,3 +40,43 @@ def test_metrics_are_prometheus_text() -> None:
     text = prometheus.exposition(watched(dump(1)).metrics)
     assert "\nphoenix_backup_newest_good_documents 100\n" in text
     assert all(line.startswith(("# TYPE phoenix_backup_", "phoenix_backup_")) for line in text.splitlines())
+
+
+def test_the_longest_silence_of_a_host_that_sends_logs_counts(tmp_path: Path) -> None:
+    kept = store.Store(replace(config(tmp_path), hosts=("app1", "app2")))
+    kept.prepare()
+    now = time.time()
+    for host, age in (("app1", 100), ("app2", 500), ("gone", 9000)):
+        folder = tmp_path / "logs" / host
+        folder.mkdir(exist_ok=True)
+        os.utime(folder, (now - age, now - age))
+    assert watch.logs_age(kept, now) == pytest.approx(500, abs=1)
+    (tmp_path / "logs" / "app2" / ".received.json").touch()
+    assert watch.logs_age(kept, now) == pytest.approx(100, abs=1)
+
+
+def test_the_newest_dump_that_is_off_site_counts(tmp_path: Path) -> None:
+    kept = store.Store(replace(config(tmp_path), offsite="remote:bucket"))
+    kept.prepare()
+    name = "phoenix_backup_offsite_newest_timestamp_seconds"
+    assert watch.look(kept).metrics[name] == pytest.approx(time.time(), abs=60), "none yet, and a new store"
+    for number, received in ((1, 1000.0), (2, 2000.0)):
+        folder = tmp_path / "dumps" / f"2026112{number}T010000Z-db2"
+        folder.mkdir()
+        files.write(folder / "manifest.json", json.dumps(manifest(100)))
+        receipt = {
+            "number": number,
+            "elapsed": 0.0,
+            "received": received,
+            "kind": "nightly",
+            "host": "db2",
+            "request": "",
+        }
+        files.write(kept.receipt(folder.name), json.dumps(receipt))
+        files.write(folder / offsite.MARK, "{}")
+    assert watch.look(kept).metrics[name] == 2000.0
+    assert name not in watch.look(store.Store(config(tmp_path))).metrics
+
+
+def test_every_gauge_is_described() -> None:
+    assert set(watched(dump(1)).metrics) <= set(watch.GAUGES)

@@ -134,12 +134,28 @@ def test_the_alarms_learn_how_it_ended(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+
+    def gauge(name: str) -> float:
+        return prometheus.read(outcome.METRICS.read_text())[f"phoenix_pipeline_{name}"]
+
+    assert cli.main(["begun"]) == 0
+    assert gauge("running") == 1
     assert cli.main(["ended"]) == 0
-    assert prometheus.read(outcome.METRICS.read_text())["phoenix_pipeline_last_result"] == expected
+    assert (gauge("running"), gauge("last_result")) == (0, expected)
+    # A start without a push changes nothing about how the last run went.
+    assert cli.main(["begun"]) == 0
+    assert (gauge("running"), gauge("last_result")) == (1, expected)
     monkeypatch.setenv("EXIT_STATUS", outcome.IDLE)
-    outcome.METRICS.unlink()
     assert cli.main(["ended"]) == 0
-    assert not outcome.METRICS.exists(), "a start without a push says how the last run went"
+    assert (gauge("running"), gauge("last_result")) == (0, expected)
+
+
+def test_the_alarms_learn_the_result_of_a_run_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "METRICS", tmp_path / "pipeline.prom")
+    for result, expected in (("failed", 1), ("good", 0)):
+        assert cli.main(["result", result]) == 0
+        assert prometheus.read(outcome.METRICS.read_text())["phoenix_pipeline_last_result"] == expected
+    assert cli.main(["result", "perfect"]) == 64
 
 
 def lint(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,10 @@
 """What Netdata receives: the pure parts of the plugin, on captured output."""
 
 import http.server
+import os
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,10 +19,11 @@ from phoenix.monitoring import gauges, plugin, services
 from phoenix.monitoring.charts import Chart, Collector, Output
 from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics, metric_chart
+from phoenix.monitoring.machine import Disks, Mount, mounts
 from phoenix.monitoring.mongodb import member_values, oplog_hours
-from phoenix.monitoring.nginx import AccessLog, Site, count_statuses, error_share
+from phoenix.monitoring.nginx import AccessLog, Certificate, Site, count_statuses, error_share, left_days
 from phoenix.monitoring.plugin import Standstill, collectors, run
-from phoenix.monitoring.services import FailedUnits, ServiceCpu, unit_states
+from phoenix.monitoring.services import FailedUnits, ServiceCpu, StoppedUnits, is_stopped, unit_states
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
@@ -105,6 +109,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.names.append(self.headers["Host"])
         self.send_response(self.status)
         self.end_headers()
+        self.wfile.write(b"<title>Phoenix</title>")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -167,19 +172,23 @@ def test_a_young_oplog_is_not_a_short_one() -> None:
 
 def test_only_loaded_units_have_a_state() -> None:
     shown = (
-        "Id=phoenix@3000.service\nLoadState=loaded\nActiveState=active\nNRestarts=3\n\n"
-        "Id=mongod.service\nLoadState=not-found\nActiveState=inactive\nNRestarts=0\n"
+        "Id=phoenix@3000.service\nLoadState=loaded\nType=simple\nActiveState=active\nNRestarts=3\n\n"
+        "Id=phoenix-backup@nightly.service\nLoadState=loaded\nType=oneshot\nActiveState=activating\nNRestarts=3\n\n"
+        "Id=phoenix-backup.timer\nLoadState=loaded\nActiveState=active\n\n"
+        "Id=mongod.service\nLoadState=not-found\nType=simple\nActiveState=inactive\nNRestarts=0\n"
     )
     assert unit_states(shown) == {"phoenix@3000.service": ("active", 3)}
 
 
-def test_cpu_is_in_percent_of_one_core_and_a_restart_counts_from_zero(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("parallel", "first", "second"), [([], 100.0, 25.0), (["phoenix@*"], 12.5, 3.125)])
+def test_cpu_is_in_percent_of_what_can_be_used_and_a_restart_counts_from_zero(
+    parallel: list[str], first: float, second: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
     folder = tmp_path / "system-phoenix.slice" / "phoenix@3000.service"
     folder.mkdir(parents=True)
     (tmp_path / "ssh.service").mkdir()
-    collector = ServiceCpu(["phoenix@*.service"])
+    collector = ServiceCpu(["phoenix@*.service"], parallel)
     collector.root = tmp_path
     clock = iter([10.0, 12.0, 14.0])
     monkeypatch.setattr(services, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -187,7 +196,7 @@ def test_cpu_is_in_percent_of_one_core_and_a_restart_counts_from_zero(
     for used in (5_000_000, 7_000_000, 500_000):
         (folder / "cpu.stat").write_text(f"usage_usec {used}\nuser_usec 1\n")
         seen += [chart.values["cpu"] for chart in collector.collect(0.0)]
-    assert seen == [pytest.approx(100.0), pytest.approx(25.0)]
+    assert seen == [pytest.approx(first), pytest.approx(second)]
 
 
 def test_a_rotated_log_is_read_from_its_beginning(tmp_path: Path) -> None:
@@ -215,9 +224,12 @@ def test_charts_are_defined_once_and_taken_down() -> None:
     assert "obsolete" in written[-1]
 
 
+SERVICES: dict[str, list[str]] = {"patterns": [], "parallel": [], "units": [], "ordinary": [], "may_fail": []}
+
+
 def test_only_configured_sections_are_collected() -> None:
-    kinds = [type(c).__name__ for c in collectors({"services": {"patterns": [], "ordinary": [], "may_fail": []}})]
-    assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts", "FailedUnits"]
+    kinds = [type(c).__name__ for c in collectors({"services": SERVICES})]
+    assert kinds == ["Beat", "Disks", "ServiceCpu", "ServiceRestarts", "FailedUnits", "StoppedUnits"]
 
 
 def test_a_collector_that_fails_or_hangs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,11 +271,11 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     collector = Metrics([str(tmp_path)], ["autoscaler", "backup"], tmp_path / "since")
     charts = {chart.id: chart.values for chart in collector.collect(0.0)}
     assert charts["phoenix_metrics.backup_last_result"] == {"value": 0.0}
-    assert charts["phoenix_missing.backup"] == {"missing": 0.0}
+    assert charts["phoenix_missing.backup"]["missing"] == pytest.approx(0.0, abs=60)
     assert charts["phoenix_missing.autoscaler"]["missing"] >= 0.0
 
 
-def test_metrics_are_missing_since_they_last_existed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_missing_since_they_were_last_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     since, file = tmp_path / "since", tmp_path / "backup.prom"
     since.touch()
     clock = since.stat().st_mtime
@@ -275,9 +287,160 @@ def test_metrics_are_missing_since_they_last_existed(tmp_path: Path, monkeypatch
 
     assert missing(100) == pytest.approx(100), "never there: since the collector first ran"
     file.touch()
+    os.utime(file, (clock + 5000, clock + 5000))
     assert missing(5000) == 0
+    assert missing(5007) == 7, "there, and nobody renews it"
     file.unlink()
     assert missing(5010) == 10
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
+23 22 8:1 /srv /very/long/path ro - ext4 /dev/vda1 rw
+24 22 0:20 / /run rw,nosuid - tmpfs tmpfs rw,size=10%
+25 24 0:21 / /run/user/0 rw - tmpfs tmpfs rw
+26 22 0:5 / /dev rw - devtmpfs udev rw
+27 22 8:17 / /var/lib/mongodb rw master:2 - xfs /dev/vdb1 ro,attr2
+28 22 7:0 / /snap/x ro - squashfs /dev/loop0 ro
+"""
+
+
+def test_each_file_system_counts_once_and_by_its_own_options() -> None:
+    assert mounts(MOUNTS) == [
+        Mount("/", ["rw", "errors=remount-ro"]),
+        Mount("/run", ["rw", "size=10%"]),
+        Mount("/var/lib/mongodb", ["ro", "attr2"]),
+    ]
+
+
+def test_only_a_file_system_that_was_writable_has_become_read_only() -> None:
+    disks = Disks()
+    assert not disks.became_read_only(Mount("/mnt", ["ro"])), "mounted so on purpose"
+    assert disks.became_read_only(Mount("/", ["ro", "errors=remount-ro"])), "since the boot"
+    assert not disks.became_read_only(Mount("/mnt", ["rw"]))
+    assert disks.became_read_only(Mount("/mnt", ["ro"]))
+
+
+def test_space_and_inodes_are_measured_by_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SimpleNamespace(
+        f_frsize=1000, f_blocks=10**9, f_bfree=3 * 10**8, f_bavail=10**8, f_files=100, f_ffree=9, f_favail=9
+    )
+    monkeypatch.setattr("os.statvfs", lambda _point: full)
+    monkeypatch.setattr("os.path.isdir", lambda _point: True)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: MOUNTS)
+    disks = Disks()
+    disks.writable.add("/var/lib/mongodb")
+    charts = {chart.id: chart.values for chart in disks.collect(0.0)}
+    assert charts["phoenix_disk.var_lib_mongodb"] == {"available": 100.0, "used": 700.0}
+    assert charts["phoenix_inodes.root"] == {"available": 9, "used": 91}
+    assert charts["phoenix_read_only.root"] == {"read_only": 0}
+    assert charts["phoenix_read_only.var_lib_mongodb"] == {"read_only": 1}
+    full.f_files = 0
+    assert "phoenix_inodes.root" not in {chart.id for chart in Disks().collect(0.0)}, "btrfs counts none"
+
+
+RUNNING = {"Type": "simple", "RemainAfterExit": "no", "ActiveState": "active", "SubState": "running"}
+ENDED = {"ActiveState": "inactive", "SubState": "dead"}
+
+
+@pytest.mark.parametrize(
+    ("own", "stopped"),
+    [
+        ({}, False),
+        (ENDED, True),
+        ({"ActiveState": "activating"}, False),
+        # Reported as what it is.
+        ({"ActiveState": "failed"}, False),
+        # Never tried since boot, or not wanted here.
+        ({**ENDED, "ConditionResult": "no", "ConditionTimestampMonotonic": "0"}, True),
+        ({**ENDED, "ConditionResult": "no", "ConditionTimestampMonotonic": "12"}, False),
+        ({**ENDED, "Type": "oneshot"}, False),
+        ({**ENDED, "Type": "oneshot", "RemainAfterExit": "yes"}, True),
+        ({"Type": "", "SubState": "waiting"}, False),
+        ({"Type": "", "SubState": "elapsed"}, True),
+    ],
+)
+def test_an_enabled_unit_is_stopped_when_it_does_nothing(own: dict[str, str], stopped: bool) -> None:
+    assert is_stopped({**RUNNING, **own}) is stopped
+
+
+def test_a_stopped_unit_shows_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = ("phoenix-probe.service", "phoenix-backup.timer", "phoenix@.service")
+    listed = "".join(f"{unit} enabled enabled\n" for unit in units)
+    state = {"ActiveState": "inactive"}
+
+    def run(command: list[str], **_: Any) -> Any:
+        if command[1] == "list-unit-files":
+            return SimpleNamespace(stdout=listed, stderr="", returncode=0)
+        assert command[-2:] == ["phoenix-probe.service", "phoenix-backup.timer"], "an instance has alarms of its own"
+        return SimpleNamespace(
+            stdout=f"Id=phoenix-probe.service\nType=notify\nRemainAfterExit=no\nActiveState={state['ActiveState']}\n"
+            "SubState=x\n\nId=phoenix-backup.timer\nActiveState=active\nSubState=waiting\n"
+        )
+
+    monkeypatch.setattr("subprocess.run", run)
+    collector = StoppedUnits(["phoenix*"])
+
+    def shown(now: float) -> dict[str, float]:
+        return {chart.id: chart.values["stopped"] for chart in collector.collect(now)}
+
+    assert shown(100.0) == {"phoenix_stopped.phoenix-probe": 0.0}
+    assert shown(160.0) == {"phoenix_stopped.phoenix-probe": 60.0}
+    state["ActiveState"] = "active"
+    assert shown(190.0) == {"phoenix_stopped.phoenix-probe": 0.0}
+    state["ActiveState"] = "inactive"
+    shown(220.0)
+    assert shown(250.0) == {"phoenix_stopped.phoenix-probe": 30.0}
+
+
+def test_without_enabled_units_none_is_stopped_and_an_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = SimpleNamespace(stdout="", stderr="", returncode=1)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
+    assert list(StoppedUnits(["phoenix*"]).collect(0.0)) == []
+    done.stderr = "Failed to connect to bus\n"
+    with pytest.raises(OSError, match="Failed to connect to bus"):
+        list(StoppedUnits(["phoenix*"]).collect(0.0))
+
+
+def test_a_page_must_contain_its_text(site: http.server.HTTPServer) -> None:
+    url = f"http://www.example.org:{site.server_port}/"
+    assert next(iter(Site("lb1", "127.0.0.1", url, "Phoe").collect(0.0))).values == {"up": 1}
+    assert next(iter(Site("lb1", "127.0.0.1", url, "Fenix").collect(0.0))).values == {"up": 0}
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[int]:
+    """The port of a server whose certificate is for a.example and 192.0.2.1, and has 30 days left."""
+    files = [str(tmp_path / name) for name in ("certificate.pem", "key.pem")]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=x",
+         "-addext", "subjectAltName=DNS:a.example,IP:192.0.2.1", "-out", files[0], "-keyout", files[1]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"), [("a.example", True), ("b.example", False), ("192.0.2.1", True), ("192.0.2.2", False)]
+)
+def test_a_served_certificate_is_for_its_name_and_ends(tls: int, name: str, matches: bool) -> None:
+    left, own = Certificate("127.0.0.1", tls, name, "lb1").collect(0.0)
+    assert (left.id, own.id) == (f"phoenix_certificate.lb1_{tls}", f"phoenix_certificate_name.lb1_{tls}")
+    assert left.values["left"] == pytest.approx(30, abs=0.1)
+    assert own.values == {"matches": matches}
+
+
+def test_what_is_no_certificate_has_no_days_left() -> None:
+    with pytest.raises(ValueError, match="no end of the certificate: 'x'"):
+        left_days("x", 0.0)
 
 
 def test_a_replaced_machine_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:

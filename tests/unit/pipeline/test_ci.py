@@ -63,12 +63,33 @@ def test_allowed_requests(deploy: ModuleType, words: list[str], played: list[str
         "package main",
         f"package {COMMIT} x",
         "verify --diff",
+        "result",
+        "result perfect",
+        "result good failed",
     ],
 )
 def test_refused_requests(deploy: ModuleType, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert deploy.answer(line.split()) == 64
     assert deploy.played == []
     assert "nothing else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("result", ["good", "failed"])
+def test_a_pipeline_elsewhere_reports_its_result(
+    deploy: ModuleType, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert deploy.answer(["result", result]) == 0
+    # As the line of sudoers has it.
+    assert ran == [["sudo", "-n", "/usr/local/bin/phoenixctl", "pipeline", "result", result]]
+    sudoers = (TOP / "roles/ci/tasks/configure.yml").read_text(encoding="utf-8")
+    assert " ".join(ran[0][2:]) in sudoers
 
 
 def archive(files: dict[str, bytes]) -> bytes:

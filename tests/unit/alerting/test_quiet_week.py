@@ -1,0 +1,234 @@
+"""The alarms' definitions against simulated charts: silent in a quiet week, and each raised by what it is for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.simulation import health
+from tests.simulation.health import CRITICAL, WARNING, Alarm, Chart
+from tests.simulation.week import DAY, HOUR, STEP, Machine, Week
+from tests.tools.coverage import ALARMS
+from tests.unit.shared import rendered
+
+
+def definitions(**own: Any) -> str:
+    return rendered(ALARMS, own)
+
+
+@pytest.fixture(scope="module")
+def alarms() -> list[Alarm]:
+    return health.read(definitions())
+
+
+def raised(alarms: list[Alarm], machine: Machine, days: float) -> dict[str, set[str]]:
+    """The alarms of so many days, with the charts that raised them."""
+    found: dict[str, set[str]] = {}
+    for one in health.run(alarms, Week(machine).charts(), days * DAY):
+        found.setdefault(one.alarm, set()).add(f"{one.host} {one.chart} {one.at / DAY:.2f} d: {one.value:.1f}")
+    return found
+
+
+def test_the_simulation_has_a_chart_for_every_alarm(alarms: list[Alarm]) -> None:
+    assert {alarm.on for alarm in alarms} - {chart.context for chart in Week(Machine()).charts()} == set()
+
+
+def test_a_quiet_week_raises_nothing(alarms: list[Alarm]) -> None:
+    assert raised(alarms, Machine(), 7) == {}
+
+
+@pytest.mark.parametrize("machine", [Machine(cores=16, store_gb=2000, memory_mb=64000), Machine(cores=4, store_gb=150)])
+def test_nor_do_nights_of_other_machines(machine: Machine, alarms: list[Alarm]) -> None:
+    assert raised(alarms, machine, 2.5) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Niced work counted, the hour's pace on its own, a proof's time counted, the hourly watch: each night an alarm.
+        (definitions().replace("user,system,irq", "user,system,nice,irq"), {"phoenix_core_cpu", "phoenix_host_cpu"}),
+        (definitions(alerting_disk_used_soon=0), {"phoenix_disk_filling"}),
+        (definitions(alerting_backup_hours=24), {"phoenix_backup_late"}),
+        (definitions(alerting_metrics_missing_raise=3600), {"phoenix_metrics_missing"}),
+    ],
+)
+def test_the_week_is_not_that_quiet(text: str, expected: set[str]) -> None:
+    """Thresholds that this fleet had, or nearly: the simulation would find them."""
+    assert set(raised(health.read(text), Machine(), 2.5)) == expected
+
+
+Values = Mapping[str, float]
+Trouble = Callable[[float], Values]
+START = 1.2 * DAY  # of a trouble: in the second morning, after a day of history
+
+
+def constant(**values: float) -> Trouble:
+    return lambda _: values
+
+
+TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
+    # alarm, status, host and chart, and what that shows from then on; t: seconds since the start
+    ("phoenix_service_cpu", WARNING, "app1", "phoenix_cpu.phoenix@3000", constant(cpu=99)),
+    ("phoenix_core_cpu", WARNING, "db2", "cpu.cpu0", constant(user=90, system=5)),
+    ("phoenix_host_cpu", CRITICAL, "app1", "system.cpu", constant(user=70, system=25)),
+    ("phoenix_steal", WARNING, "app1", "system.cpu", constant(user=10, steal=30)),
+    ("phoenix_restarts", CRITICAL, "app1", "phoenix_restarts.x", constant(restarts=12)),
+    ("phoenix_http_errors", CRITICAL, "lb1", "phoenix_nginx.errors", constant(share=100)),
+    ("phoenix_site", CRITICAL, "db2", "phoenix_site.lb1_https", constant(up=0)),
+    ("phoenix_instances_missing", CRITICAL, "control1", "phoenix_fleet.capacity", constant(missing=1)),
+    ("phoenix_autoscaler_maximum", WARNING, "control1", "phoenix_metrics.autoscaler_at_maximum", constant(value=1)),
+    (
+        "phoenix_autoscaler_data",
+        CRITICAL,
+        "control1",
+        "phoenix_metrics.autoscaler_data_age_seconds",
+        lambda t: {"value": t},
+    ),
+    (
+        "phoenix_scaling",
+        WARNING,
+        "control1",
+        "phoenix_metrics.autoscaler_failed_actions_total",
+        lambda t: {"value": t // 120},
+    ),
+    ("phoenix_autoscaler_frozen", WARNING, "control1", "phoenix_metrics.autoscaler_frozen", constant(value=1)),
+    ("phoenix_deploy", CRITICAL, "control1", "phoenix_metrics.deploy_last_result", constant(value=2)),
+    ("phoenix_deploy_running", WARNING, "control1", "phoenix_metrics.deploy_running", constant(value=1)),
+    ("phoenix_pipeline", WARNING, "control1", "phoenix_metrics.pipeline_last_result", constant(value=1)),
+    ("phoenix_pipeline_running", WARNING, "control1", "phoenix_metrics.pipeline_running", constant(value=1)),
+    ("phoenix_mongodb_down", CRITICAL, "db2", "phoenix_mongodb.member", constant(up=0, sees_primary=1)),
+    ("phoenix_mongodb_primary", CRITICAL, "db2", "phoenix_mongodb.member", constant(up=1, sees_primary=0)),
+    ("phoenix_mongodb_lag", WARNING, "db2", "phoenix_mongodb.lag", lambda t: {"lag": t}),
+    ("phoenix_mongodb_oplog", WARNING, "db2", "phoenix_mongodb.oplog", constant(window=10)),
+    (
+        "phoenix_backup_late",
+        CRITICAL,
+        "control1",
+        "phoenix_metrics.backup_newest_good_age_seconds",
+        constant(value=27 * HOUR),
+    ),
+    ("phoenix_backup_result", WARNING, "control1", "phoenix_metrics.backup_last_result", constant(value=2)),
+    ("phoenix_backup_window", WARNING, "control1", "phoenix_metrics.backup_window_ratio", constant(value=0.8)),
+    (
+        "phoenix_backup_offsite",
+        WARNING,
+        "control1",
+        "phoenix_metrics.backup_offsite_newest_age_seconds",
+        constant(value=51 * HOUR),
+    ),
+    (
+        "phoenix_backup_logs",
+        WARNING,
+        "control1",
+        "phoenix_metrics.backup_logs_oldest_age_seconds",
+        constant(value=51 * HOUR),
+    ),
+    # A log that fills 20 GB within five hours, and one that grows by a few GB a day.
+    (
+        "phoenix_disk_filling",
+        CRITICAL,
+        "app1",
+        "phoenix_disk.root",
+        lambda t: {"used": 15 + t / HOUR, "available": 4 - t / HOUR},
+    ),
+    (
+        "phoenix_disk_filling",
+        WARNING,
+        "lb1",
+        "phoenix_disk.root",
+        lambda t: {"used": 14 + t / DAY, "available": 5 - t / DAY},
+    ),
+    ("phoenix_disk_full", CRITICAL, "lb1", "phoenix_disk.root", constant(used=18.5, available=0.5)),
+    ("phoenix_inodes_full", CRITICAL, "app1", "phoenix_inodes.root", constant(used=99, available=1)),
+    ("phoenix_read_only", CRITICAL, "db2", "phoenix_read_only.root", constant(read_only=1)),
+    ("phoenix_memory", CRITICAL, "db2", "mem.available", constant(avail=100)),
+    ("phoenix_memory_pressure", WARNING, "db2", "system.memory_full_pressure_stall_time", constant(time=300)),
+    ("phoenix_clock", WARNING, "app1", "system.clock_sync_state", constant(state=0)),
+    ("phoenix_certificate", CRITICAL, "control1", "phoenix_certificate.lb1_443", constant(left=5)),
+    ("phoenix_certificate_name", CRITICAL, "control1", "phoenix_certificate_name.lb1_443", constant(matches=0)),
+    ("phoenix_failed_unit", WARNING, "control1", "phoenix_failed.x", constant(failed=1)),
+    ("phoenix_unit_stopped", WARNING, "app1", "phoenix_stopped.x", lambda t: {"stopped": t}),
+    ("phoenix_host_silent", CRITICAL, "control1", "phoenix_silent.app1", lambda t: {"silent": t}),
+    ("phoenix_collector", WARNING, "lb1", "phoenix_collector.x", lambda t: {"age": t}),
+    ("phoenix_metrics_missing", WARNING, "control1", "phoenix_missing.backup", lambda t: {"missing": t}),
+    ("phoenix_notify", WARNING, "control1", "phoenix_metrics.notify_waiting_age_seconds", lambda t: {"value": t}),
+    ("phoenix_notify_refused", WARNING, "control1", "phoenix_metrics.notify_lost_messages", constant(value=1)),
+    ("phoenix_test", WARNING, "control1", "phoenix_metrics.test_alarm", constant(value=1)),
+]
+
+
+def test_every_alarm_is_provoked(alarms: list[Alarm]) -> None:
+    assert {alarm.name for alarm in alarms if alarm.warn or alarm.crit} == {trouble[0] for trouble in TROUBLES}
+
+
+@pytest.mark.parametrize(("alarm", "status", "host", "chart", "trouble"), TROUBLES)
+def test_each_alarm_is_raised_by_what_it_is_for_and_clears(
+    alarm: str, status: int, host: str, chart: str, trouble: Trouble, alarms: list[Alarm]
+) -> None:
+    charts = [one for one in Week(Machine()).charts() if one.host == host and one.id in (chart, "system.ram")]
+    quiet = next(one for one in charts if one.id == chart)
+    end = START + 4 * HOUR
+    before: dict[str, float] = dict(quiet.series(0.0))
+
+    def disturbed(now: float) -> Values:
+        # What the trouble does not name is as it was.
+        return {**dict.fromkeys(before, 0.0), **trouble(now - START)} if START <= now < end else quiet.series(now)
+
+    charts[charts.index(quiet)] = replace(quiet, series=disturbed)
+    evaluator = health.Evaluator(alarms, charts)
+    now = START - 25 * HOUR
+    while now < end + 3 * HOUR:
+        evaluator.step(now)
+        now += STEP
+    found = [one for one in evaluator.raised if one.alarm == alarm]
+    assert found and START <= found[0].at < end, evaluator.raised
+    assert max(evaluator.worst[alarm, host, chart], 0) == status
+    if alarm not in ("phoenix_disk_filling", "phoenix_certificate"):
+        assert not evaluator.states[alarm, host, chart].open, "it is over, and the alarm is not"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "expected"),
+    [
+        ("$this > (($status >= $WARNING) ? (50) : (80))", 60.0, False),
+        ("($a > 0.01) ? ($b / $a) : (9999)", 0.0, 9999.0),
+        ("($a > 0.01 AND $b != nan) ? ($b / $a) : (9999)", 3.0, 2.0),
+        ("$nothing != nan AND $nothing < 1", 0.0, False),
+        ("$zero / $zero > 0", 0.0, False),
+        ("$b * 100 / ($a + ${b})", 2.0, 75.0),
+    ],
+)
+def test_expressions_are_netdatas(text: str, value: float, expected: float) -> None:
+    known = {"this": value, "status": 0, "WARNING": 1, "a": value, "b": 6.0, "nothing": math.nan, "zero": 0.0}
+    assert eval(health.compiled(text), {"value": known.__getitem__, "divide": health.divide}) == expected
+
+
+def test_a_lookup_is_of_its_window() -> None:
+    values = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    chart = Chart("c", "c", lambda _: {"a": next(values), "b": 10.0}, interval=60)
+    for step in range(6):
+        chart.advance(step * 60.0)
+    assert chart.reduce(health.Lookup.read("average -2m unaligned of a")) == 5.5
+    assert chart.reduce(health.Lookup.read("min -2m at -3m unaligned of a,b")) == 12.0
+    assert math.isnan(chart.reduce(health.Lookup.read("max -2m at -10m unaligned of a")))
+    with pytest.raises(ValueError, match="median"):
+        health.Lookup.read("median -2m")
+
+
+def test_an_alarm_that_flaps_is_one_incident() -> None:
+    delay = "down 120s multiplier 2 max 600s"
+    text = f" template: x\n on: c\n calc: $a\n units: u\n every: 60s\n warn: $this > 1\n delay: {delay}\n"
+    wave = [2, 0, 2, 0, 0, 2] + [0] * 20 + [2]
+    chart = Chart("c", "c", lambda now: {"a": float(wave[int(now // 60)])}, interval=60)
+    assert [one.at for one in health.run(health.read(text), [chart], 60 * len(wave))] == [0.0, 60 * 26]
+
+
+def test_the_evaluator_knows_all_that_the_definitions_use() -> None:
+    assert len(health.read(definitions())) == len(re.findall(r"^ *template:", definitions(), re.MULTILINE))
+    with pytest.raises(ValueError, match="options"):
+        health.read(" template: x\n on: c\n options: no-clear\n every: 1s\n")
