@@ -28,6 +28,7 @@ GAUGES = {
     "phoenix_backup_hash_window_seconds": "For how long the server keeps the moment of a dump.",
     "phoenix_backup_window_ratio": "The one as a share of the other.",
     "phoenix_backup_logs_oldest_age_seconds": "Time since the host whose logs have been missing for longest sent any.",
+    "phoenix_backup_chain_result": "0, or 1: the oplog does not lead from one dump to the next.",
     "phoenix_backup_offsite_newest_timestamp_seconds": "When the newest dump that is off-site was received.",
 }
 # The time limit of the unit that verifies dumps.

@@ -19,6 +19,10 @@ from phoenix.common.files import replace
 REVIEW = 60.0
 METRIC = "phoenix_backup_oplog_timestamp_seconds"
 GAP_METRIC = "phoenix_backup_oplog_gap_result"
+GAUGES = {
+    METRIC: "The moment up to which the oplog is in the store.",
+    GAP_METRIC: "0; 1: a good dump has followed the last gap; 2: none has.",
+}
 
 
 def receive(store: Store) -> None:
@@ -83,4 +87,4 @@ def write_metrics(store: Store, shipped: float, gap: int) -> None:
     """Write the time up to which the oplog is here: as nobody renews it, its age grows by itself."""
     path = Path(store.config.oplog_metrics)
     if store.config.oplog_metrics and path.parent.is_dir():
-        replace(path, prometheus.exposition({METRIC: shipped, GAP_METRIC: float(gap)}))
+        replace(path, prometheus.exposition({METRIC: shipped, GAP_METRIC: float(gap)}, GAUGES))
