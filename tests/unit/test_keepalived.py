@@ -1,4 +1,4 @@
-"""keepalived's configuration, and that of the units which tell it of nginx, as the role renders them."""
+"""keepalived's configuration, and that of the units from which it learns of nginx, as the role renders them."""
 
 from __future__ import annotations
 

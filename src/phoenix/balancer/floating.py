@@ -4,7 +4,7 @@
   phoenixctl floating leave [ADDRESS]...   gives these up (all, without one), so that another balancer takes them
 
 keepalived decides who holds an address, by VRRP. It watches files of FOLDER: nginx's unit writes whether nginx runs,
-and `leave` for a moment that an address is not wanted here. Whoever took it meanwhile keeps it.
+and `leave` for a moment that an address is not wanted here. The one that took it meanwhile keeps it.
 """
 
 from __future__ import annotations
