@@ -29,6 +29,8 @@ DISPERSION_MOST = 200.0
 
 # Windows of a trend as multiples of the stable window. Each next one resolves a slope about half as steep.
 TREND_WINDOWS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0)
+# The longest for clumped traffic: clients stay for minutes, so that counts of minutes scatter more than those of 5 s.
+TREND_CLUMPED = 4.0
 # A trend once found needs this many standard deviations to go on: a switch with two thresholds does not chatter.
 TREND_KEPT = 3.0
 
@@ -124,9 +126,10 @@ def trend(before: Trend, counts: Counts, since: float, stable: int, noise: Noise
     not, so that capacity goes later than the load.
     """
     reach = min(counts.known, counts.now - since)
+    longest = TREND_CLUMPED if noise.certain > 1 else inf
     for multiple in TREND_WINDOWS:
         window = round(stable * multiple)
-        if window > reach:
+        if window > reach or multiple > longest:
             break
         third = window // 3
         newest = counts.last(third)
