@@ -265,6 +265,14 @@ class Week:
             self.gauge("backup_window_ratio", lambda now: READING / 300),
             self.gauge("backup_logs_oldest_age_seconds", lambda now: (now - HOUR) % DAY + 600),
             self.gauge("backup_offsite_newest_age_seconds", lambda now: self.backup_age(now) + HOUR),
+            # An idle set writes a note every 10 s.
+            self.gauge("backup_oplog_age_seconds", lambda now: self.random.uniform(2, 15)),
+            self.gauge("backup_oplog_gap_result", lambda now: 0.0),
+            self.gauge("backup_chain_result", lambda now: 0.0),
+            self.chart(
+                "control1", "phoenix_fleet.floating_1", "phoenix.floating_holders", lambda now: {"holders": 1.0}
+            ),
+            self.chart("lb1", "phoenix_floating.keepalived", "phoenix.keepalived", lambda now: {"runs": 1.0}),
             self.gauge("notify_waiting_age_seconds", lambda now: 60.0 * (self.random.random() < 0.01)),
             self.gauge("notify_lost_messages", lambda now: 0.0),
             self.gauge("test_alarm", lambda now: 0.0),

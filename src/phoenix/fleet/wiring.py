@@ -62,10 +62,10 @@ def url(balancer: str, hostvars: HostVars) -> str:
 def sites(
     balancers: Sequence[str], hostvars: HostVars, floating: Sequence[str] = (), public: str = ""
 ) -> list[dict[str, Any]]:
-    """What is asked to see the site as clients do, for the role netdata: of each load balancer, and each floating address.
+    """What is asked to see the site as clients do, for the role netdata: at each load balancer and floating address.
 
-    public: the site's URL, asked as well where its host is none of those addresses: a name, which DNS resolves, or the
-    address of what stands before the balancers.
+    public: the site's URL, asked as well where its host is none of those addresses: a name, which DNS resolves, or
+    the address of what stands before the balancers.
     """
     owners = {balancer: balancer for balancer in balancers}
     addresses = {balancer: str(hostvars[balancer]["phoenix_address"]) for balancer in balancers}

@@ -193,9 +193,7 @@ class Certificate(Collector):
 
     interval = 60
 
-    def __init__(
-        self, address: str, port: int, name: str, host: str = "port", proxy_protocol: bool = False
-    ) -> None:
+    def __init__(self, address: str, port: int, name: str, host: str = "port", proxy_protocol: bool = False) -> None:
         self.address, self.port, self.name, self.host = address, port, name, host
         self.opening = opening(proxy_protocol)
 

@@ -128,6 +128,12 @@ TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
         "phoenix_metrics.backup_logs_oldest_age_seconds",
         constant(value=51 * HOUR),
     ),
+    ("phoenix_oplog_lag", CRITICAL, "control1", "phoenix_metrics.backup_oplog_age_seconds", lambda t: {"value": t}),
+    ("phoenix_oplog_gap", CRITICAL, "control1", "phoenix_metrics.backup_oplog_gap_result", constant(value=2)),
+    ("phoenix_oplog_proof", CRITICAL, "control1", "phoenix_metrics.backup_chain_result", constant(value=1)),
+    ("phoenix_floating_two", CRITICAL, "control1", "phoenix_fleet.floating_1", constant(holders=2)),
+    ("phoenix_floating_none", CRITICAL, "control1", "phoenix_fleet.floating_1", constant(holders=0)),
+    ("phoenix_keepalived", WARNING, "lb1", "phoenix_floating.keepalived", constant(runs=0)),
     # A log that fills 20 GB within five hours, and one that grows by a few GB a day.
     (
         "phoenix_disk_filling",
