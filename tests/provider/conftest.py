@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +27,8 @@ from phoenix.provider.contract import Spec
 from tests.harness.waiting import wait_for
 
 TOP = Path(__file__).resolve().parents[2]
-FLEET = f"contract-{os.getpid()}"
+# The same in every run of a checkout, so that one which was killed is cleaned up by the next.
+FLEET = f"contract-{zlib.crc32(lab.CHECKOUT.encode()):08x}"
 NETWORK = "phoenix-contract"
 SUBNET = "10.187.77.0/24"
 NOBODY = 65534
@@ -235,7 +238,7 @@ def at(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
         yield request.getfixturevalue("docker_backend")
     elif request.param == "libvirt":
         # Not below pytest's folder, which nobody else may enter.
-        folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+        folder = Path(tempfile.mkdtemp(prefix="phoenix-contract-"))
         folder.chmod(0o755)
         backend = Libvirt(folder)
         yield backend

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from phoenix.provider.contract import ERRORS, Conflict, Error, Foreign, Host, Invalid, Quota, Request, Unavailable
+from tests.harness.provider import answers, requests
 from tests.provider.conftest import FLEET, TOP, Backend
-from tests.unit.provider.schema import answers, requests
 
 NAME, OTHER = "contract-1", "contract-2"
 

@@ -109,6 +109,17 @@ def test_checks_need_neither_engine_nor_root(machine: Machine) -> None:
     assert machine.calls == []
 
 
+def test_the_tests_of_providers_get_libvirt(machine: Machine) -> None:
+    status, said = machine.bootstrap("providers")
+    assert status == 0
+    wanted = {"libvirt-clients", "libvirt-daemon", "xorriso"}
+    assert {line.split()[2].rstrip(":") for line in said} == wanted
+    assert wanted < set(" ".join(machine.calls).split())
+    for name in ("virsh", "libvirtd", "xorriso"):
+        machine.write(f"bin/{name}", "")
+    assert machine.bootstrap("providers") == (0, [])
+
+
 def test_other_architecture_is_refused_before_anything_is_fetched(machine: Machine) -> None:
     machine.write("bin/dpkg", "echo arm64")
     (machine.folder / ".venv/.complete").unlink()

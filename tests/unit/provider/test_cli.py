@@ -13,7 +13,7 @@ import pytest
 
 from phoenix.provider import cli
 from phoenix.provider.contract import Conflict, Invalid, Unavailable
-from tests.unit.provider.test_client import AUTHORIZED
+from tests.harness.provider import AUTHORIZED
 from tests.unit.shared import TOP
 
 ADDRESS = "192.0.2.9"

@@ -18,18 +18,8 @@ from hypothesis import strategies as st
 from phoenix.provider import cloud_config, contract
 from phoenix.provider.client import MAX_ANSWER, TIME_LIMITS, Client
 from phoenix.provider.contract import ERRORS, Invalid, Request, Spec, Unavailable
-from tests.unit.provider.schema import answers, requests
+from tests.harness.provider import AUTHORIZED, SPEC, answers, requests
 
-KEY = {"private": "secret", "public": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDu3"}
-AUTHORIZED = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDu3 ann@example.org"]
-SPEC = Spec(
-    image="debian-12",
-    user="debian",
-    authorized_keys=AUTHORIZED,
-    host_key=KEY,
-    user_data=cloud_config.user_data("app9", "debian", AUTHORIZED, KEY),
-    address="192.0.2.9",
-)
 HOST = {"id": "i-1", "name": "app9", "address": "192.0.2.9", "state": "running"}
 Json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

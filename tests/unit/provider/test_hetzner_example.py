@@ -14,7 +14,7 @@ import pytest
 
 from phoenix.provider.client import Client
 from phoenix.provider.contract import Conflict, Error, Failed, Foreign, Invalid, Quota, Unavailable
-from tests.unit.provider.test_client import SPEC
+from tests.harness.provider import SPEC
 from tests.unit.shared import TOP
 
 TOKEN = "a-token"  # pragma: allowlist secret
