@@ -96,6 +96,11 @@ def _registered(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
     return {host: hostvars[host].get(name) or {} for host in hosts}
 
 
+def configurations(hosts: Any, hostvars: Any) -> dict[str, str]:
+    """The configuration that the role `phoenix` wrote on each host in this run."""
+    return {host: name for host in hosts if (name := hostvars[host].get("phoenix_configuration"))}
+
+
 def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
     return decisions.rollback_refusal(decisions.placed(statuses, hosts), release)
 
@@ -141,10 +146,12 @@ class FilterModule:
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
             "phoenix_rollback_refusal": rollback_refusal,
+            "phoenix_rollout_accepted": decisions.accepted,
             "phoenix_rollout_announcement": decisions.announcement,
             "phoenix_rollout_answers": reach.answers,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
+            "phoenix_rollout_changed": decisions.changed,
             "phoenix_rollout_ending": decisions.ending,
             "phoenix_rollout_holding": decisions.holding,
             "phoenix_rollout_left": reach.left,
@@ -163,6 +170,7 @@ class FilterModule:
             "phoenix_state": rebuild.understand,
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
+            "phoenix_configurations": configurations,
             "phoenix_private_services": wiring.private_services,
             "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,

@@ -41,12 +41,30 @@ def unserved(statuses: Statuses, release: str) -> list[str]:
     return [host for host, status in statuses.items() if release not in status["kept"]]
 
 
-def needed(plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str) -> bool:
+def needed(
+    plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str, configurations: Mapping[str, str]
+) -> bool:
     """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not."""
     if not release:
         return False
-    current = {status["current"] for status in statuses.values()}
-    return bool(plan["canary"] or plan["steps"] or release != recorded or current - {release})
+    unlike = [
+        status["current"] != release or status["configuration"] != configurations.get(host, status["configuration"])
+        for host, status in statuses.items()
+    ]
+    return bool(plan["canary"] or plan["steps"] or release != recorded or any(unlike))
+
+
+def changed(configurations: Mapping[str, str], former: Mapping[str, str]) -> bool:
+    """Whether a host that had a configuration gets another one: then there is a way back."""
+    return any(former.get(host, name) != name for host, name in configurations.items())
+
+
+def accepted(
+    former: Mapping[str, str], configurations: Mapping[str, str], results: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The configurations to record: a host that could not be reached in the end keeps its former one."""
+    reached = {str(result["item"]) for result in results if result.get("rc") == 0}
+    return {**former, **{host: name for host, name in configurations.items() if host in reached}}
 
 
 def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: bool, lost: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from phoenix.common import files, systemd
-from phoenix.instances import cli, health, model, paths, releases, units
+from phoenix.instances import cli, configurations, health, model, releases, units
 from phoenix.instances.health import HealthCheck
 
 R = "/opt/phoenix/releases/1"
@@ -22,7 +22,7 @@ R = "/opt/phoenix/releases/1"
 def steps(
     wanted: list[int], found: list[tuple[int, bool, bool, str, str]], keep_running: bool = False
 ) -> list[tuple[str, int]]:
-    known = [model.Instance(*values) for values in found]
+    known = [model.Instance(*values, "c" if values[-1] else "") for values in found]
     return [(step.action, step.port) for step in model.decide(wanted, known, "new", keep_running)]
 
 
@@ -109,25 +109,6 @@ def test_the_rehearsal_names_the_path_without_its_query(server: Server) -> None:
     assert "token" not in str(error.value)
 
 
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host with the releases 1 and 2, on which nothing runs."""
-    for name, path in {
-        "TOP": tmp_path,
-        "RELEASES": tmp_path / "releases",
-        "LINKS": tmp_path / "instances",
-        "CURRENT": tmp_path / "current",
-        "STATE": tmp_path / "state",
-    }.items():
-        monkeypatch.setattr(paths, name, path)
-    monkeypatch.setattr(systemd, "systemctl", lambda *arguments: "")
-    (tmp_path / "state").mkdir()
-    for name in ("1", "2"):
-        (tmp_path / "releases" / name).mkdir(parents=True)
-        (tmp_path / "releases" / name / ".phoenix-start").touch()
-    return tmp_path
-
-
 def test_only_a_release_that_was_never_current_can_be_dropped(host: Path) -> None:
     assert cli.main(["activate", "--release", "1"]) == 0
     files.point(host / "instances" / "3000", str(host / "releases" / "2"))
@@ -167,11 +148,12 @@ def test_an_instance_is_stopped_once_for_all_and_forgotten(host: Path, monkeypat
     monkeypatch.setattr(systemd, "systemctl", systemctl)
     monkeypatch.setattr(units, "reset_failed", lambda ports: None)
     (host / "state" / "3001").write_text("revision")
-    units.link(3001, str(host / "releases" / "1"))
+    units.link(3001, str(host / "releases" / "1"), configurations.write("t", "u", "e"))
     units.stop([3001], 0)
     assert ran == [("disable", "--quiet", "--now", "phoenix@3001.service")]
     assert units.find() == []
     assert not (host / "instances" / "3001").is_symlink()
+    assert configurations.of(3001) == ""
 
 
 def test_a_release_is_taken_only_where_none_is_current_or_restarts_are_allowed(host: Path) -> None:
