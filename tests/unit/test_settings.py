@@ -32,7 +32,7 @@ ARGUMENTS = frozenset(
     {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
     | {"nginx_drained", "phoenix_recorded", "phoenix_recorded_configuration"}  # and goes by the record
-    | {"deploy_configurations"}
+    | {"deploy_configurations", "phoenix_lock", "state_lock_kept"}
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {
         "release_build_as",

@@ -132,7 +132,13 @@ CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
     {"deploy_version", "deploy_what", "nginx_drained", "phoenix_recorded", "phoenix_release_archive"}
-    | {"deploy_configurations", "phoenix_recorded_configuration", "phoenix_release_checksum", "phoenix_version"}
+    | {
+        "deploy_configurations",
+        "phoenix_lock",
+        "phoenix_recorded_configuration",
+        "phoenix_release_checksum",
+        "phoenix_version",
+    }
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
     | {"state_name", "state_value"}
 )

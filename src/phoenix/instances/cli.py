@@ -31,6 +31,7 @@ from phoenix.instances import (
 )
 from phoenix.instances.health import HealthCheck, Unhealthy
 from phoenix.instances.model import Change
+from phoenix.state import turn
 
 
 def status(release: str | None, configuration: str | None) -> dict[str, Any]:
@@ -90,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--release", type=name_of_release, required=True)
     configuration = argparse.ArgumentParser(add_help=False)
     configuration.add_argument("--configuration", type=name_of_configuration, default="")
-    some_release = argparse.ArgumentParser(add_help=False, parents=[configuration])
+    turn_of = argparse.ArgumentParser(add_help=False)
+    turn_of.add_argument("--lock", default="", metavar="TOKEN", help="the fleet's lock that this acts under")
+    some_release = argparse.ArgumentParser(add_help=False, parents=[configuration, turn_of])
     some_release.add_argument("--release", type=name_of_release)
     keep = argparse.ArgumentParser(add_help=False)
     keep.add_argument("--keep", type=int, default=5, help="releases to keep")
@@ -105,10 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser(
         "start", parents=[ports, check, some_release, _healthy(3)], help="start those that don't run, all together"
     )
-    verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all others, once nginx has left them")
+    verb = verbs.add_parser(
+        "only", parents=[ports, check, turn_of], help="drain and stop all others, once nginx has left them"
+    )
     verb.add_argument("--timeout", type=float, default=60, help="seconds to finish requests in flight")
     verb = verbs.add_parser(
-        "switch", parents=[ports, release, configuration, _healthy(1)], help="drain, stop, link and start the ports"
+        "switch",
+        parents=[ports, release, configuration, turn_of, _healthy(1)],
+        help="drain, stop, link and start the ports",
     )
     verb.add_argument("--drain", type=float, default=0, help="seconds to wait for requests in flight")
     verb.add_argument("--rehearse", action="store_true", help='read [{"path", "host"}, ...] from standard input')
@@ -120,35 +127,40 @@ def _parser() -> argparse.ArgumentParser:
         help='write a configuration, {"template", "unit", "environment"} on standard input, beside the others',
     )  # fmt: skip
     verbs.add_parser(
-        "activate", parents=[release, configuration, keep], help="make these what new instances get; remove old ones"
+        "activate", parents=[release, configuration, turn_of, keep],
+        help="make these what new instances get; remove old ones",
+    )  # fmt: skip
+    verb = verbs.add_parser(
+        "drop", parents=[release, turn_of], help="remove a release that never became the current one"
     )
-    verb = verbs.add_parser("drop", parents=[release], help="remove a release that never became the current one")
     verb.add_argument("--force", action="store_true", help="also one that did; one in use stays in any case")
     return top
 
 
 def _change(options: argparse.Namespace, changes: list[Change]) -> None:
-    """Carry out a verb that changes something. Raises Unhealthy, NotUnpacked and NotWritten."""
+    """Carry out a verb that changes something. Raises Unhealthy, NotUnpacked, NotWritten and Superseded."""
     if options.verb in ("converge", "start", "switch"):
         check = HealthCheck(options.health_path, options.times, options.limit, options.timeout)
     if options.verb == "converge":
-        converge.converge(
-            options.ports, options.release or "", options.configuration, check, options.keep, options.keep_running,
-            options.check, changes,
-        )  # fmt: skip
+        with turn.held(options.lock):
+            converge.converge(
+                options.ports, options.release or "", options.configuration, check, options.keep,
+                options.keep_running, options.check, changes,
+            )  # fmt: skip
     elif options.verb == "start":
         changes += [Change("start", port) for port in model.missing(options.ports, units.find())]
         if changes and not options.check:
-            scale.start([change.port for change in changes], check, options.release or "", options.configuration)
+            with turn.held(options.lock):
+                scale.start([change.port for change in changes], check, options.release or "", options.configuration)
     elif options.verb == "only":
         changes += [Change("stop", port) for port in model.surplus(options.ports, units.find())]
         if changes and not options.check:
-            units.stop([change.port for change in changes], options.timeout)
+            units.stop([change.port for change in changes], options.timeout, options.lock)
     elif options.verb == "switch":
         rehearsal = json.loads(sys.stdin.read() or "[]") if options.rehearse else []
         changes += [Change("switch", port) for port in options.ports]
         configuration = options.configuration or configurations.accepted()
-        switch.switch(options.ports, options.release, configuration, check, options.drain, rehearsal)
+        switch.switch(options.ports, options.release, configuration, check, options.drain, rehearsal, options.lock)
     elif options.verb == "activate":
         changes += configurations.accept(options.configuration) if options.configuration else []
         changes += releases.activate(options.release, options.keep) + configurations.prune()
@@ -180,13 +192,18 @@ def main(arguments: list[str]) -> int:
         "configure": lambda: configure(options.check),
         "memory": lambda: memory.sample(options.ports, options.seconds),
     }
+    try:
+        turn.enter(getattr(options, "lock", ""))
+    except turn.Superseded as error:
+        print(error, file=sys.stderr)
+        return 1
     if options.verb in answers:
         print(json.dumps(answers[options.verb]()))
         return 0
     changes: list[Change] = []
     try:
         _change(options, changes)
-    except (Unhealthy, releases.NotUnpacked, configurations.NotWritten) as error:
+    except (Unhealthy, releases.NotUnpacked, configurations.NotWritten, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from phoenix.common import files, systemd
 from phoenix.instances import configurations, drain, paths
 from phoenix.instances.model import Instance
+from phoenix.state import turn
 
 UNIT = "phoenix@{}.service"
 # Waiting for its restart counts as running: systemd brings it back by itself.
@@ -66,16 +67,20 @@ def link(port: int, release: str, configuration: str) -> None:
     files.point(paths.LINKS / str(port), release)
 
 
-def stop(ports: Sequence[int], drain_seconds: float) -> None:
-    """Wait until no request is in flight, then stop the ports for good. What is open after drain_seconds is cut."""
+def stop(ports: Sequence[int], drain_seconds: float, lock: str = "") -> None:
+    """Wait until no request is in flight, then stop the ports for good. What is open after drain_seconds is cut.
+
+    Raises turn.Superseded when another play than that with the lock has come to this host meanwhile.
+    """
     if drain_seconds:
         drain.wait(ports, drain_seconds)
-    systemd.systemctl("disable", "--quiet", "--now", *names(ports))
-    reset_failed(ports)
-    for port in ports:
-        (paths.STATE / str(port)).unlink(missing_ok=True)
-        (paths.LINKS / str(port)).unlink(missing_ok=True)
-        paths.drop_ins(port).unlink(missing_ok=True)
+    with turn.held(lock):
+        systemd.systemctl("disable", "--quiet", "--now", *names(ports))
+        reset_failed(ports)
+        for port in ports:
+            (paths.STATE / str(port)).unlink(missing_ok=True)
+            (paths.LINKS / str(port)).unlink(missing_ok=True)
+            paths.drop_ins(port).unlink(missing_ok=True)
 
 
 def reset_failed(ports: Sequence[int]) -> None:
