@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from phoenix.rollout import order
+
 Statuses = Mapping[str, Mapping[str, Any]]
 
 
@@ -74,14 +76,12 @@ def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: b
         lines.append(f"left out, does not answer: {', '.join(lost)}")
     titles = ["canary: "] if plan["canary"] else []
     titles += [""] * len(plan["steps"])
-    return lines + [
-        f"{title}{step['host']} {', '.join(map(str, step['ports']))}" for title, step in zip(titles, steps(plan))
-    ]
+    return lines + [f"{title}{place(step)}" for title, step in zip(titles, order.back(plan))]
 
 
-def steps(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All steps in their order, the canary's first."""
-    return [*([plan["canary"]] if plan["canary"] else []), *plan["steps"]]
+def place(step: Mapping[str, Any]) -> str:
+    """Where a step switches instances, for people."""
+    return "; ".join(f"{part['host']} {', '.join(map(str, part['ports']))}" for part in step["parts"])
 
 
 def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Deploy:
     seconds: float = 0.0
     reason: str = ""
     seen: str = ""
+    times: dict[str, float] = field(default_factory=dict)  # seconds by phase
 
 
 def read(record: Path = RECORD) -> list[Deploy]:
@@ -104,7 +105,10 @@ def write_metrics(text: str, path: Path = METRICS) -> None:
 def describe(deploy: Deploy) -> str:
     when = datetime.fromtimestamp(deploy.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     result = deploy.result or "not ended"
-    text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s  by {deploy.who}"
+    spent = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in deploy.times.items())
+    spent = f" ({spent})" if spent else ""
+    text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s{spent}"
+    text += f"  by {deploy.who}"
     return f"{text}: {deploy.reason}" if deploy.reason else text
 
 
@@ -120,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--result", choices=RESULTS, required=True)
     verb.add_argument("--reason", default="")
     verb.add_argument("--seen", default="", help="figures of the canary")
+    verb.add_argument("--times", type=json.loads, default={}, help="seconds by phase, as JSON")
     verb = commands.add_parser("show")
     verb.add_argument("--last", type=int, default=5)
     verb.add_argument("--json", action="store_true")
@@ -142,7 +147,12 @@ def main(arguments: list[str]) -> int:
             if deploy.number == options.number:
                 took = round(now - deploy.began, 1)
                 deploy = replace(  # noqa: PLW2901 - the line that is written instead
-                    deploy, result=options.result, seconds=took, reason=options.reason, seen=options.seen
+                    deploy,
+                    result=options.result,
+                    seconds=took,
+                    reason=options.reason,
+                    seen=options.seen,
+                    times=options.times,
                 )
             changed.append(deploy)
         write(changed)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from phoenix.rollout import decisions, plan, reach
+from phoenix.rollout import decisions, order, plan, reach
 
 HOSTS: list[dict[str, Any]] = [
     {"name": "app1", "address": "192.0.2.21", "ports": [3000]},
     {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
     {"name": "app3", "address": "192.0.2.23", "ports": []},
 ]
-CANARY = {"host": "app1", "ports": [3000], "servers": ["192.0.2.21:3000"]}
+CANARY = {"parts": [{"host": "app1", "ports": [3000]}], "servers": ["192.0.2.21:3000"]}
 NOTHING: dict[str, Any] = {"canary": None, "steps": [], "already": ["192.0.2.22:3000"], "others": [], "neighbours": {}}
 
 
@@ -86,7 +86,11 @@ def test_a_host_that_was_not_reached_in_the_end_keeps_its_recorded_configuration
 
 
 def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
-    found = {**NOTHING, "canary": CANARY, "steps": [{"host": "app2", "ports": [3000, 3001], "servers": []}]}
+    found = {
+        **NOTHING,
+        "canary": CANARY,
+        "steps": [{"parts": [{"host": "app2", "ports": [3000, 3001]}], "servers": []}],
+    }
     assert decisions.announcement(found, "b", "a", True, ["app3"]) == [
         "From a to b",
         "left out, does not answer: app3",
@@ -94,7 +98,7 @@ def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
         "app2 3000, 3001",
     ]
     assert decisions.announcement(NOTHING, "a", "", False, []) == ["From nothing to a: nothing to do"]
-    assert decisions.steps(found) == [CANARY, *found["steps"]]
+    assert order.back(found) == [CANARY, *found["steps"]]
 
 
 def test_a_killed_roll_outs_instances_are_judged_with_the_canary_of_the_next() -> None:
