@@ -2,7 +2,8 @@
 """Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
 usage: load.py URL RATE SECONDS   (SIGTERM ends it earlier, with its result)
-With a fourth argument, SEED, they come at random, RATE a second on average.
+With a fourth argument, SEED, they come at random, RATE a second on average. With LOAD_METHOD=POST they are POSTs, each
+on a connection of its own, as a client may not try those again; any answer below 500 is one of the application.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
@@ -14,6 +15,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import random
 import signal
 import ssl
@@ -33,6 +35,7 @@ class Load:
         parts = urlsplit(url)
         self.tls, self.host = parts.scheme == "https", parts.netloc
         self.path = parts.path or "/"
+        self.method = os.environ.get("LOAD_METHOD", "GET")
         self.rate, self.total = rate, int(rate * seconds)
         source = random.Random(seed)
         # With a seed the requests come at random (Poisson), else evenly.
@@ -52,6 +55,13 @@ class Load:
         return http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
 
     def ask(self, connection: http.client.HTTPConnection, reused: bool) -> tuple[http.client.HTTPConnection, int]:
+        if self.method != "GET":
+            connection.close()
+            connection = self.connect()
+            connection.request(self.method, self.path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()
+            return connection, 200 if answer.status < 500 else answer.status
         try:
             connection.request("GET", self.path)
             answer = connection.getresponse()
