@@ -135,7 +135,6 @@ def configure(
     unit = with_node(unit)
     name = name_of(template, unit, environment)
     needed = name not in names() or _text(paths.template()) != template
-    differs = differences((unit, environment), accepted())
     changes = [Change("write", configuration=name)] if needed else []
     if not check:
         adopted = adopt(ports)
@@ -143,7 +142,7 @@ def configure(
             files.replace(paths.template(), template, durable=True)
         write(template, unit, environment)
         changes = adopted + changes
-    return name, changes, differs
+    return name, changes, differences((unit, environment), accepted())
 
 
 def prune(besides: Collection[str] = ()) -> list[Change]:
