@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
@@ -90,7 +91,7 @@ def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.Mo
     health.wait(server([(200, 0), (500, 0), (404, 0)]), CHECK)
     with pytest.raises(health.Unhealthy, match="last: status 500"):
         health.wait(server([(200, 0), (200, 0), (500, 0)]), CHECK)
-    with pytest.raises(health.Unhealthy, match=r"last: no answer within 0\.3 s"):
+    with pytest.raises(health.Unhealthy, match=r"last: no complete answer within 0\.3 s"):
         health.wait(server([(200, 1.0)]), CHECK)
 
 
@@ -100,6 +101,32 @@ def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(health.Unhealthy, match="ended 5 times"):
         health.wait(1, replace(CHECK, timeout=60), crashes=5)
     assert time.monotonic() - start < 5
+
+
+def test_a_stream_without_an_end_blocks_nothing() -> None:
+    """Server-sent events every 50 ms: a rehearsal is satisfied, and a health check is not, in its time."""
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"data: x\n\n")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        port = server.server_address[1]
+        health.rehearse(port, [{"path": "/events"}], 0.5)
+        assert health.ask(port, "/events", 0.5) == "no complete answer within 0.5 s"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_rehearsal_names_the_path_without_its_query(server: Server) -> None:
