@@ -31,7 +31,7 @@ from phoenix.fleet import (  # noqa: E402
     wiring,
 )
 from phoenix.instances import logs  # noqa: E402
-from phoenix.rollout import decisions, reach  # noqa: E402
+from phoenix.rollout import decisions, order, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 from phoenix.state import rebuild  # noqa: E402
 
@@ -113,6 +113,11 @@ def _printed(hosts: Any, hostvars: Any, name: str) -> dict[str, dict[str, Any]]:
     return {host: report.read(result) for host, result in _registered(hosts, hostvars, name).items()}
 
 
+def configurations(hosts: Any, hostvars: Any) -> dict[str, str]:
+    """The configuration that the role `phoenix` wrote on each host in this run."""
+    return {host: name for host in hosts if (name := hostvars[host].get("phoenix_configuration"))}
+
+
 def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
     return decisions.rollback_refusal(decisions.placed(statuses, hosts), release)
 
@@ -188,13 +193,21 @@ class FilterModule:
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
             "phoenix_rollback_refusal": rollback_refusal,
+            "phoenix_rollout_accepted": decisions.accepted,
             "phoenix_rollout_announcement": decisions.announcement,
             "phoenix_rollout_answers": reach.answers,
+            "phoenix_rollout_back": order.back,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
+            "phoenix_rollout_changed": decisions.changed,
             "phoenix_rollout_command_due": decisions.command_due,
+            "phoenix_rollout_down": order.down,
+            "phoenix_rollout_durations": order.durations,
             "phoenix_rollout_ending": decisions.ending,
+            "phoenix_rollout_estimate": order.estimate,
+            "phoenix_rollout_forward": order.forward,
             "phoenix_rollout_holding": decisions.holding,
+            "phoenix_rollout_host": reach.host,
             "phoenix_rollout_left": reach.left,
             "phoenix_rollout_lost": reach.lost,
             "phoenix_rollout_needed": decisions.needed,
@@ -203,14 +216,17 @@ class FilterModule:
             "phoenix_rollout_rehearsal": rollout.rehearsal,
             "phoenix_rollout_result": decisions.result,
             "phoenix_rollout_silent": decisions.silent,
-            "phoenix_rollout_steps": decisions.steps,
             "phoenix_rollout_target": decisions.target,
+            "phoenix_rollout_title": order.title,
             "phoenix_rollout_unserved": decisions.unserved,
             "phoenix_rollout_verdict": rollout.verdict,
             "phoenix_rollout_wanted": reach.wanted,
+            "phoenix_served_ports": reach.served_ports,
+            "phoenix_site_refusal": reach.site_refusal,
             "phoenix_state": rebuild.understand,
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
+            "phoenix_configurations": configurations,
             "phoenix_private_services": wiring.private_services,
             "phoenix_certificates": wiring.certificates,
             "phoenix_sites": wiring.sites,

@@ -16,7 +16,7 @@ import pytest
 from lab import releases
 from tests.harness import autoscaling, programs
 from tests.harness.autoscaling import capacity_of, consistent
-from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of, succeed
+from tests.harness.deploys import PLAY_SECONDS, configurations_of, last, play, releases_of, succeed
 from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
@@ -83,6 +83,27 @@ def test_a_version_that_fails_later_is_found_by_its_answers(
     assert releases_of(application_hosts) == {start}
     assert last(control)["result"] == "rolled back"
     assert result["failed"] <= result["sent"] / 100, result
+
+
+def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
+    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str
+) -> None:
+    """Neither an instance elsewhere that is restarted, nor a new one, gets what the canary refused."""
+    (before,) = configurations_of(application_hosts)
+    with load(client, base_url) as result:
+        roll = play(inventory, "site", "--tags", "phoenix,nginx", phoenix_environment={"NODE_OPTIONS": "--bogus"})
+        output, _ = roll.communicate(timeout=PLAY_SECONDS)
+        assert roll.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
+        assert configurations_of(application_hosts) == {before}
+        assert last(control)["result"] == "rolled back"
+        # The scaling starts new instances, on hosts that have the refused one written.
+        succeed(play(inventory, "scale", phoenix_capacity=3, scale_lock_wait=60))
+        assert configurations_of(application_hosts) == {before}
+        succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=60))
+    assert_none_failed(result)
+    host = application_hosts["app2"]
+    host.check_output("systemctl kill --signal=KILL phoenix@3000")
+    wait_for(lambda: host.run("curl -fs -o /dev/null http://127.0.0.1:3000/").rc == 0, 30, "the instance is back")
 
 
 def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(

@@ -27,9 +27,9 @@ def admin_password(inventory: str) -> str:
 
 def connection_string(inventory: str) -> str:
     """Return the application's connection string from its hosts; it holds a password."""
-    environment = first_of("app", inventory).check_output("cat /etc/phoenix/phoenix.env")
+    environment = first_of("app", inventory).check_output("cat /etc/phoenix/configuration/environment")
     found = re.search(r'^DB_CONNECTION_STRING="?(mongodb:[^"\n]*)', environment, re.M)
-    assert found, "no connection string in /etc/phoenix/phoenix.env"
+    assert found, "no connection string in /etc/phoenix/configuration/environment"
     return found[1]
 
 

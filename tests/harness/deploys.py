@@ -34,6 +34,15 @@ def releases_of(app: Hosts) -> set[str]:
     return found
 
 
+def configurations_of(app: Hosts) -> set[str]:
+    """Return the configurations that running instances have, and that new ones get."""
+    found = set()
+    for host in app.values():
+        seen = json.loads(host.check_output(programs.INSTANCES_STATUS))
+        found |= {seen["configuration"]} | {one["configuration"] for one in seen["instances"] if one["active"]}
+    return found
+
+
 def last(control: Any) -> dict[str, Any]:
     """Return the newest entry of the history."""
     (record,) = json.loads(control.check_output(f"{programs.DEPLOYS_SHOW} --last 1 --json"))

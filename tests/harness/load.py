@@ -14,29 +14,32 @@ from tests.harness.waiting import wait_for
 RATE = 200  # requests a second through the load balancer
 LONGEST_S = 900
 AFTER_S = 4  # of load after the test's own action, which recovered instances must bear, too
-RESULT = "/run/phoenix-test-load.json"
-UNIT = "systemd-run --quiet --unit=phoenix-load --collect --property=StandardOutput=file:" + RESULT
 
 
 @contextmanager
-def load(client: Any, url: str, rate: float = RATE, *options: str) -> Iterator[dict[str, Any]]:
+def load(
+    client: Any, url: str, rate: float = RATE, *options: str, method: str = "GET", longest: int = LONGEST_S
+) -> Iterator[dict[str, Any]]:
     """Send requests at this rate per second while the block runs; afterwards the dictionary holds the result.
 
     `options` are those of the program, such as --retry.
     """
     result: dict[str, Any] = {}
+    unit = f"phoenix-load-{method.lower()}"
+    written = f"/run/{unit}.json"
+    runner = f"systemd-run --quiet --unit={unit} --collect --property=StandardOutput=file:{written} /usr/bin/python3"
     client.check_output(
-        f"rm -f {RESULT}; " + remote("load", f"{url}/", rate, LONGEST_S, *options, runner=f"{UNIT} /usr/bin/python3")
+        f"rm -f {written}; " + remote("load", f"{url}/", rate, longest, "--method", method, *options, runner=runner)
     )
     time.sleep(2)
     try:
         yield result
         time.sleep(AFTER_S)
     finally:
-        client.run("systemctl kill --signal=TERM phoenix-load")
-        wait_for(lambda: client.run("systemctl is-active --quiet phoenix-load").rc != 0, 60, "the load's end")
-        result.update(json.loads(client.check_output(f"cat {RESULT}")))
-        print(f"{rate}/s: {result}")
+        client.run(f"systemctl kill --signal=TERM {unit}")
+        wait_for(lambda: client.run(f"systemctl is-active --quiet {unit}").rc != 0, 60, "the load's end")
+        result.update(json.loads(client.check_output(f"cat {written}")))
+        print(f"{method}, {rate}/s: {result}")
 
 
 def send(client: Any, url: str, rate: float, seconds: float) -> dict[str, Any]:

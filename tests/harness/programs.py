@@ -10,7 +10,7 @@ LOCK_ACQUIRE = "phoenixctl lock acquire"
 LOCK_RELEASE = "phoenixctl lock release"
 LOCK_SHOW = "phoenixctl lock show"
 
-# The desired state, on control.
+# The fleet's desired state, on control.
 STATE_SHOW = "phoenixctl state show --json"
 
 # The history of deploys, on control: --last NUMBER --json.

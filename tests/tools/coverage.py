@@ -18,7 +18,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit, or a drop-in of the distribution's, as its template has it; role: who writes it."""
+    """A unit, or a drop-in of the distribution's, as the role's file or template (source) has it."""
 
     name: str
-    role: str
+    source: Path
     text: str
     drop_in: bool = False
 
@@ -79,7 +79,11 @@ class Unit:
 
     @property
     def path(self) -> str:
-        return f"roles/{self.role}/templates/{self.name}{'.d.conf' if self.drop_in else ''}.j2"
+        return str(self.source)
+
+    @property
+    def role(self) -> str:
+        return self.source.parts[1]
 
     @property
     def kind(self) -> str:
@@ -106,12 +110,18 @@ class Unit:
 
 
 def units(top: Path = TOP) -> list[Unit]:
-    found = []
-    for path in sorted(top.glob("roles/*/templates/*.j2")):
-        match = re.fullmatch(r"(.+\.(?:service|timer|path|socket|mount))(\.d\.conf)?\.j2", path.name)
+    """The units that the roles write, as a file or a template. A drop-in of a unit of their own adds to its text."""
+    found: dict[str, Unit] = {}
+    paths = [*top.glob("roles/*/files/*"), *top.glob("roles/*/templates/*.j2")]
+    for path in sorted(paths, key=lambda path: (".d.conf" in path.name, path)):
+        match = re.fullmatch(r"(.+\.(?:service|timer|path|socket|mount))(\.d\.conf)?(?:\.j2)?", path.name)
         if match:
-            found.append(Unit(match[1], path.parts[-3], path.read_text(encoding="utf-8"), bool(match[2])))
-    return found
+            name, text = match[1], path.read_text(encoding="utf-8")
+            if name in found and not found[name].drop_in:
+                found[name] = replace(found[name], text=found[name].text + text)
+            else:
+                found[name] = Unit(name, path.relative_to(top), text, bool(match[2]))
+    return sorted(found.values(), key=lambda unit: unit.source)
 
 
 def foreign_units(own: list[Unit], top: Path = TOP) -> set[str]:

@@ -31,8 +31,10 @@ SHARED = shared_variables(TOP / "playbooks")
 ARGUMENTS = frozenset(
     {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
-    | {"nginx_drained", "nginx_maintenance", "phoenix_recorded"}  # and goes by the record
+    # Plays go by the record.
+    | {"nginx_drained", "nginx_maintenance", "phoenix_recorded", "phoenix_recorded_configuration"}
     | {"phoenix_first_command"}  # site.yml, on a fleet without a release
+    | {"deploy_configurations", "phoenix_lock", "state_lock_kept"}
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {
         "release_build_as",

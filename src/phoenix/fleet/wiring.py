@@ -168,15 +168,15 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
 CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
-    {
-        "deploy_version",
-        "deploy_what",
-        "nginx_drained",
-        "nginx_maintenance",
-        "phoenix_recorded",
-        "phoenix_release_archive",
+    {"deploy_version", "deploy_what", "nginx_drained", "nginx_maintenance"}
+    | {"phoenix_recorded", "phoenix_release_archive"}
+    | {
+        "deploy_configurations",
+        "phoenix_lock",
+        "phoenix_recorded_configuration",
+        "phoenix_release_checksum",
+        "phoenix_version",
     }
-    | {"phoenix_release_checksum", "phoenix_version"}
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
     | {"state_name", "state_value"}
 )

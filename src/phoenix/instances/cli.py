@@ -1,8 +1,8 @@
 """This host's instances of the application: phoenixctl instances VERB ...
 
-Verbs that change something print one line of JSON: {"changed": [{"action", "port" or "release"}, ...]}, also when they
-fail (with --check: what would change). Exit status 1: an instance did not become healthy, or the request can't be met;
-standard error gives the reason.
+Verbs that change something print one line of JSON: {"changed": [{"action", "port", "release" or "configuration"},
+...]}, also when they fail (with --check: what would change). Exit status 1: an instance did not become healthy, or the
+request can't be met; standard error gives the reason.
 """
 
 from __future__ import annotations
@@ -11,27 +11,47 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from phoenix.common import files
-from phoenix.instances import converge, drain, memory, model, paths, probe, releases, scale, switch, units
+from phoenix.instances import (
+    configurations,
+    converge,
+    drain,
+    memory,
+    model,
+    paths,
+    probe,
+    releases,
+    scale,
+    switch,
+    units,
+)
 from phoenix.instances.health import HealthCheck, Unhealthy
 from phoenix.instances.model import Change
+from phoenix.state import turn
 
 
-def status(release: str | None) -> dict[str, Any]:
-    """The instances. Stale: active, but not with that release (or the current one), unit, environment and Node.js."""
-    revision = units.revision_of(str(paths.RELEASES / release) if release else files.target(paths.CURRENT))
+def status(release: str | None, configuration: str | None) -> dict[str, Any]:
+    """The instances. Stale: active, but not with that release and that configuration (by default the current ones)."""
+    accepted = configurations.accepted()
+    revision = units.revision_of(
+        str(paths.RELEASES / release) if release else files.target(paths.CURRENT), configuration or accepted
+    )
     return {
         "current": Path(files.target(paths.CURRENT)).name,
         "releases": releases.whole(),
         "kept": releases.kept(),
+        "configuration": accepted,
+        "configurations": configurations.names(),
         "instances": [
             {
                 "port": instance.port,
                 "active": instance.active,
                 "release": Path(instance.release).name,
+                "configuration": instance.configuration,
                 "healthy": instance.active and bool(instance.revision),
                 "stale": instance.active and instance.revision != revision,
             }
@@ -43,6 +63,12 @@ def status(release: str | None) -> dict[str, Any]:
 def name_of_release(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a release")
+    return text
+
+
+def name_of_configuration(text: str) -> str:
+    if text and not re.fullmatch(rf"[0-9a-f]{{{configurations.DIGITS}}}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a configuration")
     return text
 
 
@@ -63,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--check", action="store_true", help="only report what would change")
     release = argparse.ArgumentParser(add_help=False)
     release.add_argument("--release", type=name_of_release, required=True)
-    some_release = argparse.ArgumentParser(add_help=False)
+    configuration = argparse.ArgumentParser(add_help=False)
+    configuration.add_argument("--configuration", type=name_of_configuration, default="")
+    turn_of = argparse.ArgumentParser(add_help=False)
+    turn_of.add_argument("--lock", default="", metavar="TOKEN", help="the fleet's lock that this acts under")
+    some_release = argparse.ArgumentParser(add_help=False, parents=[configuration, turn_of])
     some_release.add_argument("--release", type=name_of_release)
     keep = argparse.ArgumentParser(add_help=False)
     keep.add_argument("--keep", type=int, default=5, help="releases to keep")
@@ -78,46 +108,77 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser(
         "start", parents=[ports, check, some_release, _healthy(3)], help="start those that don't run, all together"
     )
-    verb = verbs.add_parser("only", parents=[ports, check], help="drain and stop all others, once nginx has left them")
+    verb = verbs.add_parser(
+        "only", parents=[ports, check, turn_of], help="drain and stop all others, once nginx has left them"
+    )
     verb.add_argument("--timeout", type=float, default=60, help="seconds to finish requests in flight")
     verb = verbs.add_parser(
-        "switch", parents=[ports, release, _healthy(1)], help="drain, stop, link and start the ports"
+        "switch",
+        parents=[ports, release, configuration, turn_of, _healthy(1)],
+        help="drain, stop, link and start the ports",
     )
     verb.add_argument("--drain", type=float, default=0, help="seconds to wait for requests in flight")
     verb.add_argument("--rehearse", action="store_true", help='read [{"path", "host"}, ...] from standard input')
     verbs.add_parser("status", parents=[some_release], help="what is there, as JSON")
     verb = verbs.add_parser("memory", parents=[ports], help="each port's memory every second, as JSON")
     verb.add_argument("--seconds", type=float, default=0)
-    verbs.add_parser("activate", parents=[release, keep], help="make a release that of new instances; remove old ones")
-    verb = verbs.add_parser("drop", parents=[release], help="remove a release that never became the current one")
+    verbs.add_parser(
+        "configure", parents=[check],
+        help='write a configuration, {"template", "unit", "environment"} on standard input, beside the others',
+    )  # fmt: skip
+    verbs.add_parser(
+        "activate", parents=[release, configuration, turn_of, keep],
+        help="make these what new instances get; remove old ones",
+    )  # fmt: skip
+    verb = verbs.add_parser(
+        "drop", parents=[release, turn_of], help="remove a release that never became the current one"
+    )
     verb.add_argument("--force", action="store_true", help="also one that did; one in use stays in any case")
     return top
 
 
 def _change(options: argparse.Namespace, changes: list[Change]) -> None:
-    """Carry out a verb that changes something. Raises Unhealthy and NotUnpacked."""
+    """Carry out a verb that changes something. Raises Unhealthy, NotUnpacked, NotWritten and Superseded."""
     if options.verb in ("converge", "start", "switch"):
         check = HealthCheck(options.health_path, options.times, options.limit, options.timeout)
     if options.verb == "converge":
-        converge.converge(
-            options.ports, options.release or "", check, options.keep, options.keep_running, options.check, changes
-        )
+        with turn.held(options.lock):
+            converge.converge(
+                options.ports, options.release or "", options.configuration, check, options.keep,
+                options.keep_running, options.check, changes,
+            )  # fmt: skip
     elif options.verb == "start":
         changes += [Change("start", port) for port in model.missing(options.ports, units.find())]
         if changes and not options.check:
-            scale.start([change.port for change in changes], check, options.release or "")
+            with turn.held(options.lock):
+                scale.start([change.port for change in changes], check, options.release or "", options.configuration)
     elif options.verb == "only":
         changes += [Change("stop", port) for port in model.surplus(options.ports, units.find())]
         if changes and not options.check:
-            units.stop([change.port for change in changes], options.timeout)
+            units.stop([change.port for change in changes], options.timeout, options.lock)
     elif options.verb == "switch":
         rehearsal = json.loads(sys.stdin.read() or "[]") if options.rehearse else []
         changes += [Change("switch", port) for port in options.ports]
-        switch.switch(options.ports, options.release, check, options.drain, rehearsal)
+        configuration = options.configuration or configurations.accepted()
+        switch.switch(options.ports, options.release, configuration, check, options.drain, rehearsal, options.lock)
     elif options.verb == "activate":
-        changes += releases.activate(options.release, options.keep)
+        changes += configurations.accept(options.configuration) if options.configuration else []
+        changes += releases.activate(options.release, options.keep) + configurations.prune()
     else:
         changes += releases.drop(options.release, options.force)
+
+
+def configure(check: bool) -> dict[str, Any]:
+    """Write the configuration on standard input."""
+    given = json.load(sys.stdin)
+    ports = [instance.port for instance in units.find() if instance.release]
+    name, changes, differs = configurations.configure(
+        given["template"], given["unit"], given["environment"], ports, check
+    )
+    if not check:
+        units.reload_changed()
+        paths.SHARED_ENVIRONMENT.unlink(missing_ok=True)
+    return {"changed": [change.shown() for change in changes], "configuration": name, "differs": differs}
 
 
 def main(arguments: list[str]) -> int:
@@ -126,16 +187,23 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["probe"]:
         return probe.main(arguments[1:])
     options = _parser().parse_args(arguments)
-    if options.verb == "status":
-        print(json.dumps(status(options.release)))
-        return 0
-    if options.verb == "memory":
-        print(json.dumps(memory.sample(options.ports, options.seconds)))
+    answers: dict[str, Callable[[], object]] = {
+        "status": lambda: status(options.release, options.configuration),
+        "configure": lambda: configure(options.check),
+        "memory": lambda: memory.sample(options.ports, options.seconds),
+    }
+    try:
+        turn.enter(getattr(options, "lock", ""))
+    except turn.Superseded as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.verb in answers:
+        print(json.dumps(answers[options.verb]()))
         return 0
     changes: list[Change] = []
     try:
         _change(options, changes)
-    except (Unhealthy, releases.NotUnpacked) as error:
+    except (Unhealthy, releases.NotUnpacked, configurations.NotWritten, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

@@ -26,17 +26,25 @@ class HealthCheck:
     timeout: float = 60.0
 
 
-def ask(port: int, path: str, timeout: float, host: str = "") -> str:
-    """The error in the answer to a GET; "" if its status is below 500 and it was complete within timeout (s)."""
+def ask(port: int, path: str, timeout: float, host: str = "", *, stream: bool = False) -> str:
+    """The error in the answer to a GET; "" if its status is below 500 and it was complete within timeout (s).
+
+    stream: it is enough that it began within that time, as an answer may be a stream without an end.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     headers = {"Connection": "close", "User-Agent": "phoenix-health", **({"Host": host} if host else {})}
     start = time.monotonic()
     try:
         connection.request("GET", path, headers=headers)
+        link = connection.sock
         answer = connection.getresponse()
-        answer.read()
+        # As a whole: the connection's own limit is for each read.
+        while answer.status < 500 and not stream:
+            link.settimeout(max(0.001, start + timeout - time.monotonic()))
+            if not answer.read1(65536):
+                break
     except TimeoutError:
-        return f"no answer within {timeout:g} s"
+        return f"no complete answer within {timeout:g} s"
     except (OSError, http.client.HTTPException) as error:
         return f"no answer ({error or type(error).__name__})"
     finally:
@@ -73,7 +81,7 @@ def wait(port: int, check: HealthCheck, crashes: int = 0) -> None:
 def rehearse(port: int, paths: Iterable[Mapping[str, str]], limit: float) -> None:
     """Rehearse recent requests of clients, {path, host} each. Raises Unhealthy."""
     for asked in paths:
-        if wrong := ask(port, asked["path"], limit, asked.get("host", "")):
+        if wrong := ask(port, asked["path"], limit, asked.get("host", ""), stream=True):
             # Without its query, which may hold private data.
             path = asked["path"].partition("?")[0]
             raise Unhealthy(f"{units.UNIT.format(port)} answers GET {path} with {wrong}")

@@ -9,31 +9,45 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Instance:
-    """The state of one port. revision: what it was last healthy with; release: its link. Both "" when unknown."""
+    """The state of one port; "" when unknown.
+
+    revision: what it was last healthy with; release (a path) and configuration (a name): its links.
+    """
 
     port: int
     active: bool
     enabled: bool
     revision: str
     release: str = ""
+    configuration: str = ""
+
+    @property
+    def linked(self) -> bool:
+        """Whether systemd could start it."""
+        return bool(self.release and self.configuration)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change, made or planned: stop, link, enable, restart or start a port; current or remove for a release."""
+    """A change, made or planned.
+
+    stop, link, enable, restart, start or switch a port; current, remove or write for a release or a configuration.
+    """
 
     action: str
     port: int = 0
     release: str = ""
+    configuration: str = ""
 
     def shown(self) -> dict[str, Any]:
         """The form in which the verbs print it."""
-        return {"action": self.action, **({"port": self.port} if self.port else {"release": self.release})}
+        named = {"port": self.port, "release": self.release, "configuration": self.configuration}
+        return {"action": self.action, **{name: value for name, value in named.items() if value}}
 
 
 def missing(wanted: Iterable[int], found: Iterable[Instance]) -> list[int]:
     """Wanted ports that don't run, or would not after a reboot."""
-    running = {instance.port for instance in found if instance.active and instance.enabled and instance.release}
+    running = {instance.port for instance in found if instance.active and instance.enabled and instance.linked}
     return [port for port in wanted if port not in running]
 
 
@@ -43,7 +57,8 @@ def surplus(wanted: Iterable[int], found: Iterable[Instance]) -> list[int]:
     return sorted(
         instance.port
         for instance in found
-        if instance.port not in ports and (instance.active or instance.enabled or instance.release)
+        if instance.port not in ports
+        and (instance.active or instance.enabled or instance.release or instance.configuration)
     )
 
 
@@ -56,7 +71,7 @@ def decide(wanted: Iterable[int], found: Iterable[Instance], revision: str, keep
     ports = list(wanted)
     steps = [] if keep_running else [Change("stop", port) for port in surplus(ports, instances.values())]
     # Before anything else: systemd may have to start one of them at any moment.
-    steps += [Change("link", port) for port in ports if port in instances and not instances[port].release]
+    steps += [Change("link", port) for port in ports if port in instances and not instances[port].linked]
     for port in ports:
         instance = instances.get(port, Instance(port, False, False, ""))
         if not instance.enabled:

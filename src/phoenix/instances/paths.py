@@ -1,4 +1,4 @@
-"""Where this host keeps the application: releases, the link of each instance, and what each was last healthy with."""
+"""Where this host keeps the application: releases, configurations, instances' links, what each was healthy with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ RELEASES = TOP / "releases"
 LINKS = TOP / "instances"
 CURRENT = TOP / "current"
 NODEJS = Path("/opt/nodejs/current")
-# Inputs of an instance's start, besides its release and Node.js; a change of any of them needs a restart.
-FILES = (Path("/etc/systemd/system/phoenix@.service"), Path("/etc/phoenix/phoenix.env"))
-WANTS = Path("/etc/systemd/system/multi-user.target.wants")
+# Revisions of the configuration, and the accepted one.
+CONFIGURATIONS = Path("/etc/phoenix/configurations")
+CONFIGURATION = Path("/etc/phoenix/configuration")
+UNITS = Path("/etc/systemd/system")
+# The environment of all instances up to version 0.9.
+SHARED_ENVIRONMENT = Path("/etc/phoenix/phoenix.env")
+
+
+def template() -> Path:
+    return UNITS / "phoenix@.service"
+
+
+def drop_ins(port: int) -> Path:
+    """The folder of an instance's own unit settings: a link to its configuration."""
+    return UNITS / f"phoenix@{port}.service.d"
+
+
+def wants() -> Path:
+    return UNITS / "multi-user.target.wants"

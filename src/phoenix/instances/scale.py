@@ -7,23 +7,26 @@ import subprocess
 from collections.abc import Sequence
 
 from phoenix.common import files, systemd
-from phoenix.instances import health, paths, releases, units
+from phoenix.instances import configurations, health, paths, releases, units
 
 
-def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "") -> None:
-    """Start the ports together, with the recorded release or else the current one, and wait until each is healthy.
+def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "", configuration: str = "") -> None:
+    """Start the ports together, with the recorded release and configuration, and wait until each is healthy.
 
-    A host that was away during a deploy has an older one as its current release, which must not serve.
+    Where none is recorded ("") they are the host's current ones. A host that was away during a roll-out has older ones,
+    which must not serve.
 
     Raises:
         health.Unhealthy: one is not; what was started is stopped again.
-        releases.NotUnpacked: the recorded release is not on this host; nothing was started.
+        releases.NotUnpacked, configurations.NotWritten: it is not on this host; nothing was started.
     """
     release = str(releases.unpacked(recorded)) if recorded else files.target(paths.CURRENT)
     if not release:
         raise health.Unhealthy(f"{paths.CURRENT} names no release: site.yml or deploy.yml has to run first")
+    configuration = configuration or configurations.accepted()
     for port in ports:
-        units.link(port, release)
+        units.link(port, release, configuration)
+    units.reload_changed()
     # A failed first start is not final: systemd keeps trying, and the wait decides.
     subprocess.run(["systemctl", "start", *units.names(ports)], check=False)
     # Links for the next boot, made while the instances start; no reload, for the running manager needs none.
@@ -34,7 +37,7 @@ def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "") -
         for port, wait in waits.items():
             try:
                 wait.result()
-                units.note(port, units.revision_of(release))
+                units.note(port, units.revision_of(release, configuration))
             except health.Unhealthy as error:
                 failures.append(f"{error}. See: journalctl -u {units.UNIT.format(port)}")
     if failures:

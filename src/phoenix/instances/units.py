@@ -1,15 +1,15 @@
-"""This host's phoenix@ units and their links, each of which names the release that its instance runs."""
+"""This host's phoenix@ units and their links, which name the release and the configuration that an instance runs."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 from collections.abc import Sequence
 
 from phoenix.common import files, systemd
-from phoenix.instances import drain, paths
+from phoenix.instances import configurations, drain, paths
 from phoenix.instances.model import Instance
+from phoenix.state import turn
 
 UNIT = "phoenix@{}.service"
 # Waiting for its restart counts as running: systemd brings it back by itself.
@@ -20,14 +20,9 @@ def names(ports: Sequence[int]) -> list[str]:
     return [UNIT.format(port) for port in ports]
 
 
-def revision_of(release: str) -> str:
-    """Identity of all that an instance is started with, if it runs this release (a path)."""
-    digest = hashlib.sha256()
-    for path in paths.FILES:
-        digest.update(path.read_bytes() if path.exists() else b"-")
-    for text in (release, files.target(paths.NODEJS)):
-        digest.update(text.encode() or b"-")
-    return digest.hexdigest()
+def revision_of(release: str, configuration: str) -> str:
+    """Identity of all that an instance is started with: a release (a path), and a configuration, named by content."""
+    return f"{release} {configuration}"
 
 
 def find() -> list[Instance]:
@@ -37,10 +32,12 @@ def find() -> list[Instance]:
         match = re.fullmatch(r"phoenix@(\d+)\.service", shown.get("Id", ""))
         if match and shown.get("ActiveState") in RUNNING:
             active.add(int(match[1]))
-    wants = paths.WANTS.glob("phoenix@*.service")
+    wants = paths.wants().glob("phoenix@*.service")
     enabled = {int(match[1]) for link in wants if (match := re.fullmatch(r"phoenix@(\d+)\.service", link.name))}
     known = {int(path.name) for path in paths.STATE.glob("[0-9]*")}
     linked = {int(path.name) for path in paths.LINKS.glob("[0-9]*")}
+    found = paths.UNITS.glob("phoenix@*.service.d")
+    configured = {int(match[1]) for path in found if (match := re.fullmatch(r"phoenix@(\d+)\.service\.d", path.name))}
     return [
         Instance(
             port,
@@ -48,8 +45,9 @@ def find() -> list[Instance]:
             port in enabled,
             (paths.STATE / str(port)).read_text(encoding="ascii") if port in known else "",
             files.target(paths.LINKS / str(port)),
+            configurations.of(port),
         )
-        for port in sorted(active | enabled | known | linked)
+        for port in sorted(active | enabled | known | linked | configured)
     ]
 
 
@@ -63,20 +61,26 @@ def note(port: int, revision: str) -> None:
     files.replace(paths.STATE / str(port), revision)
 
 
-def link(port: int, release: str) -> None:
-    """Link the release (a path) that the instance runs from its next start on."""
+def link(port: int, release: str, configuration: str) -> None:
+    """Link what the instance runs from its next start on: a release (a path) and a configuration. Raises NotWritten."""
+    configurations.link(port, configuration)
     files.point(paths.LINKS / str(port), release)
 
 
-def stop(ports: Sequence[int], drain_seconds: float) -> None:
-    """Wait until no request is in flight, then stop the ports for good. What is open after drain_seconds is cut."""
+def stop(ports: Sequence[int], drain_seconds: float, lock: str = "") -> None:
+    """Wait until no request is in flight, then stop the ports for good. What is open after drain_seconds is cut.
+
+    Raises turn.Superseded when another play than that with the lock has come to this host meanwhile.
+    """
     if drain_seconds:
         drain.wait(ports, drain_seconds)
-    systemd.systemctl("disable", "--quiet", "--now", *names(ports))
-    reset_failed(ports)
-    for port in ports:
-        (paths.STATE / str(port)).unlink(missing_ok=True)
-        (paths.LINKS / str(port)).unlink(missing_ok=True)
+    with turn.held(lock):
+        systemd.systemctl("disable", "--quiet", "--now", *names(ports))
+        reset_failed(ports)
+        for port in ports:
+            (paths.STATE / str(port)).unlink(missing_ok=True)
+            (paths.LINKS / str(port)).unlink(missing_ok=True)
+            paths.drop_ins(port).unlink(missing_ok=True)
 
 
 def reset_failed(ports: Sequence[int]) -> None:
@@ -85,7 +89,7 @@ def reset_failed(ports: Sequence[int]) -> None:
 
 
 def reload_changed() -> None:
-    """Have systemd read changed unit files."""
+    """Have systemd read changed unit files and links."""
     shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"))
     if any(unit.get("NeedDaemonReload") == "yes" for unit in shown):
         systemd.systemctl("daemon-reload")

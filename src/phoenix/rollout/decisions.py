@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from phoenix.rollout import order
+
 Statuses = Mapping[str, Mapping[str, Any]]
 
 
@@ -49,12 +51,30 @@ def command_due(what: str, statuses: Statuses, release: str, prepared: str) -> b
     return what == "deploy" and prepared != "yes" and not any(release in one["kept"] for one in statuses.values())
 
 
-def needed(plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str) -> bool:
+def needed(
+    plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str, configurations: Mapping[str, str]
+) -> bool:
     """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not."""
     if not release:
         return False
-    current = {status["current"] for status in statuses.values()}
-    return bool(plan["canary"] or plan["steps"] or release != recorded or current - {release})
+    unlike = [
+        status["current"] != release or status["configuration"] != configurations.get(host, status["configuration"])
+        for host, status in statuses.items()
+    ]
+    return bool(plan["canary"] or plan["steps"] or release != recorded or any(unlike))
+
+
+def changed(configurations: Mapping[str, str], former: Mapping[str, str]) -> bool:
+    """Whether a host that had a configuration gets another one: then there is a way back."""
+    return any(former.get(host, name) != name for host, name in configurations.items())
+
+
+def accepted(
+    former: Mapping[str, str], configurations: Mapping[str, str], results: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The configurations to record: a host that could not be reached in the end keeps its former one."""
+    reached = {str(result["item"]) for result in results if result.get("rc") == 0}
+    return {**former, **{host: name for host, name in configurations.items() if host in reached}}
 
 
 def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: bool, lost: Sequence[str]) -> list[str]:
@@ -64,14 +84,12 @@ def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: b
         lines.append(f"left out, does not answer: {', '.join(lost)}")
     titles = ["canary: "] if plan["canary"] else []
     titles += [""] * len(plan["steps"])
-    return lines + [
-        f"{title}{step['host']} {', '.join(map(str, step['ports']))}" for title, step in zip(titles, steps(plan))
-    ]
+    return lines + [f"{title}{place(step)}" for title, step in zip(titles, order.back(plan))]
 
 
-def steps(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All steps in their order, the canary's first."""
-    return [*([plan["canary"]] if plan["canary"] else []), *plan["steps"]]
+def place(step: Mapping[str, Any]) -> str:
+    """Where a step switches instances, for people."""
+    return "; ".join(f"{part['host']} {', '.join(map(str, part['ports']))}" for part in step["parts"])
 
 
 def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:

@@ -38,12 +38,24 @@ class Policy:
     memory_horizon_s: float = 120.0
 
 
-def _step(host: Mapping[str, Any], ports: Sequence[int]) -> dict[str, Any]:
+Place = tuple[Mapping[str, Any], int]
+
+
+def _step(places: Sequence[Place]) -> dict[str, Any]:
+    """Instances that are switched at once: {"servers", "parts": [{"host", "ports"}]}, a part for each host."""
+    ports: dict[str, list[int]] = {}
+    for host, port in places:
+        ports.setdefault(host["name"], []).append(port)
     return {
-        "host": host["name"],
-        "ports": list(ports),
-        "servers": [f"{host['address']}:{port}" for port in ports],
+        "servers": [f"{host['address']}:{port}" for host, port in places],
+        "parts": [{"host": host, "ports": own} for host, own in ports.items()],
     }
+
+
+def _waves(places: Sequence[Place], total: int, share: float) -> list[dict[str, Any]]:
+    """Steps of a share of all these instances: at least one at once, at most half."""
+    size = max(1, min(int(total * share), total // 2))
+    return [_step(places[start : start + size]) for start in range(0, len(places), size)]
 
 
 def plan(
@@ -51,59 +63,59 @@ def plan(
     hosts: Sequence[Mapping[str, Any]],
     release: str,
     last_ports: Sequence[int] = (),
-    batch: int = 1,
+    share: float = 0.0,
     drained: Collection[str] = (),
 ) -> dict[str, Any]:
     """The steps that bring every running instance to `release`.
 
     `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
-    stale}]}}, where `stale` is meant for `release`. `hosts` are {name, address}, in order. A step is {host, ports,
-    servers} and never touches two hosts, nor more than half of the ordinary instances. `last_ports` (spares,
-    sacrificial instances) come at the end: while the first ones are tried, they catch failed requests. `drained`
-    servers are out of rotation until they are found healthy: they come first, and are switched even when they run the
-    release.
+    stale}]}}, where `stale` is meant for `release`, and for the host's configuration. `hosts` are {name, address}, in
+    order. A step holds up to `share` of the ordinary instances, at least one and at most half, on as many hosts as
+    possible, so that none starts many at once. `last_ports` (spares, sacrificial instances) come at the end, a share of
+    the hosts at once: while the first ones are tried, they catch failed requests. `drained` servers are out of rotation
+    until they are found healthy: they come first, and are switched even when they run the release.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
     """
-    ordinary: list[tuple[Mapping[str, Any], int]] = []
-    last: list[tuple[Mapping[str, Any], list[int]]] = []
+    ordinary: list[tuple[bool, int, int, Place]] = []
+    last: list[list[Place]] = []
     already: list[str] = []
     total = 0
-    for host in hosts:
-        late = []
+    for number, host in enumerate(hosts):
+        late: list[Place] = []
+        turn = 0
         for instance in statuses.get(host["name"], {}).get("instances", []):
             if not instance["active"]:
                 continue
+            place = (host, instance["port"])
             out = f"{host['address']}:{instance['port']}" in drained
             fits = instance["release"] == release and not instance["stale"] and not out
             if instance["port"] in last_ports:
-                late += [] if fits else [instance["port"]]
+                late += [] if fits else [place]
                 continue
             total += 1
             if fits:
                 already.append(f"{host['address']}:{instance['port']}")
             else:
-                ordinary.append((host, instance["port"]))
-        if late:
-            last.append((host, late))
-    ordinary.sort(key=lambda one: f"{one[0]['address']}:{one[1]}" not in drained)
-    size = max(1, min(batch, total // 2))
-    canary = _step(ordinary[0][0], [ordinary[0][1]]) if ordinary else None
-    steps: list[dict[str, Any]] = []
-    for host in hosts:
-        ports = [port for owner, port in ordinary[1:] if owner is host]
-        steps += [_step(host, ports[start : start + size]) for start in range(0, len(ports), size)]
-    steps += [_step(host, late) for host, late in last]
+                ordinary.append((not out, turn, number, place))
+                turn += 1
+        last += [late] if late else []
+    # The first of each host, then the second of each: the canary is the first host's.
+    places = [place for *_, place in sorted(ordinary, key=lambda one: one[:3])]
+    late_hosts = max(1, min(int(len(hosts) * share), len(last) // 2))
+    steps = _waves(places[1:], total, share)
+    for start in range(0, len(last), late_hosts):
+        steps.append(_step([place for late in last[start : start + late_hosts] for place in late]))
     neighbours: dict[str, list[int]] = {}
-    for host, port in ordinary[1 : 1 + NEIGHBOURS]:
+    for host, port in places[1 : 1 + NEIGHBOURS]:
         neighbours.setdefault(host["name"], []).append(port)
     return {
-        "canary": canary,
+        "canary": _step(places[:1]) if places else None,
         "neighbours": neighbours,
         "steps": steps,
         "already": already,
-        "others": [f"{host['address']}:{port}" for host, port in ordinary[1:]],
+        "others": [f"{host['address']}:{port}" for host, port in places[1:]],
     }
 
 

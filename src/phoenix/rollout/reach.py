@@ -28,6 +28,44 @@ def refusal(wanted: Collection[str], without: Collection[str], minimum_share: fl
     )
 
 
+# Runs of these tags alone concern only hosts that serve, and may go on without one.
+SERVING_TAGS = frozenset({"phoenix", "nginx"})
+
+
+def site_refusal(
+    groups: Mapping[str, Sequence[str]],
+    limited: Collection[str],
+    answering: Collection[str],
+    tags: Collection[str],
+    minimum_share: float,
+) -> str:
+    """Why site.yml can't go on without the hosts (of those it is limited to) that do not answer; "" when it can.
+
+    A complete run wants every host: it configures them for each other. One that brings load balancers or instances up
+    to date must not be kept from it by a lost host.
+    """
+    silent = [host for host in limited if host not in answering]
+    if not silent:
+        return ""
+    if not set(tags) <= SERVING_TAGS:
+        return (
+            f"{', '.join(silent)} can't be reached by SSH, and a run with these tags ({', '.join(tags)}) wants every "
+            "host. Bring them back; or run it with --tags phoenix,nginx, which goes on without them."
+        )
+    serving = [host for host in groups["app"] if host not in groups.get("app_standby", [])]
+    for hosts in (serving, groups["lb"], groups["control"][:1]):
+        if why := refusal([host for host in hosts if host in limited], silent, minimum_share):
+            return why
+    return ""
+
+
+def served_ports(status: str, first_port: int, per_host: int, others: Collection[int]) -> list[int]:
+    """Ports of running instances (as `instances status` printed them) besides those that are set now."""
+    now = {*range(int(first_port), int(first_port) + int(per_host)), *map(int, others)}
+    instances = json.loads(status)["instances"] if status.startswith("{") else []
+    return [instance["port"] for instance in instances if instance["active"] and instance["port"] not in now]
+
+
 def wanted(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
     """The application hosts that ordinary instances are wanted on."""
     return [str(host["name"]) for host in hosts if host.get("ports")]
@@ -36,6 +74,11 @@ def wanted(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
 def left(hosts: Sequence[Any], without: Collection[str]) -> list[Any]:
     """Hosts, by name or as {name, ...}, that are not lost."""
     return [host for host in hosts if (host["name"] if isinstance(host, Mapping) else host) not in without]
+
+
+def host(item: Mapping[str, Any]) -> str:
+    """The host that an item of a loop is about: a part of a step, or the result of a task for one."""
+    return str(item["host"] if "host" in item else item["item"]["host"])
 
 
 def answers(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

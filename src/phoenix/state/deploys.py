@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +25,7 @@ RECORD = Path("/var/lib/phoenix/state/deploys.jsonl")
 METRICS = Path("/var/lib/phoenix/metrics/deploy.prom")
 RESULTS = ("good", "rolled back", "failed")  # in the order of the metric's values
 KEEP = 500
+RARE = frozenset({"prepared", "times"})  # fields that are in the record only where they say something
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class Deploy:
     seconds: float = 0.0
     reason: str = ""
     seen: str = ""
+    times: dict[str, float] = field(default_factory=dict)  # seconds by phase
     prepared: bool = False  # the release command, such as a migration, was carried out
 
     def line(self) -> str:
         """The line of the record. Without what most deploys lack: earlier versions read no other fields."""
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "prepared" or value})
+        return json.dumps({key: value for key, value in asdict(self).items() if key not in RARE or value})
 
 
 def read(record: Path = RECORD) -> list[Deploy]:
@@ -116,8 +118,10 @@ def write_metrics(text: str, path: Path = METRICS) -> None:
 def describe(deploy: Deploy) -> str:
     when = datetime.fromtimestamp(deploy.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     result = deploy.result or "not ended"
-    text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s  by {deploy.who}"
-    text += ", release command run" if deploy.prepared else ""
+    spent = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in deploy.times.items())
+    spent = f" ({spent})" if spent else ""
+    text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s{spent}"
+    text += f"  by {deploy.who}" + (", release command run" if deploy.prepared else "")
     return f"{text}: {deploy.reason}" if deploy.reason else text
 
 
@@ -137,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--result", choices=RESULTS, required=True)
     verb.add_argument("--reason", default="")
     verb.add_argument("--seen", default="", help="figures of the canary")
+    verb.add_argument("--times", type=json.loads, default={}, help="seconds by phase, as JSON")
     verb = commands.add_parser("show")
     verb.add_argument("--last", type=int, default=5)
     verb.add_argument("--json", action="store_true")
@@ -163,7 +168,12 @@ def main(arguments: list[str]) -> int:
             if deploy.number == options.number:
                 took = round(now - deploy.began, 1)
                 deploy = replace(  # noqa: PLW2901 - the line that is written instead
-                    deploy, result=options.result, seconds=took, reason=options.reason, seen=options.seen
+                    deploy,
+                    result=options.result,
+                    seconds=took,
+                    reason=options.reason,
+                    seen=options.seen,
+                    times=options.times,
                 )
             changed.append(deploy)
         write(changed)

@@ -1,7 +1,7 @@
 """The fleet's desired state, on control: the one reader and writer of its records.
 
   phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
-  phoenixctl state record capacity|release VALUE [--if-lost]
+  phoenixctl state record capacity|release|configuration VALUE [--if-lost]
   phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
   phoenixctl state maintenance on|off                   whether load balancers answer 503 (playbooks/maintenance.yml)
@@ -29,6 +29,7 @@ FOLDER = lock.FOLDER
 MOST = 1_000_000
 USAGE = 64  # EX_USAGE
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+CONFIGURATION = re.compile(r"[0-9a-f]{12}")
 SERVER = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
@@ -50,6 +51,14 @@ def release(text: str) -> str:
     if not RELEASE.fullmatch(name):
         raise ValueError(f"{text[:40]!r} instead of the name of a release (letters, digits and ._+-)")
     return name
+
+
+def configuration(text: str) -> dict[str, str]:
+    """The accepted configuration of each application host, from JSON. Raises ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(CONFIGURATION.fullmatch(str(name)) for name in found.values()):
+        raise ValueError(f'{text[:40]!r} instead of {{"HOST": "name of a configuration"}}')
+    return {str(host): str(name) for host, name in sorted(found.items())}
 
 
 def drained(text: str) -> dict[str, str]:
@@ -85,6 +94,15 @@ def read_release(folder: Path = FOLDER) -> str | None:
         raise Corrupt(f"{folder / 'release'} holds {error}") from error
 
 
+def read_configuration(folder: Path = FOLDER) -> dict[str, str] | None:
+    """The recorded configurations; None when none is recorded. Raises Corrupt, or OSError when it can't be read."""
+    text = _text(folder, "configuration")
+    try:
+        return None if text is None else configuration(text)
+    except ValueError as error:
+        raise Corrupt(f"{folder / 'configuration'} holds {error}") from error
+
+
 def read_drained(folder: Path = FOLDER) -> dict[str, str]:
     """Servers out of rotation with the reasons. Raises Corrupt, or OSError when they can't be read."""
     text = _text(folder, "drained.json")
@@ -105,11 +123,12 @@ def read_maintenance(folder: Path = FOLDER) -> bool:
 def read(folder: Path = FOLDER) -> dict[str, Any]:
     """The state as `state show --json` prints it. Raises Corrupt (drained.json only) and OSError.
 
-    capacity and release are None where their record is missing or damaged; `lost` then gives the reason.
+    capacity, release and configuration are None where the record is missing or damaged; `lost` then gives the reason.
     """
-    state: dict[str, Any] = {"capacity": None, "release": None, "drained": read_drained(folder), "lost": {}}
-    state["maintenance"] = read_maintenance(folder)
-    for name, reader in (("capacity", read_capacity), ("release", read_release)):
+    state: dict[str, Any] = {"drained": read_drained(folder), "maintenance": read_maintenance(folder), "lost": {}}
+    readers = {"capacity": read_capacity, "release": read_release, "configuration": read_configuration}
+    for name, reader in readers.items():
+        state[name] = None
         try:
             state[name] = reader(folder)
             if state[name] is None:
@@ -119,22 +138,27 @@ def read(folder: Path = FOLDER) -> dict[str, Any]:
     return state
 
 
+def _parse(name: str, text: str) -> Any:
+    """Raises ValueError."""
+    return {"capacity": capacity, "release": release, "configuration": configuration}[name](text)
+
+
 def record(name: str, value: str, folder: Path = FOLDER, *, if_lost: bool = False) -> bool:
-    """Record the capacity or the release; whether that changed anything. A damaged record is moved aside.
+    """Record capacity, release or configuration; whether that changed anything. A damaged record is moved aside.
 
     Raises:
         ValueError: the value is not valid.
         OSError: it could not be written.
     """
-    parsed = str(capacity(value)) if name == "capacity" else release(value)
+    parsed = _parse(name, value)
     with lock.guarded(folder):
         state = read(folder)
-        if state[name] is not None and (if_lost or str(state[name]) == parsed):
+        if state[name] is not None and (if_lost or state[name] == parsed):
             return False
         path = folder / name
         if state[name] is None and path.exists():
             path.replace(folder / f"{name}.corrupt")
-        files.replace(path, f"{parsed}\n", durable=True)
+        files.replace(path, f"{json.dumps(parsed) if name == 'configuration' else parsed}\n", durable=True)
         return True
 
 
@@ -171,6 +195,11 @@ def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[st
 def describe(state: Mapping[str, Any]) -> str:
     """The state in lines for people."""
     lines = [f"{name}: {state[name] or state['lost'][name]}" for name in ("release", "capacity")]
+    by_name: dict[str, list[str]] = {}
+    for host, name in (state["configuration"] or {}).items():
+        by_name.setdefault(name, []).append(host)
+    lines += [f"configuration: {name} on {', '.join(hosts)}" for name, hosts in by_name.items()]
+    lines += [f"configuration: {state['lost']['configuration']}"] if "configuration" in state["lost"] else []
     lines += [f"out of rotation: {server}: {why}" for server, why in state["drained"].items()]
     lines += ["maintenance: on"] if state["maintenance"] else []
     return "\n".join(lines)
@@ -182,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("show").add_argument("--json", action="store_true")
     verb = verbs.add_parser("record")
-    verb.add_argument("name", choices=("capacity", "release"))
+    verb.add_argument("name", choices=("capacity", "release", "configuration"))
     verb.add_argument("value")
     verb.add_argument("--if-lost", action="store_true", help="only where the record is missing or damaged")
     verbs.add_parser("maintenance").add_argument("value", choices=("on", "off"))

@@ -107,6 +107,15 @@ def _sight(folder: Path) -> Lock | None:
         return None
 
 
+def _token(folder: Path) -> str:
+    """A secret after a number that is higher than any before it, also on a control host that lost its records."""
+    path = folder / "lock.number"
+    last = path.read_text(encoding="ascii", errors="replace").strip() if path.exists() else ""
+    number = max(int(last) + 1 if last.isdigit() else 0, int(time.time() * 1000))
+    files.replace(path, f"{number}\n", durable=True)
+    return f"{number}-{secrets.token_hex(8)}"
+
+
 def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0) -> tuple[str, Lock | None]:
     """Take the lock and return (token, None); or ("", its holder) when it stayed busy for `wait` seconds."""
     deadline = time.monotonic() + wait
@@ -114,7 +123,7 @@ def acquire(folder: Path, who: str, purpose: str, lease: float, wait: float = 0)
         with guarded(folder):
             other = _sight(folder)
             if other is None:
-                token = secrets.token_hex(8)
+                token = _token(folder)
                 since = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 _write(folder, Lock(token, who, purpose, since, process.boot(), now() + lease))
                 return token, None

@@ -16,8 +16,8 @@ class Unknown(ValueError):
 
 def understand(shown: str) -> dict[str, Any]:
     """The state that `phoenixctl state show --json` printed; a host without phoenixctl has recorded nothing."""
-    nothing = dict.fromkeys(("capacity", "release"), "control has no phoenixctl yet")
-    state: dict[str, Any] = {"capacity": None, "release": None, "drained": {}, "lost": nothing}
+    nothing = dict.fromkeys(("capacity", "release", "configuration"), "control has no phoenixctl yet")
+    state: dict[str, Any] = {**dict.fromkeys(nothing), "drained": {}, "lost": nothing}
     if shown.startswith("{"):
         state = json.loads(shown)
     return {"maintenance": False, **state, "unrecorded": list(state["lost"])}
@@ -37,6 +37,14 @@ def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] |
     return found
 
 
+def _configuration(instances: Sequence[Mapping[str, Any]], status: Mapping[str, Any] | None) -> str:
+    """What most of a host's instances were healthy with, or else what it accepted."""
+    served = Counter(one["configuration"] for one in instances if one.get("configuration") and one.get("healthy"))
+    if served:
+        return str(max(served, key=lambda name: (served[name], name)))
+    return str((status or {}).get("configuration", ""))
+
+
 def rebuild(
     state: Mapping[str, Any],
     seen: Mapping[str, Mapping[str, Any] | None],
@@ -49,7 +57,8 @@ def rebuild(
     """The state with lost records rebuilt. Only a fleet that runs nothing gets the initial capacity, and no release.
 
     The capacity is the lowest one whose placement holds every ordinary instance that runs, so that none of them is
-    stopped. The release is the one that most instances serve, once healthy with it.
+    stopped. The release is the one that most instances serve, once healthy with it, and so is a host's configuration;
+    a host without instances has the one that it accepted.
 
     Raises Unknown when hosts are silent and the others run nothing.
     """
@@ -77,6 +86,9 @@ def rebuild(
         rebuilt["capacity"] = placement.covering(by_host, hosts, standby, first_port, per_host) or initial
     if state["release"] is None:
         rebuilt["release"] = max(served, key=lambda name: (served[name], name)) if served else ""
-    rebuilt["rebuilt"] = [name for name in ("capacity", "release") if state[name] is None and found and rebuilt[name]]
+    if state["configuration"] is None:
+        accepted = {host: _configuration(running[host], status) for host, status in seen.items()}
+        rebuilt["configuration"] = {host: name for host, name in accepted.items() if name}
+    rebuilt["rebuilt"] = [name for name in state["lost"] if found and rebuilt[name]]
     rebuilt["unrecorded"] = [name for name in state["lost"] if name not in rebuilt["rebuilt"]]
     return rebuilt

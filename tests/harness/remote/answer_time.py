@@ -19,8 +19,8 @@ import time
 
 KILLED, STARTED = 3000, 4999
 START = (
-    f"set -a; . /etc/phoenix/phoenix.env; PORT={STARTED} NODE_ENV=production PATH=/opt/nodejs/current/bin:$PATH; "
-    f"cd /opt/phoenix/instances/{KILLED} && "
+    "set -a; . /etc/phoenix/configuration/environment; "
+    f"PORT={STARTED} NODE_ENV=production PATH=/opt/nodejs/current/bin:$PATH; cd /opt/phoenix/instances/{KILLED} && "
     "exec setpriv --reuid phoenix --regid phoenix --clear-groups ./.phoenix-start"
 )
 

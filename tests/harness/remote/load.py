@@ -1,9 +1,12 @@
 #!/usr/bin/python3
-"""Send GET requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
+"""Send requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
 
-usage: load.py URL RATE SECONDS [--seed SEED] [--retry] [--timeout SECONDS]   (SIGTERM ends it early, with its result)
-With a seed they come at random, RATE a second on average. With --retry a request that failed is sent once more, after a
-pause and over a new connection, as a careful client does: `retried` counts those, `failed` those that failed twice.
+usage: load.py URL RATE SECONDS [--seed SEED] [--method METHOD] [--retry] [--timeout SECONDS]   (SIGTERM ends it early,
+with its result)
+With a seed they come at random, RATE a second on average. Other methods than GET are sent each on a connection of its
+own, as a client may not try those again; any answer below 500 is one of the application. With --retry a request that
+failed is sent once more, after a pause and over a new connection, as a careful client does: `retried` counts those,
+`failed` those that failed twice.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
@@ -37,13 +40,14 @@ class Load:
         rate: float,
         seconds: float,
         seed: int | None = None,
+        method: str = "GET",
         retry: bool = False,
         timeout: float = TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         self.tls, self.host = parts.scheme == "https", parts.netloc
         self.path = parts.path or "/"
-        self.timeout = timeout
+        self.method, self.timeout = method, timeout
         self.rate, self.total, self.retry, self.retried = rate, int(rate * seconds), retry, 0
         source = random.Random(seed)
         # With a seed the requests come at random (Poisson), else evenly.
@@ -63,6 +67,13 @@ class Load:
         return http.client.HTTPConnection(self.host, timeout=self.timeout)
 
     def ask(self, connection: http.client.HTTPConnection, reused: bool) -> tuple[http.client.HTTPConnection, int]:
+        if self.method != "GET":
+            connection.close()
+            connection = self.connect()
+            connection.request(self.method, self.path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()
+            return connection, 200 if answer.status < 500 else answer.status
         try:
             connection.request("GET", self.path)
             answer = connection.getresponse()
@@ -137,6 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("rate", type=float)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--method", default="GET")
     parser.add_argument("--retry", action="store_true")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S)
     print(json.dumps(Load(**vars(parser.parse_args())).run()))

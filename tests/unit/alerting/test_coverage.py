@@ -70,7 +70,7 @@ def test_a_new_unit_needs_an_alarm_for_each_way_to_break(
     name: str, text: str, expected: list[str], declared: dict[str, Any], alarms: Alarms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = coverage.units()
-    monkeypatch.setattr(coverage, "units", lambda: [*known, Unit(name, "x", text)])
+    monkeypatch.setattr(coverage, "units", lambda: [*known, Unit(name, Path("roles/x/files") / name, text)])
     if not expected:
         assert f"| `{name}` | x |" in coverage.document(declared, alarms)
         return
@@ -85,8 +85,8 @@ def test_a_timer_covers_the_service_that_it_starts(
     declared: dict[str, Any], alarms: Alarms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = coverage.units()
-    oneshot = Unit("phoenix-new.service", "x", "[Service]\nType=oneshot\nTimeoutStartSec=5min\n")
-    timer = Unit("phoenix-new.timer", "x", "[Timer]\n[Install]\n")
+    oneshot = Unit("phoenix-new.service", Path("roles/x/files/new"), "[Service]\nType=oneshot\nTimeoutStartSec=5min\n")
+    timer = Unit("phoenix-new.timer", Path("roles/x/files/new"), "[Timer]\n[Install]\n")
     monkeypatch.setattr(coverage, "units", lambda: [*known, oneshot, timer])
     assert "`phoenix_failed_unit` | as phoenix-new.timer |" in coverage.document(declared, alarms)
 

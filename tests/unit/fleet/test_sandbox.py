@@ -94,7 +94,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
     },
     "phoenix-notify.service": {"UMask": ["0022"]},
     "phoenix-probe.service": {"ProtectProc": ["default"]},
-    "phoenix@.service": {
+    "phoenix@.service.d.conf": {
         "MemoryDenyWriteExecute": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],
     },
@@ -109,7 +109,7 @@ STRICTER = {
     "phoenix-jenkins-backup.service": {"PrivateNetwork": ["yes"]},
     "phoenix-metering.service": {"RestrictAddressFamilies": ["AF_INET"], "IPAddressDeny": ["any"]},
     "phoenix-probe.service": {"RestrictAddressFamilies": ["AF_INET AF_UNIX"], "InaccessiblePaths": ["-/etc/phoenix"]},
-    "phoenix@.service": {
+    "phoenix@.service.d.conf": {
         "SystemCallFilter": ["@system-service", "~@privileged @resources"],
         "PrivateUsers": ["yes"],
         "InaccessiblePaths": ["-/etc/phoenix -/etc/ssh -/root"],
@@ -142,7 +142,7 @@ def test_a_unit_keeps_the_baseline_but_for_its_listed_exceptions(path: Path) -> 
 
 @pytest.mark.usefixtures("ansible_plugins")
 def test_in_a_container_only_the_user_namespace_is_given_up() -> None:
-    path = TOP / "roles" / "phoenix" / "templates" / "phoenix@.service.j2"
+    path = TOP / "roles" / "phoenix" / "templates" / "phoenix@.service.d.conf.j2"
     alone = service_settings(rendered(path))
     inside = service_settings(rendered(path, {"ansible_facts": {"virtualization_type": "docker"}}))
     assert inside == {**alone, "PrivateUsers": ["no"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from phoenix.common import files, systemd
-from phoenix.instances import cli, health, model, paths, releases, units
+from phoenix.instances import cli, configurations, health, model, releases, units
 from phoenix.instances.health import HealthCheck
 
 R = "/opt/phoenix/releases/1"
@@ -22,7 +23,7 @@ R = "/opt/phoenix/releases/1"
 def steps(
     wanted: list[int], found: list[tuple[int, bool, bool, str, str]], keep_running: bool = False
 ) -> list[tuple[str, int]]:
-    known = [model.Instance(*values) for values in found]
+    known = [model.Instance(*values, "c" if values[-1] else "") for values in found]
     return [(step.action, step.port) for step in model.decide(wanted, known, "new", keep_running)]
 
 
@@ -90,7 +91,7 @@ def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.Mo
     health.wait(server([(200, 0), (500, 0), (404, 0)]), CHECK)
     with pytest.raises(health.Unhealthy, match="last: status 500"):
         health.wait(server([(200, 0), (200, 0), (500, 0)]), CHECK)
-    with pytest.raises(health.Unhealthy, match=r"last: no answer within 0\.3 s"):
+    with pytest.raises(health.Unhealthy, match=r"last: no complete answer within 0\.3 s"):
         health.wait(server([(200, 1.0)]), CHECK)
 
 
@@ -102,30 +103,37 @@ def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - start < 5
 
 
+def test_a_stream_without_an_end_blocks_nothing() -> None:
+    """Server-sent events every 50 ms: a rehearsal is satisfied, and a health check is not, in its time."""
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"data: x\n\n")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        port = server.server_address[1]
+        health.rehearse(port, [{"path": "/events"}], 0.5)
+        assert health.ask(port, "/events", 0.5) == "no complete answer within 0.5 s"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_the_rehearsal_names_the_path_without_its_query(server: Server) -> None:
     port = server([(503, 0)])
     with pytest.raises(health.Unhealthy, match=r"GET /a with status 503") as error:
         health.rehearse(port, [{"path": "/a?token=1", "host": "phoenix.test"}], 0.3)
     assert "token" not in str(error.value)
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host with the releases 1 and 2, on which nothing runs."""
-    for name, path in {
-        "TOP": tmp_path,
-        "RELEASES": tmp_path / "releases",
-        "LINKS": tmp_path / "instances",
-        "CURRENT": tmp_path / "current",
-        "STATE": tmp_path / "state",
-    }.items():
-        monkeypatch.setattr(paths, name, path)
-    monkeypatch.setattr(systemd, "systemctl", lambda *arguments: "")
-    (tmp_path / "state").mkdir()
-    for name in ("1", "2"):
-        (tmp_path / "releases" / name).mkdir(parents=True)
-        (tmp_path / "releases" / name / ".phoenix-start").touch()
-    return tmp_path
 
 
 def test_only_a_release_that_was_never_current_can_be_dropped(host: Path) -> None:
@@ -167,11 +175,12 @@ def test_an_instance_is_stopped_once_for_all_and_forgotten(host: Path, monkeypat
     monkeypatch.setattr(systemd, "systemctl", systemctl)
     monkeypatch.setattr(units, "reset_failed", lambda ports: None)
     (host / "state" / "3001").write_text("revision")
-    units.link(3001, str(host / "releases" / "1"))
+    units.link(3001, str(host / "releases" / "1"), configurations.write("t", "u", "e"))
     units.stop([3001], 0)
     assert ran == [("disable", "--quiet", "--now", "phoenix@3001.service")]
     assert units.find() == []
     assert not (host / "instances" / "3001").is_symlink()
+    assert configurations.of(3001) == ""
 
 
 def test_a_release_is_taken_only_where_none_is_current_or_restarts_are_allowed(host: Path) -> None:

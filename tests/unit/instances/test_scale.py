@@ -10,11 +10,12 @@ from phoenix.instances.model import Instance, missing, surplus
 
 def test_starts_what_does_not_run_or_would_not_after_a_reboot() -> None:
     found = [
-        Instance(3000, True, True, "r", "/opt/phoenix/releases/1"),
-        Instance(3001, True, False, "r", "/opt/phoenix/releases/1"),
-        Instance(3002, False, True, "r", "/opt/phoenix/releases/1"),
+        Instance(3000, True, True, "r", "/opt/phoenix/releases/1", "c"),
+        Instance(3001, True, False, "r", "/opt/phoenix/releases/1", "c"),
+        Instance(3002, False, True, "r", "/opt/phoenix/releases/1", "c"),
+        Instance(3004, True, True, "r", "/opt/phoenix/releases/1", ""),
     ]
-    assert missing([3000, 3001, 3002, 3003], found) == [3001, 3002, 3003]
+    assert missing([3000, 3001, 3002, 3003, 3004], found) == [3001, 3002, 3003, 3004]
 
 
 def test_stops_what_is_not_wanted() -> None:

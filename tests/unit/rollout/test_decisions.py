@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from phoenix.rollout import decisions, plan, reach
+from phoenix.rollout import decisions, order, plan, reach
 
 HOSTS: list[dict[str, Any]] = [
     {"name": "app1", "address": "192.0.2.21", "ports": [3000]},
     {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
     {"name": "app3", "address": "192.0.2.23", "ports": []},
 ]
-CANARY = {"host": "app1", "ports": [3000], "servers": ["192.0.2.21:3000"]}
+CANARY = {"parts": [{"host": "app1", "ports": [3000]}], "servers": ["192.0.2.21:3000"]}
 NOTHING: dict[str, Any] = {"canary": None, "steps": [], "already": ["192.0.2.22:3000"], "others": [], "neighbours": {}}
 
 
 def status(*kept: str, current: str = "a") -> dict[str, Any]:
-    return {"current": current, "kept": list(kept), "instances": []}
+    return {"configuration": "c", "current": current, "kept": list(kept), "instances": []}
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,35 @@ def test_a_release_can_be_rolled_back_to_where_every_host_keeps_it() -> None:
 def test_whether_anything_is_to_be_done(
     found: dict[str, Any], seen: dict[str, Any], release: str, recorded: str, expected: bool
 ) -> None:
-    assert decisions.needed(found, seen, release, recorded) is expected
+    assert decisions.needed(found, seen, release, recorded, {"app1": "c"}) is expected
+
+
+def test_a_configuration_is_needed_where_it_is_not_the_accepted_one() -> None:
+    """Also on a standby host, which new instances go to."""
+    seen = {"app1": status(current="a"), "app3": status(current="a")}
+    assert not decisions.needed(NOTHING, seen, "a", "a", {"app1": "c"})
+    assert decisions.needed(NOTHING, seen, "a", "a", {"app1": "c", "app3": "d"})
+
+
+def test_there_is_a_way_back_only_from_another_configuration_than_the_recorded_one() -> None:
+    assert not decisions.changed({"app1": "c"}, {"app1": "c"})
+    assert not decisions.changed({"app1": "c"}, {})
+    assert decisions.changed({"app1": "c", "app2": "d"}, {"app1": "c", "app2": "c"})
+
+
+def test_a_host_that_was_not_reached_in_the_end_keeps_its_recorded_configuration() -> None:
+    results = [{"item": "app1", "rc": 0}, {"item": "app2", "unreachable": True}, {"item": "app4", "rc": 0}]
+    former = {"app1": "c", "app2": "c", "app3": "c"}
+    wanted = {"app1": "d", "app2": "d", "app4": "d"}
+    assert decisions.accepted(former, wanted, results) == {"app1": "d", "app2": "c", "app3": "c", "app4": "d"}
 
 
 def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
-    found = {**NOTHING, "canary": CANARY, "steps": [{"host": "app2", "ports": [3000, 3001], "servers": []}]}
+    found = {
+        **NOTHING,
+        "canary": CANARY,
+        "steps": [{"parts": [{"host": "app2", "ports": [3000, 3001]}], "servers": []}],
+    }
     assert decisions.announcement(found, "b", "a", True, ["app3"]) == [
         "From a to b",
         "left out, does not answer: app3",
@@ -89,7 +113,7 @@ def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
         "app2 3000, 3001",
     ]
     assert decisions.announcement(NOTHING, "a", "", False, []) == ["From nothing to a: nothing to do"]
-    assert decisions.steps(found) == [CANARY, *found["steps"]]
+    assert order.back(found) == [CANARY, *found["steps"]]
 
 
 def test_a_killed_roll_outs_instances_are_judged_with_the_canary_of_the_next() -> None:

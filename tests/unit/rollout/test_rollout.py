@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phoenix.rollout import order
 from phoenix.rollout import plan as rollout
 
 HOSTS = [{"name": "app1", "address": "192.0.2.21"}, {"name": "app2", "address": "192.0.2.22"}]
@@ -18,15 +19,15 @@ def instance(port: int, release: str = "old", active: bool = True, stale: bool =
 def test_the_canary_first_the_spares_last() -> None:
     statuses = {name: {"instances": [instance(3000), instance(3001), instance(3900)]} for name in ("app1", "app2")}
     plan = rollout.plan(statuses, HOSTS, "new", [3900])
-    assert plan["canary"] == {"host": "app1", "ports": [3000], "servers": ["192.0.2.21:3000"]}
-    assert [(step["host"], step["ports"]) for step in plan["steps"]] == [
-        ("app1", [3001]),
-        ("app2", [3000]),
-        ("app2", [3001]),
-        ("app1", [3900]),
-        ("app2", [3900]),
+    assert plan["canary"] == {"parts": [{"host": "app1", "ports": [3000]}], "servers": ["192.0.2.21:3000"]}
+    assert [step["parts"] for step in plan["steps"]] == [
+        [{"host": "app2", "ports": [3000]}],
+        [{"host": "app1", "ports": [3001]}],
+        [{"host": "app2", "ports": [3001]}],
+        [{"host": "app1", "ports": [3900]}],
+        [{"host": "app2", "ports": [3900]}],
     ]
-    assert plan["others"] == ["192.0.2.21:3001", "192.0.2.22:3000", "192.0.2.22:3001"]
+    assert plan["others"] == ["192.0.2.22:3000", "192.0.2.21:3001", "192.0.2.22:3001"]
     assert plan["already"] == []
 
 
@@ -37,8 +38,8 @@ def test_an_interrupted_roll_out_continues_where_it_stopped() -> None:
     }
     plan = rollout.plan(statuses, HOSTS, "new")
     assert plan["already"] == ["192.0.2.21:3000"]
-    assert plan["canary"]["ports"] == [3001]
-    assert plan["steps"] == [{"host": "app2", "ports": [3000], "servers": ["192.0.2.22:3000"]}]
+    assert plan["canary"]["servers"] == ["192.0.2.21:3001"]
+    assert plan["steps"] == [{"parts": [{"host": "app2", "ports": [3000]}], "servers": ["192.0.2.22:3000"]}]
 
 
 def test_nothing_to_do() -> None:
@@ -50,18 +51,30 @@ def test_nothing_to_do() -> None:
 
 @given(
     st.lists(st.lists(st.integers(3000, 3008), unique=True, max_size=8), min_size=2, max_size=2),
-    st.integers(1, 10),
+    st.floats(0, 1),
 )
-def test_every_instance_once_and_never_more_than_half(ports: list[list[int]], batch: int) -> None:
+def test_every_instance_once_and_never_more_than_half(ports: list[list[int]], share: float) -> None:
     statuses = {
         host["name"]: {"instances": [instance(port) for port in own]} for host, own in zip(HOSTS, ports, strict=True)
     }
-    plan = rollout.plan(statuses, HOSTS, "new", [], batch)
+    plan = rollout.plan(statuses, HOSTS, "new", [], share)
     steps = [plan["canary"], *plan["steps"]] if plan["canary"] else plan["steps"]
-    seen = [(step["host"], port) for step in steps for port in step["ports"]]
+    seen = [(part["host"], port) for step in steps for part in step["parts"] for port in part["ports"]]
     assert sorted(seen) == sorted((host["name"], port) for host, own in zip(HOSTS, ports, strict=True) for port in own)
     total = sum(map(len, ports))
-    assert all(len(step["ports"]) <= max(1, min(batch, total // 2)) for step in steps)
+    assert all(len(step["servers"]) <= max(1, min(int(total * share), total // 2)) for step in steps)
+
+
+def test_twenty_hosts_with_four_instances_on_paper() -> None:
+    """In minutes with a share, where one after another took hours; no host starts more than two at once."""
+    hosts = [{"name": f"app{n}", "address": f"192.0.2.{n}"} for n in range(1, 21)]
+    ports = [3000, 3001, 3002, 3003, 3900]
+    statuses = {host["name"]: {"instances": [instance(port) for port in ports]} for host in hosts}
+    batched = rollout.plan(statuses, hosts, "new", [3900], 0.25)
+    assert max(len(part["ports"]) for step in batched["steps"] for part in step["parts"]) <= 2
+    assert order.estimate(batched, 65, 6, 20).startswith("100 instances in 9 steps: at most 11 min")
+    single = rollout.plan(statuses, hosts, "new", [3900], 0)
+    assert order.estimate(single, 65, 6, 20).startswith("100 instances in 100 steps: at most 119 min")
 
 
 def counts(requests: int, errors: int = 0, bucket: int = 5) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pytest
 
 from phoenix.state import desired, lock, rebuild
 
+OLD, NEW = "0" * 12, "1" * 12
+
 
 @pytest.mark.parametrize(("text", "capacity"), [("2\n", 2), ("12", 12), (" 7 \n", 7)])
 def test_reads_the_capacity(tmp_path: Path, text: str, capacity: int) -> None:
@@ -19,8 +21,8 @@ def test_reads_the_capacity(tmp_path: Path, text: str, capacity: int) -> None:
 
 def test_nothing_recorded_is_not_a_default(tmp_path: Path) -> None:
     state = desired.read(tmp_path)
-    assert (state["capacity"], state["release"], state["drained"]) == (None, None, {})
-    assert sorted(state["lost"]) == ["capacity", "release"]
+    assert (state["capacity"], state["release"], state["configuration"], state["drained"]) == (None, None, None, {})
+    assert sorted(state["lost"]) == ["capacity", "configuration", "release"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,15 @@ def test_a_file_that_cannot_be_read_is_an_error_and_no_loss(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("capacity", "0"), ("capacity", "many"), ("release", "../etc"), ("release", "")]
+    ("name", "value"),
+    [
+        ("capacity", "0"),
+        ("capacity", "many"),
+        ("release", "../etc"),
+        ("release", ""),
+        ("configuration", OLD),
+        ("configuration", '{"app1": "new"}'),
+    ],
 )
 def test_a_value_that_is_not_valid_is_not_recorded(tmp_path: Path, name: str, value: str) -> None:
     assert desired.main(["--folder", str(tmp_path), "record", name, value]) == desired.USAGE
@@ -84,8 +94,8 @@ def test_a_damaged_list_of_servers_stops_every_reader_and_is_replaced_by_hand(tm
 
 # --- what is lost is rebuilt from what runs
 
-GONE = {"capacity": "gone", "release": "gone"}
-LOST: dict[str, Any] = {"capacity": None, "release": None, "drained": {}, "lost": GONE}
+GONE = {"capacity": "gone", "release": "gone", "configuration": "gone"}
+LOST: dict[str, Any] = {**dict.fromkeys(GONE), "drained": {}, "lost": GONE}
 HOSTS, STANDBY = ["app1", "app2"], ["app3"]
 
 
@@ -130,9 +140,29 @@ def test_silence_is_not_an_empty_fleet() -> None:
 
 
 def test_what_is_recorded_is_kept() -> None:
-    state = {**LOST, "capacity": 6, "lost": {"release": "gone"}}
+    state = {**LOST, "capacity": 6, "configuration": {}, "lost": {"release": "gone"}}
     rebuilt = rebuild.rebuild(state, {"app1": status(instance(3000))}, HOSTS, STANDBY, 2)
     assert (rebuilt["capacity"], rebuilt["release"], rebuilt["rebuilt"]) == (6, "r1", ["release"])
+
+
+def test_the_configurations_of_hosts_are_recorded_by_content_whatever_their_order(tmp_path: Path) -> None:
+    assert desired.record("configuration", f'{{"app2": "{OLD}", "app1": "{OLD}"}}', tmp_path)
+    assert not desired.record("configuration", f'{{"app1": "{OLD}", "app2": "{OLD}"}}', tmp_path)
+    assert desired.read_configuration(tmp_path) == {"app1": OLD, "app2": OLD}
+    assert f"configuration: {OLD} on app1, app2" in desired.describe(desired.read(tmp_path))
+
+
+def test_a_configuration_that_never_became_healthy_is_not_the_accepted_one() -> None:
+    """Most of a host's healthy instances have it; a host without instances has what it accepted."""
+    running = [{**instance(3000), "configuration": OLD}, {**instance(3001, healthy=False), "configuration": NEW}]
+    seen = {
+        "app1": {**status(*running, {**instance(3002, healthy=False), "configuration": NEW}), "configuration": NEW},
+        "app2": {**status(), "configuration": OLD},
+        "app3": {},
+    }
+    rebuilt = rebuild.rebuild({**LOST, "capacity": 3, "release": "r1"}, seen, HOSTS, STANDBY, 2)
+    assert rebuilt["configuration"] == {"app1": OLD, "app2": OLD}
+    assert "configuration" in rebuilt["rebuilt"]
 
 
 def test_answers_of_hosts() -> None:

@@ -1,0 +1,174 @@
+"""The revisions of the configuration on this host: written side by side, each named by its content.
+
+A revision is a folder with all that an instance is started with besides its release: `environment`, and `unit.conf`,
+the unit settings, with the version of Node.js. An instance has a link to its revision, as it has to its release, which
+is the folder of its unit's drop-ins: a restart, by whatever cause, takes what this instance was given, and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from phoenix.common import files
+from phoenix.instances import paths
+from phoenix.instances.model import Change
+
+ENVIRONMENT, UNIT = "environment", "unit.conf"
+DIGITS = 12
+# A value may have several lines.
+VARIABLE = re.compile(r'^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$', re.M | re.S)
+# What the template says itself, or what would follow no revision.
+NOT_ADOPTED = ("ExecStart=", "EnvironmentFile=", "Type=", "User=", "Group=", "WorkingDirectory=")
+
+
+class NotWritten(Exception):
+    """The configuration is not on this host, or can't be given to an instance; the text says why."""
+
+
+def name_of(template: str, unit: str, environment: str) -> str:
+    """The name of this content. The template is part of it: a change of it is rolled out like any other."""
+    digest = hashlib.sha256()
+    for text in (template, unit, environment):
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()[:DIGITS]
+
+
+def names() -> list[str]:
+    """The configurations on this host."""
+    return sorted(path.name for path in paths.CONFIGURATIONS.glob("[!.]*") if path.is_dir())
+
+
+def accepted() -> str:
+    """The configuration that new instances get; "" without one."""
+    return Path(files.target(paths.CONFIGURATION)).name
+
+
+def of(port: int) -> str:
+    """The configuration of an instance; "" without one."""
+    return Path(files.target(paths.drop_ins(port))).name
+
+
+def written(name: str) -> Path:
+    """The configuration's folder. Raises NotWritten."""
+    folder = paths.CONFIGURATIONS / name
+    if not name or not (folder / UNIT).is_file():
+        raise NotWritten(f"{folder} is not on this host: site.yml has to write it first")
+    return folder
+
+
+def link(port: int, name: str) -> None:
+    """Give an instance this configuration from its next start on; systemd has to read its units again."""
+    folder = paths.drop_ins(port)
+    if folder.is_dir() and not folder.is_symlink():
+        raise NotWritten(
+            f"{folder} is a folder of its own, made by systemctl edit, and has to be a link. Set its contents in the "
+            f"inventory, or for all instances in {paths.template()}.d, and remove it"
+        )
+    files.point(folder, written(name))
+
+
+def accept(name: str) -> list[Change]:
+    """Make it the configuration of new instances. Raises NotWritten."""
+    folder = written(name)
+    if files.target(paths.CONFIGURATION) == str(folder):
+        return []
+    files.point(paths.CONFIGURATION, folder)
+    return [Change("current", configuration=name)]
+
+
+def with_node(unit: str) -> str:
+    """The unit settings with the version of Node.js that is installed now, in place of the link to it."""
+    version = files.target(paths.NODEJS)
+    return unit.replace(str(paths.NODEJS), str(paths.NODEJS.parent / version)) if version else unit
+
+
+def write(template: str, unit: str, environment: str) -> str:
+    """Write the revision, as a whole or not at all, and return its name. One that was damaged is replaced."""
+    name = name_of(template, unit, environment)
+    folder = paths.CONFIGURATIONS / name
+    if _text(folder / UNIT) == unit and _text(folder / ENVIRONMENT) == environment:
+        return name
+    paths.CONFIGURATIONS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if folder.is_dir():  # in use, perhaps: each file by itself, so that there is one at any time
+        files.replace(folder / ENVIRONMENT, environment, 0o600, durable=True)
+        files.replace(folder / UNIT, unit, durable=True)
+        return name
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=paths.CONFIGURATIONS))
+    try:
+        files.replace(partial / ENVIRONMENT, environment, 0o600, durable=True)
+        files.replace(partial / UNIT, unit, durable=True)
+        partial.chmod(0o755)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return name
+
+
+def adopt(ports: Collection[int]) -> list[Change]:
+    """Give instances of version 0.9, which shared one environment and one unit, these as their first revision."""
+    if accepted() or not paths.SHARED_ENVIRONMENT.is_file():
+        return []
+    template = _text(paths.template())
+    section = template.partition("[Service]\n")[2].partition("\n[")[0]
+    lines = [line for line in section.splitlines() if not line.startswith(NOT_ADOPTED)]
+    unit = with_node("[Service]\n" + "\n".join(lines) + "\n")
+    name = write(template, unit, _text(paths.SHARED_ENVIRONMENT))
+    for port in ports:
+        link(port, name)
+    return [Change("write", configuration=name), *accept(name)]
+
+
+def configure(
+    template: str, unit: str, environment: str, ports: Collection[int], check: bool
+) -> tuple[str, list[Change], list[str]]:
+    """Write the template of the units, and the revision beside the others; nothing uses it yet.
+
+    `ports` are those of the instances that this host has. Returns the revision's name, what was changed, and how the
+    revision differs from the accepted one.
+    """
+    unit = with_node(unit)
+    name = name_of(template, unit, environment)
+    needed = name not in names() or _text(paths.template()) != template
+    changes = [Change("write", configuration=name)] if needed else []
+    if not check:
+        adopted = adopt(ports)
+        if needed:
+            files.replace(paths.template(), template, durable=True)
+        write(template, unit, environment)
+        changes = adopted + changes
+    return name, changes, differences((unit, environment), accepted())
+
+
+def prune(besides: Collection[str] = ()) -> list[Change]:
+    """Remove every revision that nothing uses: it may hold secrets that were replaced since."""
+    used = {accepted(), *besides, *(Path(files.target(link)).name for link in paths.UNITS.glob("phoenix@*.service.d"))}
+    removed = [name for name in names() if name not in used]
+    for name in removed:
+        shutil.rmtree(paths.CONFIGURATIONS / name)
+    return [Change("remove", configuration=name) for name in removed]
+
+
+def differences(content: tuple[str, str], name: str) -> list[str]:
+    """How unit and environment differ from those of a revision, in lines for people: variables without their values."""
+    if not name:
+        return []
+    unit, environment = content
+    folder = paths.CONFIGURATIONS / name
+    before, after = (set(text.splitlines()) for text in (_text(folder / UNIT), unit))
+    old, new = (dict(VARIABLE.findall(text)) for text in (_text(folder / ENVIRONMENT), environment))
+    changed = [variable for variable in sorted({*old, *new}) if old.get(variable) != new.get(variable)]
+    lines = [f"- {line}" for line in sorted(before - after)] + [f"+ {line}" for line in sorted(after - before)]
+    return lines + [f"environment: {variable}" for variable in changed]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,95 @@
+"""The order of a roll-out as operations, each done by the tasks of its name; and what undoes them.
+
+  rotate   exactly `down` is out of rotation: recorded on control, then applied by every load balancer
+  switch   the instances of `step`, which are out of rotation, are given the target, and are healthy with it
+  watch    the canary `step` is put into rotation and judged; until then it is recorded as out
+  finish   all healthy ones are in rotation, new instances get the target, and it is recorded, last of all
+
+Whatever was begun is undone by the same operations towards the former target, from what the hosts report then: rotate
+and switch undo a switch, the next rotation undoes a rotation, and what finish recorded is recorded back. So it does not
+matter where the roll-out was cut, or whether the play that undoes it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Operation = dict[str, Any]
+
+
+def forward(
+    plan: Mapping[str, Any], drained: Sequence[str], watched: bool, hosts: Sequence[Mapping[str, Any]]
+) -> list[Operation]:
+    """The operations of a roll-out.
+
+    `drained` is out of rotation when it begins; watched: whether the canary is; `hosts` are {name, address, ports}.
+    """
+    operations: list[Operation] = []
+    out = list(drained)
+    if canary := plan["canary"]:
+        operations += _switched(canary, out, hosts, rehearse=True)
+        # A canary that fails is taken out by the balancer itself: there has to be another one in rotation.
+        beside = _without(down(out, canary, hosts), canary)
+        operations += [{"do": "watch", "step": canary, "down": beside}] if watched else []
+        out = _without(out, canary)
+    for step in plan["steps"]:
+        operations += _switched(step, out, hosts)
+        out = _without(out, step)
+    return [*operations, {"do": "finish"}]
+
+
+def back(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The steps of a way back, the canary's first. Each is rotated out and switched by itself: one may fail alone."""
+    return [*([plan["canary"]] if plan["canary"] else []), *plan["steps"]]
+
+
+def down(out: Sequence[str], step: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is out of rotation while a step is switched: that step, and what is out already.
+
+    Never everything: what is out may answer after all, and nginx tries elsewhere where it does not. With no server in
+    rotation, nothing would be tried.
+    """
+    wanted = {f"{host['address']}:{port}" for host in hosts for port in host.get("ports", [])}
+    both = list(dict.fromkeys([*out, *step["servers"]]))
+    return both if wanted - set(both) else list(step["servers"])
+
+
+def _switched(
+    step: Mapping[str, Any], out: Sequence[str], hosts: Sequence[Mapping[str, Any]], *, rehearse: bool = False
+) -> list[Operation]:
+    """Out of rotation, with the reload that puts the step before back; then switched."""
+    rotate = {"do": "rotate", "step": step, "down": down(out, step, hosts)}
+    return [rotate, {"do": "switch", "step": step, "rehearse": rehearse}]
+
+
+def _without(out: Sequence[str], step: Mapping[str, Any]) -> list[str]:
+    return [server for server in out if server not in step["servers"]]
+
+
+def title(operation: Mapping[str, Any]) -> str:
+    """An operation for people."""
+    where = ", ".join(operation["step"]["servers"]) if "step" in operation else ""
+    return f"{operation['do']} {where}".strip()
+
+
+def durations(marks: Sequence[Sequence[Any]], end: float) -> dict[str, float]:
+    """Seconds by kind of operation, from the moments [kind, seconds] at which operations began."""
+    spent: dict[str, float] = {}
+    following = [*(float(mark[1]) for mark in marks[1:]), end]
+    for (kind, began), until in zip(marks, following):
+        spent[kind] = round(spent.get(kind, 0.0) + until - float(began), 1)
+    return spent
+
+
+def estimate(plan: Mapping[str, Any], drain: float, start: float, canary: float) -> str:
+    """On paper, how long a roll-out takes at most when requests are in flight throughout."""
+    steps = back(plan)
+    if not steps:
+        return "nothing is switched"
+    seconds = len(steps) * (drain + start) + (canary if plan["canary"] else 0)
+    servers = sum(len(step["servers"]) for step in steps)
+    return (
+        f"{servers} instances in {len(steps)} steps: at most {seconds / 60:.0f} min, with {drain:.0f} s of requests in "
+        f"flight in each step and {start:.0f} s of start, and {canary:.0f} s of canary"
+    )
