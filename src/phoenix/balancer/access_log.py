@@ -30,6 +30,8 @@ CUT = "…"
 POLL_SECONDS = 0.1
 # Latencies are counted in buckets, which can be added over load balancers. Bucket i ends at 1 ms * 1.25^i.
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
+# Half of what a rehearsal allows an answer by default.
+SLOW_S = 1.0
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -155,7 +157,10 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
-    """The most requested paths, without those with a query, which may have side effects or be private."""
+    """The most requested paths, without those with a query, which may have side effects or be private.
+
+    Nor slow ones: a canary is compared by its latency under load, and must not be refused for what is slow anyway.
+    """
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     for line in lines:
         entry = parse(line)
@@ -163,7 +168,7 @@ def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
         if entry.get("method") != "GET" or entry.get("unwanted") != "0" or "?" in path or path.endswith(CUT):
             continue
         tried = attempts(entry)
-        if len(tried) == 1 and 200 <= tried[0][1] < 400:
+        if len(tried) == 1 and 200 <= tried[0][1] < 400 and tried[0][2] < SLOW_S:
             seen[path, str(entry.get("host", ""))] += 1
     return [{"path": path, "host": host} for (path, host), _ in seen.most_common(count)]
 
