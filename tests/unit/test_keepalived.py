@@ -74,7 +74,7 @@ def test_a_generated_certificate_is_for_every_name_and_floating_address() -> Non
 
     def value(**own: Any) -> Any:
         templar = Templar(loader=DataLoader(), variables=trusted({**variables, **own}))
-        return templar.template(trusted("{{ __nginx_certified }}"))
+        return templar.template(trusted("{{ __nginx_tls_names }}"))
 
     assert value() == ["DNS:a.example", "IP:192.0.2.11", "IP:192.0.2.10", "IP:2001:db8::9"]
     # Without names, whichever balancer has the floating address at the moment.

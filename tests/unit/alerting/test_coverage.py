@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_new_unit_needs_an_alarm_for_each_way_to_break(
     name: str, text: str, expected: list[str], declared: dict[str, Any], alarms: Alarms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = coverage.units()
-    monkeypatch.setattr(coverage, "units", lambda: [*known, Unit(name, Path("roles/x/files") / name, text)])
+    monkeypatch.setattr(coverage, "units", lambda: [*known, Unit(name, Path("roles/x/templates") / f"{name}.j2", text)])
     if not expected:
         assert f"| `{name}` | x |" in coverage.document(declared, alarms)
         return
