@@ -61,7 +61,7 @@ def _take(step: Change, current: str, accepted: str, check: health.HealthCheck) 
         systemd.systemctl("enable", "--quiet", unit)
     else:
         units.link(step.port, current, accepted)
-        units.reload_changed()
+        units.reload_changed([step.port])
         # A failed first start is not final: systemd keeps trying, and the wait decides.
         subprocess.run(["systemctl", "restart", unit], check=False)
         health.wait(step.port, check)

@@ -26,7 +26,7 @@ def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "", c
     configuration = configuration or configurations.accepted()
     for port in ports:
         units.link(port, release, configuration)
-    units.reload_changed()
+    units.reload_changed(ports)
     # A failed first start is not final: systemd keeps trying, and the wait decides.
     subprocess.run(["systemctl", "start", *units.names(ports)], check=False)
     # Links for the next boot, made while the instances start; no reload, for the running manager needs none.

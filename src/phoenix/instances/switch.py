@@ -37,7 +37,7 @@ def switch(
         for port in ports:
             (paths.STATE / str(port)).unlink(missing_ok=True)
             units.link(port, target, configuration)
-        units.reload_changed()
+        units.reload_changed(ports)
         systemd.systemctl("enable", "--quiet", *units.names(ports))
         units.reset_failed(ports)
         systemd.systemctl("start", *units.names(ports))

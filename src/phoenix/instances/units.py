@@ -88,8 +88,8 @@ def reset_failed(ports: Sequence[int]) -> None:
     subprocess.run(["systemctl", "reset-failed", *names(ports)], check=False, stderr=subprocess.DEVNULL)
 
 
-def reload_changed() -> None:
-    """Have systemd read changed unit files and links."""
-    shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"))
+def reload_changed(ports: Sequence[int] = ()) -> None:
+    """Have systemd read changed unit files and links; `ports` may be stopped, and a pattern matches active units."""
+    shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"), *names(ports))
     if any(unit.get("NeedDaemonReload") == "yes" for unit in shown):
         systemd.systemctl("daemon-reload")

@@ -93,7 +93,7 @@ def test_one_that_is_not_there_is_refused_before_anything_is_touched(
     host: Path, configure: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configurations.accept(configure()["configuration"])
-    monkeypatch.setattr(units, "reload_changed", lambda: pytest.fail("units were touched"))
+    monkeypatch.setattr(units, "reload_changed", lambda ports: pytest.fail("units were touched"))
     for verb in ("switch", "start"):
         assert cli.main([verb, "--release", "1", "--configuration", "0" * 12, "3000"]) == 1
         assert "is not on this host: site.yml has to write it first" in capsys.readouterr().err
