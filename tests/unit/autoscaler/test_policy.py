@@ -125,13 +125,18 @@ def test_bounds_are_kept_and_a_constant_load_settles(seed: int, rate: int, start
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.integers(30, 110))
-def test_a_step_is_answered_upwards_only_and_at_once(seed: int, rate: int) -> None:
+def test_a_step_is_answered_at_once_and_what_was_too_much_is_given_back_later(seed: int, rate: int) -> None:
     scaler = Phoenix(RULES)
     replay(scaler, noisy(lambda t: rate if t >= 120 else 5, 300, seed), Fleet(maximum=12), 2)
     after = [(at, decision) for at, decision in scaler.decisions if at >= 120]
     counts = [decision.count for _, decision in after]
-    assert counts == sorted(counts)
+    # A jump is judged by a second of it, whose noise may add an instance or two: they go once, and no more come.
+    peak = counts.index(max(counts))
+    assert counts[: peak + 1] == sorted(counts[: peak + 1])
+    assert counts[peak:] == sorted(counts[peak:], reverse=True)
+    assert all(at >= 180 for at, decision in after if decision.action == "in")
     assert counts[-1] >= min(12, rate / 10 * 0.88)  # what is significant
+    assert counts[peak] <= min(12, rate / 9.5 + 4)
     assert after[0][0] <= 120 + (3 if rate >= 50 else 30)
     assert len(after) <= 4
 
