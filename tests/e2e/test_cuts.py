@@ -10,6 +10,7 @@ import json
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_plays_that_are_cut_anywhere(
             after = draw.uniform(1, LONGEST_S if what != "scale" else 8)
             running = begin(what, inventory, number, tmp_path)
             if number % 3 != 2:
-                wait_for(lambda run=running: holds(control, run), 300, "the play holds the lock, or has ended")
+                wait_for(partial(holds, control, running), 300, "the play holds the lock, or has ended")
             time.sleep(after)
             ended = running.poll()
             running.kill()
