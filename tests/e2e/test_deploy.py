@@ -103,7 +103,8 @@ def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
     assert_none_failed(result)
     host = application_hosts["app2"]
     host.check_output("systemctl kill --signal=KILL phoenix@3000")
-    wait_for(lambda: host.run("curl -fs -o /dev/null http://127.0.0.1:3000/").rc == 0, 30, "the instance is back")
+    page = "python3 -c 'import urllib.request; urllib.request.urlopen(\"http://127.0.0.1:3000/\", timeout=5)'"
+    wait_for(lambda: host.run(page).rc == 0, 30, "the instance is back")
 
 
 def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
