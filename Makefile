@@ -76,7 +76,7 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 	tests/lint
 
 unit: tools ## unit tests of filters, templates, inputs
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q --numprocesses=auto --dist=loadscope tests/unit
 
 app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: applications of many kinds, the backup of any data, serving
 	$(LAB) archives
