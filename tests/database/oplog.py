@@ -210,10 +210,15 @@ class Set:
         (made,) = [one for one in self.store.dumps() if one.name not in before]
         return made
 
+    def ship(self, *hosts: str) -> None:
+        """Start shippers, and wait until the chain has begun: a dump from now on is within it."""
+        self.shippers.start(*hosts)
+        wait(self.ranges, 120, "a first segment")
+
     def ranges(self) -> list[Any]:
         return Chain(self.store.root).ranges()
 
-    def shipped(self, seconds: int, patience: float = 30) -> None:
+    def shipped(self, seconds: int, patience: float = 120) -> None:
         """Wait until the store has the oplog up to a second."""
         wait(lambda: self.ranges() and self.ranges()[-1].last >= (seconds, 0), patience, f"the oplog up to {seconds}")
 
