@@ -22,7 +22,7 @@ from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
 
-CUTS = int(os.environ.get("PHOENIX_CUTS", "4"))
+CUTS = int(os.environ.get("PHOENIX_CUTS", "2"))
 SEED = int(os.environ.get("PHOENIX_CUT_SEED", "1"))
 # Every third cut counts from the start of the play, the others from when it holds the lock and changes the fleet. The
 # longest comes after the end of a play.
