@@ -17,6 +17,7 @@ HOSTILE = Path(__file__).resolve().parents[1] / "fixtures" / "hostile-build" / "
 TRIAL = "/var/lib/phoenix/build/trial"
 PACKAGE = {"name": "victim", "version": "1.0.0", "scripts": {"start": "node server.js"}}
 DEPENDENCY = {"name": "hostile", "version": "1.0.0", "scripts": {"postinstall": "node hostile.js"}}
+SERVER = "// What `npm start` names has to be in the release.\n"
 SECRET = "//registry.example.org/:_authToken=of-the-trial"
 
 
@@ -43,6 +44,7 @@ def by_install_script() -> bytes:
             "package.json": json.dumps({**PACKAGE, "dependencies": {"hostile": "file:hostile.tgz"}}),
             "package-lock.json": json.dumps({"name": "victim", "version": "1.0.0", **lock}),
             "hostile.tgz": gzip.compress(tar(hostile)),
+            "server.js": SERVER,
         }
     )
 
@@ -55,6 +57,7 @@ def by_settings() -> bytes:
             "package-lock.json": json.dumps({"name": "victim", "version": "1.0.0", "lockfileVersion": 1}),
             ".npmrc": "onload-script=${HOME}/../release/hostile.js\n",
             "hostile.js": HOSTILE.read_text(encoding="utf-8"),
+            "server.js": SERVER,
         }
     )
 
