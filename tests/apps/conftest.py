@@ -74,6 +74,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def accepts(port: int, process: subprocess.Popen[Any]) -> bool:
+    """Wait until connections to the port are accepted; False when the process has ended, or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @dataclass
 class Answer:
     status: int
@@ -126,15 +137,9 @@ class Built:
         """An instance with the environment of the unit phoenix@; yields its port."""
         port = free_port()
         with self.process(str(port), **more) as process:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise AssertionError(f"it does not answer: {process.communicate()[0]}")
-                time.sleep(0.02)
+            if not accepts(port, process):
+                process.kill()
+                raise AssertionError(f"it does not answer: {process.communicate()[0]}")
             yield port
 
     @contextlib.contextmanager
@@ -251,14 +256,8 @@ def mongodb(root: Path) -> Iterator[str]:
             stdout=log,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail((root / "mongod.log").read_text()[-2000:])
-            time.sleep(0.05)
+        if not accepts(port, process):
+            pytest.fail((root / "mongod.log").read_text()[-2000:])
         yield f"mongodb://127.0.0.1:{port}"
     finally:
         process.terminate()

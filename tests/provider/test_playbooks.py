@@ -22,7 +22,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 class Checkout:
-    """The inventory `single`, with its one host made by the provider, and the keys of whoever runs Ansible."""
+    """The inventory `single`, with its one host made by the provider, and the keys of the user who runs Ansible."""
 
     def __init__(self, folder: Path) -> None:
         self.inventory = folder / "inventories" / "own"

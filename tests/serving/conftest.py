@@ -36,8 +36,11 @@ def nginx_program() -> str:
     path = f"{os.environ['PATH']}:/usr/sbin"
     found = shutil.which("nginx", path=path) or shutil.which(CACHE / "usr" / "sbin" / "nginx")
     if not found:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "-qq", "download", "nginx"], cwd=CACHE, check=True)
+        (CACHE / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        # Package lists of its own: the machine's may be missing or old, and only root renews them.
+        apt = ["apt-get", "-qq", "-o", f"Dir::State={CACHE / 'apt'}", "-o", f"Dir::Cache={CACHE / 'apt'}"]
+        subprocess.run([*apt, "update"], check=True)
+        subprocess.run([*apt, "download", "nginx"], cwd=CACHE, check=True)
         subprocess.run(["dpkg", "-x", *CACHE.glob("nginx_*.deb"), CACHE], check=True)
         found = str(CACHE / "usr" / "sbin" / "nginx")
     return found

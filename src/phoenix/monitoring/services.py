@@ -166,7 +166,7 @@ class StoppedUnits(Collector):
         # Without a match it fails too, and prints nothing.
         if done.returncode != 0 and done.stderr.strip():
             raise OSError(done.stderr.strip())
-        # A template's instances are wanted or not by whoever enables them, and have alarms of their own.
+        # A template's instances are wanted only where they are enabled, and have alarms of their own.
         units = [line.split()[0] for line in done.stdout.splitlines() if line.strip() and "@." not in line.split()[0]]
         stopped = set()
         if units:
