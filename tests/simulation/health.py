@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import CodeType
 
 CLEAR, WARNING, CRITICAL = 0, 1, 2
@@ -225,6 +226,20 @@ class State:
     open: bool = False  # raised, and the clear not sent
 
 
+@dataclass
+class Watch:
+    """An alarm on one chart, with where its expressions find their values."""
+
+    alarm: Alarm
+    chart: Chart
+    state: State = field(default_factory=State)
+    worst: int = CLEAR
+    sources: dict[str, Callable[[], float]] = field(default_factory=dict)
+
+
+STATUSES = {"WARNING": WARNING, "CRITICAL": CRITICAL, "CLEAR": CLEAR}
+
+
 class Evaluator:
     """All alarms over all charts, in steps of the charts' interval."""
 
@@ -232,37 +247,44 @@ class Evaluator:
         self.charts = charts
         self.by_id = {(chart.host, chart.id): chart for chart in charts}
         # As Netdata sorts them: what others use comes first in the file.
-        self.pairs = [(alarm, chart) for chart in charts for alarm in alarms if alarm.on == chart.context]
-        self.states = {(alarm.name, chart.host, chart.id): State() for alarm, chart in self.pairs}
+        pairs = [(alarm, chart) for chart in charts for alarm in alarms if alarm.on == chart.context]
+        self.watches = {(alarm.name, chart.host, chart.id): Watch(alarm, chart) for alarm, chart in pairs}
         self.raised: list[Raised] = []
-        self.worst = dict.fromkeys(self.states, CLEAR)
 
-    def value(self, chart: Chart, state: State, name: str) -> float:
+    def source(self, watch: Watch, name: str) -> Callable[[], float]:
+        """Resolve a name of an alarm's expression; raises KeyError."""
+        chart = watch.chart
         if name == "this":
-            return state.value
+            return lambda: watch.state.value
         if name == "status":
-            return state.status
-        if name in ("WARNING", "CRITICAL", "CLEAR"):
-            return {"WARNING": WARNING, "CRITICAL": CRITICAL, "CLEAR": CLEAR}[name]
+            return lambda: watch.state.status
+        if name in STATUSES:
+            return lambda: STATUSES[name]
         if name in chart.history:
-            return chart.latest(name)
-        other = self.states.get((name, chart.host, chart.id))
-        if other is not None:
-            return other.value
+            return partial(chart.latest, name)
+        if other := self.watches.get((name, chart.host, chart.id)):
+            return lambda: other.state.value
         owner, _, dimension = name.rpartition(".")
         if (chart.host, owner) in self.by_id:
-            return self.by_id[chart.host, owner].latest(dimension)
+            return partial(self.by_id[chart.host, owner].latest, dimension)
         raise KeyError(f"{chart.id}: ${name} is neither a dimension, nor an alarm on it, nor another chart's dimension")
 
     def step(self, now: float) -> None:
         for chart in self.charts:
             chart.advance(now)
-        for alarm, chart in self.pairs:
-            self.evaluate(alarm, chart, now)
+        for watch in self.watches.values():
+            self.evaluate(watch, now)
 
-    def evaluate(self, alarm: Alarm, chart: Chart, now: float) -> None:
-        state = self.states[alarm.name, chart.host, chart.id]
-        names = {"value": lambda name: self.value(chart, state, name), "divide": divide}
+    def evaluate(self, watch: Watch, now: float) -> None:
+        alarm, chart, state, sources = watch.alarm, watch.chart, watch.state, watch.sources
+
+        def value(name: str) -> float:
+            # Resolved once, as a week has millions of evaluations.
+            if name not in sources:
+                sources[name] = self.source(watch, name)
+            return sources[name]()
+
+        names = {"value": value, "divide": divide}
         if alarm.lookup:
             state.value = chart.reduce(alarm.lookup)
         if alarm.calc:
@@ -273,7 +295,7 @@ class Evaluator:
         if alarm.crit and eval(alarm.crit, names):
             status = CRITICAL
         before, state.status = state.status, status
-        self.worst[alarm.name, chart.host, chart.id] = max(status, self.worst[alarm.name, chart.host, chart.id])
+        watch.worst = max(status, watch.worst)
         if status == CLEAR:
             if state.open and now - state.calm >= state.delay:
                 state.open, state.delay = False, 0.0

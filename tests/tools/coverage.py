@@ -17,8 +17,9 @@ import importlib
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,10 @@ def derived(unit: Unit, way: str, known: list[Unit], defaults: Mapping[str, Any]
 # --- metrics and charts
 
 
-def writers(top: Path = TOP) -> Iterator[tuple[str, ast.Module]]:
+@cache
+def writers(top: Path = TOP) -> list[tuple[str, ast.Module]]:
     """Modules that write gauges for the plugin, by their import path."""
+    found = []
     for path in sorted(top.glob("src/phoenix/**/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
@@ -179,8 +182,9 @@ def writers(top: Path = TOP) -> Iterator[tuple[str, ast.Module]]:
                 "Gauge",
                 "exposition",
             ):
-                yield ".".join(path.relative_to(top / "src").with_suffix("").parts), tree
+                found.append((".".join(path.relative_to(top / "src").with_suffix("").parts), tree))
                 break
+    return found
 
 
 def gauges_of(module: str, tree: ast.Module, alarms: Alarms) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Fixtures of the unit tests."""
 
 import importlib.util
+import os
 import sys
 from types import ModuleType
 
@@ -10,9 +11,11 @@ from hypothesis import settings
 
 from tests.unit.shared import TOP
 
-# Nothing depends on how fast or busy the machine is.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+# Nothing depends on how fast or busy the machine is. The examples are the same in every run, so that a failure is that
+# of a change; HYPOTHESIS_PROFILE=explore draws others.
+settings.register_profile("repeat", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(scope="session")

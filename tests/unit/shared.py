@@ -11,7 +11,7 @@ TOP = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.name for path in (TOP / "roles").glob("*/meta"))
 
 
-class AnsibleLoader(yaml.SafeLoader):
+class AnsibleLoader(yaml.CSafeLoader):
     """YAML as Ansible reads it: the tags of vaulted and unsafe values are accepted."""
 
 

@@ -26,12 +26,14 @@ def event(
     return {**names, "status": status, "when": str(when), "value": "99 %", "info": "CPU | above 80 %", **more}
 
 
-def play(events: Sequence[tuple[float, dict[str, str]]], until: float, settings: Any = SETTINGS) -> list[Any]:
-    """Return the messages of a run that steps every half second and passes events on when they are due."""
+def play(
+    events: Sequence[tuple[float, dict[str, str]]], until: float, settings: Any = SETTINGS, every: float = 0.5
+) -> list[Any]:
+    """Return the messages of a run that steps every so many seconds and passes events on when they are due."""
     state, messages, now = State(), [], 0.0
     while now < until:
-        now += 0.5
-        due = [e for at, e in events if now - 0.5 < at <= now]
+        now += every
+        due = [e for at, e in events if now - every < at <= now]
         state, new = decide(state, due, now, settings)
         messages += new
     return messages
@@ -90,7 +92,7 @@ def test_what_comes_together_is_one_message_the_most_severe_first() -> None:
 def test_a_storm_ends_in_few_messages_that_hold_all_of_it() -> None:
     choice = random.Random(1)
     events = [(choice.uniform(10, 310), event("WARNING", 10, host=f"h{i}", alarm=f"a{i % 7}")) for i in range(300)]
-    messages = play(sorted(events, key=lambda pair: pair[0]), 500)
+    messages = play(sorted(events, key=lambda pair: pair[0]), 500, every=2)
     assert sum(len(m.alarms) for m in messages) == 300
     assert len(messages) <= SETTINGS.burst + 500 / SETTINGS.refill_seconds
 

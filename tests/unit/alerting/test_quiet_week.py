@@ -193,9 +193,9 @@ def test_each_alarm_is_raised_by_what_it_is_for_and_clears(
         now += STEP
     found = [one for one in evaluator.raised if one.alarm == alarm]
     assert found and START <= found[0].at < end, evaluator.raised
-    assert max(evaluator.worst[alarm, host, chart], 0) == status
+    assert max(evaluator.watches[alarm, host, chart].worst, 0) == status
     if alarm not in ("phoenix_disk_filling", "phoenix_certificate"):
-        assert not evaluator.states[alarm, host, chart].open, "it is over, and the alarm is not"
+        assert not evaluator.watches[alarm, host, chart].state.open, "it is over, and the alarm is not"
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ class Fleet(RuleBasedStateMachine):
         assert self.cloud.names() <= set(self.store.load().hosts)
 
 
-Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Fleet.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestFleet = Fleet.TestCase
 
 
