@@ -14,6 +14,9 @@ from typing import Any
 from tests.harness.hosts import PYTHON_WITH_DRIVER, Hosts, first_of, hosts_of, output_of, remote, ssh
 from tests.harness.waiting import wait_for
 
+# How long lose_primary() writes, and when it kills the primary.
+WRITING_SECONDS, LOSS_AFTER_SECONDS = 30, 3
+
 
 def primaries(members: Hosts) -> list[str]:
     """List the members that are primary now."""
@@ -37,14 +40,17 @@ def lose_primary(inventory: str) -> float:
     """Kill the primary while documents are written; return the longest time between two majority writes, in seconds.
 
     Afterwards the member runs again and there is one primary.
+
+    Raises:
+        AssertionError: no write was acknowledged after the loss.
     """
     members = hosts_of("db", inventory)
     (primary,) = primaries(members)
     writer = next(name for name in members if name != primary)
-    command = remote("writes", 30, runner=PYTHON_WITH_DRIVER)
+    command = remote("writes", WRITING_SECONDS, runner=PYTHON_WITH_DRIVER)
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(ssh, inventory, writer, command, connection_string(inventory))
-        time.sleep(3)
+        time.sleep(LOSS_AFTER_SECONDS)
         try:
             assert members[primary].run("systemctl kill -s KILL mongod && systemctl stop mongod").rc == 0
             done = writing.result()
@@ -52,7 +58,9 @@ def lose_primary(inventory: str) -> float:
             assert members[primary].run("systemctl start mongod").rc == 0
     wait_for(lambda: len(primaries(members)) == 1, 60, "one primary again")
     assert done.returncode == 0, done.stderr
-    return float(json.loads(done.stdout)["gap_s"])
+    gap = float(json.loads(done.stdout)["gap_s"])
+    assert gap < WRITING_SECONDS - LOSS_AFTER_SECONDS - 2, f"no write was acknowledged for {gap} s after the loss"
+    return gap
 
 
 @contextmanager
