@@ -94,13 +94,13 @@ browser-test: ## the status page in a real headless browser
 	@lab/bootstrap checks browser
 	$(BIN)/pytest -q tests/browser
 
-.PHONY: images
-images: bootstrap
+.PHONY: .images
+.images: bootstrap
 	$(ENGINE) $(LAB) images
 	$(LAB) archives
 
 test: bootstrap ## everything: checks, unit tests, the application's tests, the browser's, molecule with the end-to-end tests
 	@# What comes over the network arrives meanwhile.
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint unit images
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint unit .images
 	@$(MAKE) --no-print-directory app-test browser-test
 	$(ENGINE) tests/molecule
