@@ -16,7 +16,7 @@ import pytest
 from lab import releases
 from tests.harness import autoscaling, programs
 from tests.harness.autoscaling import capacity_of, consistent
-from tests.harness.deploys import PLAY_SECONDS, configurations_of, last, play, releases_of, succeed
+from tests.harness.deploys import PLAY_SECONDS, configurations_of, last, play, put_back, releases_of, succeed
 from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
@@ -40,14 +40,9 @@ def test_a_slow_version_is_stopped_at_the_canary(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     with load(client, base_url) as result:
-        deploy = play(inventory, "deploy", phoenix_source=source("slow"))
-        output, _ = deploy.communicate(timeout=PLAY_SECONDS)
-    assert deploy.returncode != 0
-    assert f"The fleet is back on {start}." in output
+        output = put_back(play(inventory, "deploy", phoenix_source=source("slow")), application_hosts, control, start)
     # The load decides which is found first: slow answers, or fewer requests, since the balancers avoid a slow instance.
     assert re.search(r"its median was|it answered \d+ requests while each of the others", output), output[-3000:]
-    assert releases_of(application_hosts) == {start}
-    assert last(control)["result"] == "rolled back"
     assert "phoenix_deploy_last_result 1\n" in control.check_output("cat /var/lib/phoenix/metrics/deploy.prom") + "\n"
     failed = last(control)["version"]
     for host in application_hosts.values():
@@ -60,11 +55,7 @@ def test_a_version_that_fails_later_is_found_by_its_answers(
 ) -> None:
     """It passes its probes, then fails clients' requests: few, until the load balancers stop using it."""
     with load(client, base_url) as result:
-        deploy = play(inventory, "deploy", phoenix_source=source("late"))
-        output, _ = deploy.communicate(timeout=PLAY_SECONDS)
-    assert deploy.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
-    assert releases_of(application_hosts) == {start}
-    assert last(control)["result"] == "rolled back"
+        put_back(play(inventory, "deploy", phoenix_source=source("late")), application_hosts, control, start)
     assert result["failed"] <= result["sent"] / 100, result
 
 
@@ -75,10 +66,8 @@ def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
     (before,) = configurations_of(application_hosts)
     with load(client, base_url) as result:
         roll = play(inventory, "site", "--tags", "phoenix,nginx", phoenix_environment={"NODE_OPTIONS": "--bogus"})
-        output, _ = roll.communicate(timeout=PLAY_SECONDS)
-        assert roll.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
+        put_back(roll, application_hosts, control, start)
         assert configurations_of(application_hosts) == {before}
-        assert last(control)["result"] == "rolled back"
         # The scaling starts new instances, on hosts that have the refused one written.
         succeed(play(inventory, "scale", phoenix_capacity=3, scale_lock_wait=60))
         assert configurations_of(application_hosts) == {before}

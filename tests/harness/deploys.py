@@ -25,22 +25,30 @@ def succeed(running: subprocess.Popen[str]) -> None:
     assert running.returncode == 0, output[-3000:]
 
 
-def releases_of(app: Hosts) -> set[str]:
-    """Return the releases that running instances were started with, and the current one of each host."""
+def put_back(running: subprocess.Popen[str], app: Hosts, control: Any, start: str) -> str:
+    """Wait for a roll-out that has to fail, check that the fleet is back on its release, and return the output."""
+    output, _ = running.communicate(timeout=PLAY_SECONDS)
+    assert running.returncode != 0 and f"The fleet is back on {start}." in output, output[-3000:]
+    assert releases_of(app) == {start}
+    assert last(control)["result"] == "rolled back"
+    return output
+
+
+def of_instances(app: Hosts, host_key: str, instance_key: str) -> set[str]:
+    """Return what each host has for new instances, and what the running ones were started with."""
     found = set()
     for host in app.values():
         seen = json.loads(host.check_output(programs.INSTANCES_STATUS))
-        found |= {seen["current"]} | {instance["release"] for instance in seen["instances"] if instance["active"]}
+        found |= {seen[host_key]} | {one[instance_key] for one in seen["instances"] if one["active"]}
     return found
+
+
+def releases_of(app: Hosts) -> set[str]:
+    return of_instances(app, "current", "release")
 
 
 def configurations_of(app: Hosts) -> set[str]:
-    """Return the configurations that running instances have, and that new ones get."""
-    found = set()
-    for host in app.values():
-        seen = json.loads(host.check_output(programs.INSTANCES_STATUS))
-        found |= {seen["configuration"]} | {one["configuration"] for one in seen["instances"] if one["active"]}
-    return found
+    return of_instances(app, "configuration", "configuration")
 
 
 def last(control: Any) -> dict[str, Any]:
