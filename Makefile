@@ -9,7 +9,7 @@ PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench url verify backup restore alert-test deploy rollback ci-local cuts lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench url verify backup restore recover alert-test deploy rollback ci-local cuts lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench verify backup restore deploy rollback ci-local alert-test cuts: | .fleet
+status url bench verify backup restore recover deploy rollback ci-local alert-test cuts: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -58,6 +58,9 @@ backup: ## take and verify a dump now, and send the rotated logs to the store
 
 restore: ## restore the newest good dump, after confirmation (ARGS='-e phoenix_restore_time=2026-11-25T10:00:00Z', '-e phoenix_restore_collection=db.coll')
 	$(PLAY) -i $(INVENTORY) playbooks/restore.yml $(ARGS)
+
+recover: ## bring back what is lost, after confirmation: ARGS='-e phoenix_recover=control', database or fleet
+	$(PLAY) -i $(INVENTORY) playbooks/recover.yml $(ARGS)
 
 deploy: ## roll out phoenix_source, or the release in V: a canary first, with automatic rollback
 	$(PLAY) -i $(INVENTORY) playbooks/deploy.yml $(if $(V),-e phoenix_version=$(V))

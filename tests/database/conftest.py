@@ -66,7 +66,7 @@ class Fleet:
         (root / "store").mkdir()
         self.store = store.Store(
             store.Config(str(root / "store"), "fleet.example", "phoenix", 7, 93600, 0, 43200, 30, 0.25,
-                         str(root / "metrics"), port, "")
+                         str(root / "metrics"), port, False)
         )  # fmt: skip
         self.store.prepare()
         (root / "password").write_text(json.dumps({"password": password}))

@@ -98,7 +98,7 @@ class Set:
         (root / "key").chmod(0o400)
         (root / "store").mkdir()
         config = store.Config(str(root / "store"), "fleet.example", "phoenix", 7, 93600, 0, 0, 10, 0.25,
-                              str(root / "m"), port, "", oplog_metrics=str(root / "oplog.prom"))  # fmt: skip
+                              str(root / "m"), port, False, oplog_metrics=str(root / "oplog.prom"))  # fmt: skip
         self.store = store.Store(config)
         self.store.prepare()
         self._write("store", "store.json", asdict(config))

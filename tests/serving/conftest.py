@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,11 +17,11 @@ import pytest
 from ansible.plugins.loader import init_plugin_loader
 
 from phoenix.balancer import upstreams
+from tests.harness import debian
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Answer, Client, Request
 from tests.unit.shared import TOP, inputs, rendered
 
-CACHE = TOP / ".cache" / "nginx"
 STAND_IN = TOP / "molecule" / "nginx" / "stand-in" / "upstream.py"
 TEMPLATES = TOP / "roles" / "nginx" / "templates"
 NAME = "www.example.org"
@@ -32,18 +31,7 @@ SLOW_S = 2.5
 
 @pytest.fixture(scope="session")
 def nginx_program() -> str:
-    """Debian's nginx: the machine's, or else taken out of its package, for one that is installed would be started."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    found = shutil.which("nginx", path=path) or shutil.which(CACHE / "usr" / "sbin" / "nginx")
-    if not found:
-        (CACHE / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        # Package lists of its own: the machine's may be missing or old, and only root renews them.
-        apt = ["apt-get", "-qq", "-o", f"Dir::State={CACHE / 'apt'}", "-o", f"Dir::Cache={CACHE / 'apt'}"]
-        subprocess.run([*apt, "update"], check=True)
-        subprocess.run([*apt, "download", "nginx"], cwd=CACHE, check=True)
-        subprocess.run(["dpkg", "-x", *CACHE.glob("nginx_*.deb"), CACHE], check=True)
-        found = str(CACHE / "usr" / "sbin" / "nginx")
-    return found
+    return debian.program("nginx", "usr/sbin/nginx")
 
 
 def free_ports(count: int) -> list[int]:

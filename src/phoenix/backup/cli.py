@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix.backup import exchange, logs, offsite, prove, restore, sender, watch
+from phoenix.backup import exchange, inventory, logs, offsite, prove, recovery, restore, sealed, sender, state, watch
 from phoenix.backup.oplog import ship
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
@@ -19,6 +20,17 @@ FOLDER = Path("/etc/phoenix/backup")
 # watch writes root's metrics, restore starts units: root's commands otherwise act as the store's user, who must be able
 # to read what they write.
 AS_ROOT = ("watch", "restore")
+
+# Of a recovery, on hosts that may not be configured yet; an operator's key comes as JSON over standard input.
+RECOVERY = {
+    "copies": "the times of the copies off-site",
+    "fetch": "bring the newest copy off-site back as the store in an empty folder",
+    "holdings": "what the store in a folder holds",
+    "unpack": "write a host's state back from a sealed archive",
+    "reveal": "the files of a sealed inventory",
+    "pack-inventory": "where Ansible runs: the inventory in a folder, for keep-inventory",
+    "unpack-inventory": "where Ansible runs: write what is missing in a folder from what reveal gave",
+}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -31,6 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     verbs.add_parser("ship-oplog", help="on a database host: send the oplog, for phoenix-oplog.service")
     verbs.add_parser("logs", help="on every host: send what was rotated")
+    verbs.add_parser("state", help="on every host: send its state, encrypted for the operators")
     store = verbs.add_parser("store", help="what sshd runs for a sender's key")
     store.add_argument("--host", required=True)
     store.add_argument("--dumps", action="store_true", help="the host is a member of the replica set")
@@ -42,7 +55,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         one.add_argument("name")
     verbs.add_parser("tick", help="count the store's running time")
     verbs.add_parser("watch", help="write the metrics; fails when something is wrong")
-    verbs.add_parser("offsite", help="copy what is good elsewhere, for phoenix-backup-offsite.service")
+    verbs.add_parser("offsite", help="copy what is good off-site, for phoenix-backup-offsite.service")
+    verbs.add_parser("keep-inventory", help="keep the inventory that comes over standard input, encrypted")
+    for name, what in RECOVERY.items():
+        one = verbs.add_parser(name, help=f"for playbooks/recover.yml: {what}")
+        if name != "copies":
+            one.add_argument("path", type=Path)
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
     for name in ("plan", "restore", "verify", "list-aside", "put-back", "drop-aside"):
@@ -61,8 +79,10 @@ def on_sender(options: argparse.Namespace) -> int:
             return sender.dump(config, kind, request)
         if options.verb == "ship-oplog":
             return ship.run(config)
-        state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/phoenix-backup-logs"))
-        return logs.run(config, state, Path("/var/log/phoenix"))
+        if options.verb == "state":
+            return state.run(config, Path(os.environ["STATE_DIRECTORY"]))
+        own = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/phoenix-backup-logs"))
+        return logs.run(config, own, Path("/var/log/phoenix"))
     except sender.Failed as error:
         print(f"failed: {error}", file=sys.stderr)
         return sender.RETRY
@@ -136,13 +156,49 @@ def on_store(options: argparse.Namespace) -> int:
         "accept": lambda: prove.accept(store, options.name),
         "made": lambda: watch.made(store, options.name),
         "watch": lambda: watch.run(store),
-        "offsite": lambda: offsite.run(store, Path(os.environ["CREDENTIALS_DIRECTORY"]) / "rclone"),
+        "offsite": lambda: offsite.run(store, offsite.Settings.read(options.config / "offsite.json")),
+        "keep-inventory": lambda: keep_inventory(store),
     }
     return verbs[options.verb]() if options.verb in verbs else on_restore(store, options)
+
+
+def keep_inventory(store: Store) -> int:
+    changed = inventory.keep(store, base64.b64decode(json.load(sys.stdin)["archive"]))
+    print(json.dumps({"changed": changed}))
+    return 0
+
+
+def on_recovery(options: argparse.Namespace) -> int:
+    path: Path = getattr(options, "path", Path())
+    try:
+        if options.verb == "copies":
+            print(json.dumps(offsite.copies(offsite.Settings.read(options.config / "offsite.json"))))
+        elif options.verb == "fetch":
+            print(json.dumps(offsite.fetch(path, offsite.Settings.read(options.config / "offsite.json"))))
+        elif options.verb == "holdings":
+            print(json.dumps(recovery.holdings(path)))
+        elif options.verb == "pack-inventory":
+            archive, left_out = inventory.pack(path)
+            print(json.dumps({"archive": base64.b64encode(archive).decode(), "left_out": left_out}))
+        else:
+            order = json.load(sys.stdin)
+            if options.verb == "unpack":
+                print("\n".join(state.unpack(path, order["identity"], order["within"])))
+            elif options.verb == "reveal":
+                print(json.dumps(inventory.reveal(path, order["identity"])))
+            else:
+                written, differ = inventory.bring_back(path, order)
+                print(json.dumps({"written": written, "differ": differ}))
+    except (offsite.Refused, sealed.Unsealed) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main(arguments: list[str]) -> int:
     # systemd ends units with SIGTERM: what was begun is cleared up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse(arguments)
-    return on_sender(options) if options.verb in ("dump", "logs", "ship-oplog") else on_store(options)
+    if options.verb in RECOVERY:
+        return on_recovery(options)
+    return on_sender(options) if options.verb in ("dump", "logs", "ship-oplog", "state") else on_store(options)

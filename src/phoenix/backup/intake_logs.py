@@ -59,6 +59,12 @@ def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, 
     except BaseException:
         partial.unlink()
         raise
+    book(store, folder, partial, name)
+    frames.say(answer="stored")
+
+
+def book(store: Store, folder: Path, partial: Path, name: str) -> None:
+    """Enter a complete file in the folder's books, under its name."""
     with store.books() as elapsed:
         notes = files.read_json(folder / ".received.json") or {}
         number = max((int(note["number"]) for note in notes.values()), default=0) + 1
@@ -66,7 +72,6 @@ def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, 
         files.write(folder / ".received.json", json.dumps(notes))
         partial.rename(folder / name)
         files.sync(folder)
-    frames.say(answer="stored")
 
 
 def _content(store: Store, partial: Path, stream: Iterator[tuple[bytes, bytes]]) -> None:

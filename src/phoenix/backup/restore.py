@@ -26,6 +26,7 @@ from phoenix.backup.oplog import chain
 from phoenix.backup.store import NAME, Dump, Store
 
 RESTORABLE = ("good", "shrunken")
+DUMP_SECONDS = 1800.0
 STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 
 
@@ -38,7 +39,7 @@ class Order:
     """dump: a name, or "newest"; aside: the stamp for put_back.
 
     collection: "database.collection", or a database, or empty for all; time: to restore to, in UTC, beginning with the
-    newest dump before it, or empty for the dump's own moment.
+    newest dump before it, or "latest", or empty for the dump's own moment.
     """
 
     user: str
@@ -209,7 +210,8 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         f"MongoDB {dump.manifest['server_version']}"
     ]
     if limit:
-        lines.append(f"with the oplog from there up to {order.time}, replayed: it may add and remove collections")
+        until = f"its end, {chain.show(limit[0] - 1)}" if order.time == chain.LATEST else order.time
+        lines.append(f"with the oplog from there up to {until}, replayed: it may add and remove collections")
     lines += [
         f"{name}: {live[name].documents if name in live else 'no'} documents now, "
         f"{'?' if one.documents is None else one.documents} from the dump"
@@ -242,10 +244,15 @@ def planned(store: Store, dump: Dump, order: Order, names: Mapping[str, fingerpr
 
 @contextlib.contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Hold off dumps meanwhile: one would include the copies next to the live collections, and fail at renames."""
-    held = store.claim()
-    if held is None:
-        raise Refused("a dump is being received: try again when it is there")
+    """Hold off dumps meanwhile: one would include the copies next to the live collections, and fail at renames.
+
+    One that is being received comes first: a new replica set's oplog begins with one.
+    """
+    deadline = time.monotonic() + DUMP_SECONDS
+    while (held := store.claim()) is None:
+        if time.monotonic() > deadline:
+            raise Refused("a dump is being received, and does not end: try again when it is there")
+        time.sleep(1)
     with held:
         yield
 

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +38,7 @@ class Config:
 
     members: addresses of the replica set's members, own among them; empty on hosts that only send logs. oplog_seconds,
     oplog_bytes: when a segment of the oplog is closed. mongod: address at which this host reaches its own member.
+    state: the parts of its state, see there.
     """
 
     host: str
@@ -58,6 +59,7 @@ class Config:
     oplog_seconds: float = 3.0
     oplog_bytes: int = 1024 * 1024
     mongod: str = "127.0.0.1"
+    state: Sequence[Mapping[str, Any]] = ()
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -293,10 +295,10 @@ def dump(config: Config, kind: str, request: str) -> int:
     return SETTLED if proof["state"] in ("shrunken", "empty") else RETRY
 
 
-def send_files(config: Config, found: list[tuple[str, Path]]) -> list[str]:
-    """Add log files to the store. found: name there and file here. Returns the names that the store now holds.
+def send_files(config: Config, found: Sequence[tuple[str, Path | Callable[[], Path]]]) -> list[str]:
+    """Add files to the store. found: name there, and the file here or what makes it where the store does not have it.
 
-    Raises Failed, OSError.
+    Returns the names that the store now holds. Raises Failed, OSError.
     """
     held = []
     with Session(config, "logs") as session:
@@ -306,7 +308,7 @@ def send_files(config: Config, found: list[tuple[str, Path]]) -> list[str]:
                 answer = session.answer()
                 if answer["answer"] == "send":
                     checksum = hashlib.sha256()
-                    with path.open("rb") as stream:
+                    with (path if isinstance(path, Path) else path()).open("rb") as stream:
                         while piece := stream.read(PIECE):
                             checksum.update(piece)
                             session.frames.send(frames.DATA, piece)

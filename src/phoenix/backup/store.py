@@ -5,8 +5,9 @@ Layout below the store's root:
   receipts/        NAME.json for each dump that this store received; a dump without one was brought back by hand
   incoming/        what is being received; emptied by the next session
   failures/        attempts that left no dump
-  logs/HOST/       log files, and .received.json
+  logs/HOST/       log files, the host's sealed state, and .received.json; logs/INVENTORY/: the sealed inventory
   oplog/HOUR/      segments of the oplog
+  offsite.json     when the copy off-site was made, and verified
   clock.json, lock (held during a dump), oplog.lock (held by the session that receives the oplog), books (held while
   the books are changed), events (touched on every change)
 """
@@ -49,7 +50,7 @@ class Config:
     scratch_cache_gb: float
     metrics: str
     port: int
-    offsite: str
+    offsite: bool
     shrink_floor: int = 100
     shrink_ignore: Sequence[str] = ()
     longest: float = 8 * 3600.0

@@ -147,9 +147,9 @@ def look(store: Store) -> Report:
     oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
     metrics = {**dumps.metrics, **oplog.metrics, "phoenix_backup_logs_oldest_age_seconds": logs_age(store, now)}
     if config.offsite:
-        copied = [dump.received for dump in known if dump.folder and (dump.folder / offsite.MARK).exists()]
+        record = files.read_json(store.root / offsite.RECORD) or {}
         # Without any, since the store runs: as for the dumps themselves.
-        metrics["phoenix_backup_offsite_newest_timestamp_seconds"] = max(copied, default=now - elapsed)
+        metrics["phoenix_backup_offsite_newest_timestamp_seconds"] = record.get("received") or now - elapsed
     return Report(f"{dumps.line}; {oplog.line}", dumps.problems + oplog.problems, metrics)
 
 

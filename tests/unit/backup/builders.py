@@ -28,7 +28,7 @@ def manifest(documents: int) -> dict[str, Any]:
 
 def config(root: Path) -> store.Config:
     return store.Config(
-        str(root), "fleet.example", "phoenix", 7, 26 * HOUR, 0, 12 * HOUR, 1.0, 0.25, str(root / "m"), 27017, ""
+        str(root), "fleet.example", "phoenix", 7, 26 * HOUR, 0, 12 * HOUR, 1.0, 0.25, str(root / "m"), 27017, False
     )
 
 

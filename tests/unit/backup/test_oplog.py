@@ -78,6 +78,12 @@ def test_however_it_is_cut_the_chain_gives_all_entries(
             zip(moments[first:last], entries[first:last], strict=True)
         )
         assert list(found) == sorted(found) and all(moment < moments[last] for moment in found)
+        end = moments[-1][0]
+        assert moments[first:] == [
+            one for one in dict(there.entries(moments[first], (end + 1, 0))) if one >= moments[first]
+        ]
+        with pytest.raises(chain.Unreachable):
+            list(there.entries(moments[first], (end + 2, 0)))
 
 
 def test_a_segment_starts_with_the_chains_last_entry_or_there_is_a_gap() -> None:
@@ -215,6 +221,17 @@ def test_refusals_name_what_can_be_restored() -> None:
     assert (found.number, limit) == (2, (START + 250, 0))
     with pytest.raises(chain.Unreachable, match="no moment can be restored yet"):
         chain.choose([], dumps, chain.show(START + 250), START + 400)
+
+
+def test_the_latest_is_all_that_follows_the_newest_good_dump() -> None:
+    one, two = based(1, 10), based(2, 210)
+    assert chain.choose(RANGES, [one, two], chain.LATEST, START) == (two, (RANGES[1].last[0] + 1, 0))
+    # What a new replica set has shipped since begins another range.
+    assert chain.choose(RANGES, [one], chain.LATEST, START) == (one, (RANGES[0].last[0] + 1, 0))
+    assert chain.choose(RANGES, [one, based(2, 210, "empty")], chain.LATEST, START)[0] == one
+    for dumps in ([], [based(1, 150)]):
+        with pytest.raises(chain.Unreachable, match="no oplog follows"):
+            chain.choose(RANGES, dumps, chain.LATEST, START)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_dump_that_retention_let_go_can_come_back(held: store.Store, tmp_path:
     assert [one.name for one in held.prune()] == [old.name]
     bring_back(held, tmp_path / "copy", old.name)
     assert held.prune() == [] and old.exists()
-    assert old.name not in {one.name for one in offsite.due(held.dumps())}
+    assert old.name not in {one.name for one in offsite.wanted(held.dumps())}
 
 
 def test_the_clock_does_not_jump(held: store.Store, elsewhere: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from phoenix.backup import files, offsite, store, watch
 from phoenix.common import prometheus
-from tests.unit.backup.builders import HOUR, config, dump, manifest
+from tests.unit.backup.builders import HOUR, config, dump
 
 
 def watched(*known: store.Dump, now: float = 0.0, elapsed: float | None = None, free: int = 10**9) -> watch.Report:
@@ -56,24 +56,11 @@ def test_the_longest_silence_of_a_host_that_sends_logs_counts(tmp_path: Path) ->
 
 
 def test_the_newest_dump_that_is_off_site_counts(tmp_path: Path) -> None:
-    kept = store.Store(replace(config(tmp_path), offsite="remote:bucket"))
+    kept = store.Store(replace(config(tmp_path), offsite=True))
     kept.prepare()
     name = "phoenix_backup_offsite_newest_timestamp_seconds"
     assert watch.look(kept).metrics[name] == pytest.approx(time.time(), abs=60), "none yet, and a new store"
-    for number, received in ((1, 1000.0), (2, 2000.0)):
-        folder = tmp_path / "dumps" / f"2026112{number}T010000Z-db2"
-        folder.mkdir()
-        files.write(folder / "manifest.json", json.dumps(manifest(100)))
-        receipt = {
-            "number": number,
-            "elapsed": 0.0,
-            "received": received,
-            "kind": "nightly",
-            "host": "db2",
-            "request": "",
-        }
-        files.write(kept.receipt(folder.name), json.dumps(receipt))
-        files.write(folder / offsite.MARK, "{}")
+    files.write(tmp_path / offsite.RECORD, json.dumps({"copied": 2500.0, "received": 2000.0}))
     assert watch.look(kept).metrics[name] == 2000.0
     assert name not in watch.look(store.Store(config(tmp_path))).metrics
 

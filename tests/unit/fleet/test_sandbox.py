@@ -57,6 +57,11 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "ProtectProc": ["default"],
         "UMask": ["0027"],
     },
+    "phoenix-backup-state.service": {
+        "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],
+        "ProtectProc": ["default"],
+        "MemoryDenyWriteExecute": ["no"],
+    },
     "phoenix-backup-offsite.service": {"MemoryDenyWriteExecute": ["no"], "UMask": ["0027"]},
     "phoenix-backup-prove.service": {"MemoryDenyWriteExecute": ["no"], "UMask": ["0027"]},
     "phoenix-backup-scratch@.service": {"MemoryDenyWriteExecute": ["no"], "UMask": ["0027"]},

@@ -23,6 +23,8 @@ from phoenix.backup.store import UNPROVEN, Dump
 # From how long before a dump's moment entries are read: a transaction that ends after it may begin before.
 MARGIN = 60
 DAY = 86400.0
+# In place of a time: all that the oplog has after the dump, which is for when nothing follows any more.
+LATEST = "latest"
 
 
 class Unreachable(Exception):
@@ -105,10 +107,12 @@ def after_gap(ranges: Sequence[Range], dumps: Iterable[Dump], now: float) -> tup
 
 
 def choose(ranges: Sequence[Range], dumps: Sequence[Dump], wanted: str, now: float) -> tuple[Dump, Moment]:
-    """Pure: the dump to begin with, and the moment before which to stop. wanted: as in 2026-11-25T10:00:00Z.
+    """Pure: the dump to begin with, and the moment before which to stop. wanted: as in 2026-11-25T10:00:00Z, or LATEST.
 
     Raises Unreachable.
     """
+    if wanted == LATEST:
+        return _latest(ranges, dumps)
     limit = parse(wanted)
     listed = " and ".join(f"{show(first)} to {show(last)}" for first, last in windows(ranges, dumps))
     can = f"what can be restored: {listed}" if listed else "no moment can be restored yet but those of the dumps"
@@ -123,6 +127,22 @@ def choose(ranges: Sequence[Range], dumps: Sequence[Dump], wanted: str, now: flo
     if not ranges or limit > ranges[-1].last:
         raise Unreachable(f"the oplog up to {wanted} is not in the store (yet); {can}")
     raise Unreachable(f"the oplog in the store has a gap between the last good dump and {wanted}; {can}")
+
+
+def _latest(ranges: Sequence[Range], dumps: Sequence[Dump]) -> tuple[Dump, Moment]:
+    """Pure: the newest dump, and the second after the last entry that continues it. Raises Unreachable."""
+    good = bases(dumps)
+    within = continued(ranges, good[-1]) if good else None
+    if within is None:
+        which = good[-1].name if good else "a good dump"
+        raise Unreachable(f"no oplog follows {which}: leave the time out, for the dump's own moment")
+    return good[-1], (within.last[0] + 1, 0)
+
+
+def continued(ranges: Sequence[Range], dump: Dump) -> Range | None:
+    """Pure: the range that goes on after a dump, if there is one."""
+    moment = moment_of(dump)
+    return next((one for one in ranges if one.holds(moment) and one.last > moment), None)
 
 
 def parse(wanted: str) -> Moment:
@@ -202,7 +222,8 @@ class Chain:
         """
         listed = self.names()
         within = next((one for one in fold((first, last) for first, last, _ in listed) if one.holds(since)), None)
-        if within is None or not within.holds(limit):
+        # The second after the last entry, too: what else may come in that one is not known here.
+        if within is None or not (within.holds(limit) or limit == (within.last[0] + 1, 0)):
             raise Unreachable(f"the oplog from {since} to {limit} is not in the store without a gap")
         early = (since[0] - MARGIN, 0)
         previous, overlap = "", b""

@@ -41,4 +41,7 @@ RENAMED = {
     "netdata_silent_raise": "alerting_silent_raise",
     "netdata_metrics_missing_raise": "alerting_metrics_missing_raise",
     "netdata_notify_age_raise": "alerting_notify_age_raise",
+    # restic's in place of rclone's: CHANGELOG.md has what to do.
+    "backup_offsite_remote": "backup_offsite_repository",
+    "backup_offsite_config": "backup_offsite_environment",
 }

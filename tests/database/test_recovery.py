@@ -1,0 +1,235 @@
+"""From a fleet with its store to nothing but the copy off-site and an operator's key, and back.
+
+restic, age and the SFTP server are Debian's own.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from phoenix.backup import files, inventory, offsite, recovery, sealed, state, store
+from tests.database.conftest import NAME, Fleet, free_port
+from tests.harness import debian
+from tests.harness.waiting import wait_for
+from tests.serving.conftest import listens
+
+WORD = "mongodb-admin-word"
+PART = state.Part("state", ["/var/lib/phoenix/state"])
+
+
+def key(path: Path) -> str:
+    """A key pair; returns the public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
+    return path.with_suffix(".pub").read_text(encoding="ascii").strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> Iterator[None]:
+    before = os.environ["PATH"]
+    found = [debian.program(name, f"usr/bin/{name}") for name in ("restic", "age")]
+    os.environ["PATH"] = ":".join([before, *(str(Path(one).parent) for one in found)])
+    yield
+    os.environ["PATH"] = before
+
+
+@dataclass
+class Storage:
+    """An SFTP server with a folder for the repository."""
+
+    folder: Path
+    settings: offsite.Settings
+
+
+def own_passwords(root: Path) -> list[str | Path]:
+    """A command's beginning: with users of its own, as root's sshd wants one that a machine without it lacks."""
+    for name, ends in (("passwd", ":0:0::/root:/bin/sh"), ("shadow", ":19000::::::")):
+        lines = f"root:x{ends}\nsshd:x{ends.replace(':0:0:', ':199:199:')}\n"
+        (root / name).write_text(lines, encoding="ascii")
+    script = (
+        f"mount --bind {root}/passwd /etc/passwd && mount --bind {root}/shadow /etc/shadow && mount -t tmpfs none /run"
+        ' && mkdir /run/sshd && exec "$@"'
+    )
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
+
+
+@pytest.fixture
+def storage() -> Iterator[Storage]:
+    root = Path(tempfile.mkdtemp(prefix="phx-"))
+    user, port, repository = pwd.getpwuid(os.geteuid()).pw_name, free_port(), root / "repository"
+    repository.mkdir()
+    accepted, host = key(root / "user"), key(root / "host")
+    (root / "accepted").write_text(f"{accepted}\n", encoding="ascii")
+    (root / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root / 'host'}\nAuthorizedKeysFile {root / 'accepted'}\n"
+        f"PidFile none\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\nForceCommand internal-sftp\n",
+        encoding="ascii",
+    )
+    sshd = debian.program("openssh-server", "usr/sbin/sshd")
+    server = subprocess.Popen(
+        [*(own_passwords(root) if user == "root" else ()), sshd, "-D", "-e", "-f", root / "sshd_config"],
+        stderr=(root / "log").open("w"),
+    )
+    try:
+        wait_for(lambda: listens(port), 10, "the SFTP server")
+        yield Storage(
+            repository,
+            offsite.Settings(
+                f"sftp://{user}@127.0.0.1:{port}/{repository}", secrets.token_hex(16), "fleet.example", 7,
+                ssh_key=(root / "user").read_text(encoding="ascii"), ssh_host_key=host,
+            ),
+        )  # fmt: skip
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(root)
+
+
+@dataclass
+class Operator:
+    """What an operator has: a key, and an inventory."""
+
+    identity: str
+    recipients: Path
+    own: Path
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    (tmp_path / "recipients").write_text(key(tmp_path / "operator") + "\n", encoding="ascii")
+    (tmp_path / "own" / ".secrets").mkdir(parents=True)
+    (tmp_path / "own" / ".secrets" / "mongodb-admin").write_text(WORD, encoding="ascii")
+    return Operator((tmp_path / "operator").read_text(encoding="ascii"), tmp_path / "recipients", tmp_path / "own")
+
+
+@pytest.fixture
+def kept(fleet: Fleet, operator: Operator, tmp_path: Path) -> Fleet:
+    """A fleet whose store holds a good dump, an hour of the oplog, control's state and the inventory."""
+    shutil.rmtree(fleet.store.root / "logs")
+    (fleet.store.root / offsite.RECORD).unlink(missing_ok=True)
+    fleet.store.prepare()
+    fleet.client.app.items.insert_many([{"_id": number, "n": number % 7} for number in range(2000)])
+    fleet.client.app.items.create_index("n")
+    assert fleet.dump().state == "good"
+    (fleet.store.root / "oplog" / "20261124T01").mkdir(exist_ok=True)
+    (fleet.store.root / "oplog" / "20261124T01" / "segment").write_text("entries")
+    folder = tmp_path / "control" / "var/lib/phoenix/state"
+    folder.mkdir(parents=True)
+    (folder / "capacity").write_text(f"5 {WORD}", encoding="ascii")
+    (fleet.store.root / "logs" / "control1").mkdir()
+    name = state.pack(PART, tmp_path / "packed", operator.recipients, tmp_path / "control")
+    (tmp_path / "packed").rename(fleet.store.root / "logs" / "control1" / name)
+    inventory.keep(fleet.store, inventory.pack(operator.own)[0], operator.recipients)
+    return fleet
+
+
+def holds(folder: Path, word: str) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_a_fleet_is_back_from_the_copy_and_a_key(
+    kept: Fleet, storage: Storage, operator: Operator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = kept.state()
+    assert offsite.run(kept.store, storage.settings) == 0
+    assert "verified" in capsys.readouterr().out
+    assert holds(kept.store.root, WORD) == [], "the store alone reveals a secret"
+    assert holds(storage.folder, WORD) == holds(storage.folder, NAME) == [], "the storage reads what it keeps"
+
+    # All is lost: the database, the store, the inventory's secrets, control.
+    kept.empty()
+    shutil.move(kept.store.root, tmp_path / "lost")
+    shutil.rmtree(operator.own)
+    operator.own.mkdir()
+    root = kept.store.root
+    (root / "oplog" / "20261125T01").mkdir(parents=True)
+    (root / "oplog" / "20261125T01" / "segment").write_text("sent to the empty store")
+    assert recovery.holdings(root)["held"] is False
+    assert len(offsite.copies(storage.settings)) == 1
+    offsite.fetch(root, storage.settings)
+
+    found = recovery.holdings(root)
+    assert (found["dump"], found["dumps"], found["moment"]) == (NAME, 1, "")
+    for name in ("oplog/20261124T01/segment", "clock.json", f"receipts/{NAME}.json"):
+        assert (root / name).read_bytes() == (tmp_path / "lost" / name).read_bytes()
+    assert inventory.bring_back(operator.own, inventory.reveal(Path(found["inventory"]), operator.identity))[0]
+    assert (operator.own / ".secrets" / "mongodb-admin").read_text(encoding="ascii") == WORD
+    sealed_state = Path(found["state"]["control1"]["state"])
+    state.unpack(sealed_state, operator.identity, PART.paths, tmp_path / "new")
+    assert (tmp_path / "new/var/lib/phoenix/state/capacity").read_text(encoding="ascii") == f"5 {WORD}"
+
+    assert (root / "oplog/20261125T01/segment").exists()
+    kept.store = store.Store(kept.store.config)
+    kept.store.prepare()
+    (dump,) = kept.store.dumps()
+    assert dump.counts, "the store's own dump, not one brought back by hand"
+    kept.restore(dump="newest")
+    assert kept.state() == before
+    # And the store goes on. Of one hour, the last copy stays.
+    first = offsite.copies(storage.settings)
+    assert offsite.run(kept.store, storage.settings) == 0
+    (last,) = offsite.copies(storage.settings)
+    assert last > first[0]
+
+
+def test_a_recovery_refuses_what_would_not_help_and_touches_nothing(
+    kept: Fleet, storage: Storage, operator: Operator, tmp_path: Path
+) -> None:
+    with pytest.raises(offsite.Refused, match="there is no repository"):
+        offsite.fetch(tmp_path / "none", storage.settings)
+    assert offsite.run(kept.store, storage.settings) == 0
+    right = storage.settings
+    for wrong, reason in (
+        (replace(right, password="x" * 32), "does not open the repository"),
+        (replace(right, fleet="other.example"), "no copy of the fleet other.example"),
+        (
+            replace(right, ssh_host_key=key(tmp_path / "other")),
+            "[Hh]ost key verification failed|unable to start the sftp",
+        ),
+    ):
+        with pytest.raises(offsite.Refused, match=reason):
+            offsite.fetch(tmp_path / "empty", wrong)
+    with pytest.raises(offsite.Refused, match="holds backups already"):
+        offsite.fetch(kept.store.root, right)
+    key(tmp_path / "stranger")
+    found = recovery.holdings(kept.store.root)
+    stranger = (tmp_path / "stranger").read_text(encoding="ascii")
+    with pytest.raises(sealed.Unsealed, match="can't be opened with this key"):
+        inventory.reveal(Path(found["inventory"]), stranger)
+    with pytest.raises(sealed.Unsealed, match="can't be opened with this key"):
+        state.unpack(Path(found["state"]["control1"]["state"]), stranger, PART.paths, tmp_path / "new")
+    assert not (tmp_path / "new").exists() and not any((tmp_path / "empty").glob("*"))
+
+
+def test_a_copy_that_is_damaged_or_gone_is_a_failure(
+    kept: Fleet, storage: Storage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offsite.run(kept.store, storage.settings) == 0
+    record = files.read_json(kept.store.root / offsite.RECORD) or {}
+    assert record["received"] == 0.0 and record["checked"] == record["copied"]
+    pack = next(path for path in (storage.folder / "data").rglob("*") if path.is_file())
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(content)
+    # On the day whose part it is in; each day reads another one back.
+    day = 30000 - 30000 % 7 + bytes.fromhex(pack.name[:2])[0] % 7
+    monkeypatch.setattr(time, "time", lambda: day * offsite.DAY)
+    assert offsite.run(kept.store, storage.settings) == 1
+    assert "not off-site" in capsys.readouterr().out
+
+    files.write(kept.store.root / offsite.RECORD, '{"copied": 1.0}')
+    shutil.rmtree(storage.folder)
+    storage.folder.mkdir()
+    assert offsite.run(kept.store, storage.settings) == 1
+    assert "where one was before" in capsys.readouterr().out, "a copy that vanished is not quietly begun again"

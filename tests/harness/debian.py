@@ -1,0 +1,30 @@
+"""Programs of Debian's packages for tests without a fleet: the machine's, or else taken out of their packages.
+
+They are not installed, which would start their services.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+
+
+def program(package: str, path: str) -> str:
+    """The program at a path, such as usr/sbin/nginx, of a package."""
+    cache = CACHE / package
+    name = Path(path).name
+    machine = f"{os.environ['PATH']}:/usr/sbin:/usr/lib/openssh"
+    found = shutil.which(name, path=machine) or shutil.which(cache / path)
+    if not found:
+        (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        # Package lists of its own: the machine's may be missing or old, and only root renews them.
+        apt = ["apt-get", "-qq", "-o", f"Dir::State={cache / 'apt'}", "-o", f"Dir::Cache={cache / 'apt'}"]
+        subprocess.run([*apt, "update"], check=True)
+        subprocess.run([*apt, "download", package], cwd=cache, check=True)
+        subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)
+        found = str(cache / path)
+    return found
