@@ -20,10 +20,11 @@ bootstrap: ## install what a bare Debian machine lacks for the lab
 tools: ## the part of it that the checks need: no Docker engine
 	@lab/bootstrap checks
 
-up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0)
+up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0|demand)
 	$(ENGINE) $(LAB) up
 	$(PLAY) -i $(INVENTORY) playbooks/lab-receivers.yml
 	$(PLAY) -i $(INVENTORY) playbooks/site.yml
+	$(ENGINE) $(LAB) prepare
 	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
 	$(PLAY) -i $(INVENTORY) playbooks/status.yml
 	@echo "Phoenix serves at $$($(LAB) url) (the lab's certificate is its own: curl --insecure, or accept it in the browser)"

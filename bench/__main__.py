@@ -23,6 +23,7 @@ from bench.fleet import Fleet, Row
 from tests.harness.autoscaling import still
 
 FILE = Path("bench.json")
+SCALING = ("autoscaler", "demand")
 
 
 def themes() -> list[str]:
@@ -50,8 +51,8 @@ def main() -> int:
     for theme in chosen:
         start = time.monotonic()
         print(f"measuring: {theme}", file=sys.stderr, flush=True)
-        # Only its own theme measures the autoscaler: it would react to the load of the others.
-        with contextlib.nullcontext() if theme == "autoscaler" else still(fleet.inventory):
+        # Only its own themes measure the autoscaler: it would react to the load of the others.
+        with contextlib.nullcontext() if theme in SCALING else still(fleet.inventory):
             rows += importlib.import_module(f"bench.{theme}").measure(fleet)
         print(f"measured: {theme}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         # After each theme, so that a later one's failure loses nothing.

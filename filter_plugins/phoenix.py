@@ -31,6 +31,7 @@ from phoenix.fleet import (  # noqa: E402
     wiring,
 )
 from phoenix.instances import logs  # noqa: E402
+from phoenix.provider import settings as demand_settings  # noqa: E402
 from phoenix.rollout import decisions, order, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
 from phoenix.state import rebuild  # noqa: E402
@@ -151,6 +152,15 @@ def database_error(hosts: Any, hostvars: Any, name: str) -> str:
     return report.database_error(_registered(hosts, hostvars, name))
 
 
+def demand_errors(values: Any) -> list[str]:
+    """What is wrong with the configuration of hosts on demand; the daemon would refuse it."""
+    try:
+        demand_settings.parse(dict(values))
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -161,6 +171,7 @@ class FilterModule:
             "jenkins_user_secrets": plugins.user_secrets,
             "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
+            "phoenix_demand_errors": demand_errors,
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
             "phoenix_floating_error": floating_error,

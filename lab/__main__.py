@@ -7,19 +7,20 @@ import getpass
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import docker
 from docker.errors import DockerException
 
-from lab import archives, fleet, image, proxy
+from lab import archives, engine, fleet, image, proxy
 
 TOP = Path(__file__).resolve().parents[1]
 CACHE = TOP / ".cache"
 STATE = TOP / ".lab"
+ENGINE = STATE / "engine.pid"
 # Profile -> folder of its inventory. These are the lab's own: secrets generated into them are removed with the fleet.
-PROFILES = {"default": "lab", "single": "single", "mongodb-5.0": "mongodb-5.0"}
+PROFILES = {"default": "lab", "single": "single", "mongodb-5.0": "mongodb-5.0", "demand": "demand"}
 
 
 def _report(message: str) -> None:
@@ -56,31 +57,64 @@ def _fetch_archives(components: Iterable[archives.Component] = archives.COMPONEN
         archives.fetch(component, CACHE / "archives", _report)
 
 
+def _up(client: docker.DockerClient) -> None:
+    fleet.refuse_others(client, _inventory().name)
+    _fetch_archives()
+    ours = fleet.read(_inventory())
+    fleet.up(client, ours, STATE, CACHE, _report)
+    if ours.engine_port:
+        engine.start(ENGINE)
+
+
+def _prepare(client: docker.DockerClient) -> None:
+    ours = fleet.read(_inventory())
+    if not ours.demand_image:
+        return
+    source = ours.members("app_standby")[-1]
+    _report(f"making {ours.demand_image} from {source.name}")
+    image.prepare(client.containers.get(source.container), ours.demand_image)
+
+
+def _down(client: docker.DockerClient) -> None:
+    engine.stop(ENGINE)
+    fleet.down(client, generated(TOP), _report)
+
+
+def _images(client: docker.DockerClient) -> None:
+    for suite in ("bookworm", "trixie"):
+        image.ensure(client, suite, CACHE, _report)
+
+
+def _offer() -> None:
+    ours = fleet.read(_inventory())
+    engine.serve(ours.gateway, ours.engine_port, {host.address for host in ours.members("control")})
+
+
+ALONE: Mapping[str, Callable[[], object]] = {
+    "url": lambda: print(fleet.read(_inventory()).url),
+    "inventory": lambda: print(_inventory().relative_to(TOP)),
+    "archives": lambda: _fetch_archives((*archives.COMPONENTS, *archives.FOR_APPLICATIONS)),
+    "engine": _offer,
+}
+WITH_ENGINE: Mapping[str, Callable[[docker.DockerClient], object]] = {
+    "up": _up,
+    "down": _down,
+    "clean": lambda client: image.remove(client, CACHE, _report),
+    "images": _images,
+    "prepare": _prepare,
+    "apt-conf": lambda client: print(proxy.apt_conf(fleet.default_gateway(client)), end=""),
+}
+
+
 def _run(command: str) -> int:
-    if command == "url":
-        print(fleet.read(_inventory()).url)
-    elif command == "inventory":
-        print(_inventory().relative_to(TOP))
-    elif command == "archives":
-        _fetch_archives((*archives.COMPONENTS, *archives.FOR_APPLICATIONS))
-    else:
-        client = _engine()
-        if command == "images":
-            for suite in ("bookworm", "trixie"):
-                image.ensure(client, suite, CACHE, _report)
-        elif command == "apt-conf":
-            print(proxy.apt_conf(fleet.default_gateway(client)), end="")
-        elif command == "down":
-            fleet.down(client, generated(TOP), _report)
-        elif command == "clean":
-            image.remove(client, CACHE, _report)
-        elif command == "exists":
-            fleet.refuse_others(client, _inventory().name)
-            return 0 if fleet.hosts(client) else 1
-        else:
-            fleet.refuse_others(client, _inventory().name)
-            _fetch_archives()
-            fleet.up(client, fleet.read(_inventory()), STATE, CACHE, _report)
+    if command in ALONE:
+        ALONE[command]()
+        return 0
+    client = _engine()
+    if command == "exists":
+        fleet.refuse_others(client, _inventory().name)
+        return 0 if fleet.hosts(client) else 1
+    WITH_ENGINE[command](client)
     return 0
 
 
@@ -89,10 +123,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument(
         "command",
-        choices=["up", "down", "clean", "url", "inventory", "images", "archives", "apt-conf", "exists"],
+        choices=[*ALONE, *WITH_ENGINE, "exists"],
         help="up: archives, images and hosts; down: remove this checkout's hosts; clean: remove images that no "
         "container uses; url: the load balancer's address; inventory: the profile's inventory; apt-conf: configuration "
-        "of apt in containers on Docker's default network; exists: status 0 when this checkout has a fleet, 1 when not",
+        "of apt in containers on Docker's default network; exists: status 0 when this checkout has a fleet, 1 when "
+        "not; engine: offer the provider to control; prepare: make the image of the profile's hosts on demand",
     )
     command = parser.parse_args().command
     try:

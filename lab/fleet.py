@@ -57,11 +57,16 @@ class Fleet:
     network: ipaddress.IPv4Network
     hosts: tuple[Host, ...]
     url: str
+    engine_port: int = 0  # where the provider is offered to control; 0: no hosts on demand
+    demand_image: str = ""
 
     @property
     def gateway(self) -> str:
         """The address of this machine in the hosts' network."""
         return str(next(self.network.hosts()))
+
+    def members(self, group: str) -> list[Host]:
+        return [host for host in self.hosts if group in host.groups]
 
 
 def read(inventory: Path) -> Fleet:
@@ -93,7 +98,15 @@ def read(inventory: Path) -> Fleet:
         for name, v in sorted(variables.items())
     )
     url = next((str(v["phoenix_url"]) for v in variables.values() if "phoenix_url" in v), "")
-    return Fleet(inventory, ipaddress.IPv4Network(networks.pop()), hosts, url)
+    shared = next(iter(variables.values()))
+    return Fleet(
+        inventory,
+        ipaddress.IPv4Network(networks.pop()),
+        hosts,
+        url,
+        int(shared.get("lab_engine_port", 0)),
+        str(shared.get("demand_image", "")),
+    )
 
 
 def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, report: Callable[[str], None]) -> None:

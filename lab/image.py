@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, ImageNotFound
+from docker.models.containers import Container
 
 from lab import proxy
 
 REPOSITORY = "phoenix-base"
 BOOTSTRAPPED = "phoenix-debootstrap"
+PREPARED = "phoenix-prepared"
+COPIED = "phoenix-copy"
 # The contents of a provider's plain image, and no more: the roles install everything else.
 PACKAGES = (
     "systemd",
@@ -92,11 +96,32 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callabl
     return tag
 
 
+def prepare(container: Container, tag: str) -> None:
+    """Make the image of hosts on demand from a host's container, which goes on meanwhile.
+
+    Raises:
+        RuntimeError: a step failed.
+    """
+    exported = f"{COPIED}:{tag.partition(':')[2]}"
+    with subprocess.Popen(["docker", "export", container.name], stdout=subprocess.PIPE) as copy:
+        imported = subprocess.run(
+            ["docker", "import", "-", exported], stdin=copy.stdout, capture_output=True, text=True, check=False
+        )
+    if imported.returncode or copy.returncode:
+        raise RuntimeError(f"copying {container.name} failed: {imported.stderr.strip()}")
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as context:
+        shutil.copy(here / "prepared" / "Dockerfile", context)
+        shutil.copy(here.parent / "docs" / "examples" / "seal-image", context)
+        container.client.images.build(path=context, tag=tag, buildargs={"BASE": exported}, pull=False, rm=True)
+    container.client.images.remove(exported, noprune=True)
+
+
 def remove(client: docker.DockerClient, cache: Path, report: Callable[[str], None]) -> None:
     """Remove the images that no container uses, and the remains of an interrupted build."""
     for root in (cache / "images").glob("*"):
         _remove(root)
-    for repository in (REPOSITORY, BOOTSTRAPPED):
+    for repository in (PREPARED, COPIED, REPOSITORY, BOOTSTRAPPED):
         for tag in (tag for found in client.images.list(name=repository) for tag in found.tags):
             try:
                 client.images.remove(tag)

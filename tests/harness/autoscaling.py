@@ -93,13 +93,17 @@ class Watch:
     def _sample(self) -> None:
         while not self._ended.is_set():
             due = time.monotonic() + self.every
-            # The smallest if they differ: an instance is in rotation when every load balancer has it.
-            self.rotation.append((time.monotonic(), min(in_rotation(host) for host in self.balancers.values())))
-            shown = self.control.run(f"cat {STATUS}")
-            if shown.rc == 0:
-                rate = json.loads(shown.stdout).get("panic_requests_per_second")
-                self.rates.append((time.monotonic(), float(rate or 0)))
+            self.sample()
             self._ended.wait(max(0.0, due - time.monotonic()))
+
+    def sample(self) -> None:
+        """Take one sample."""
+        # The smallest if they differ: an instance is in rotation when every load balancer has it.
+        self.rotation.append((time.monotonic(), min(in_rotation(host) for host in self.balancers.values())))
+        shown = self.control.run(f"cat {STATUS}")
+        if shown.rc == 0:
+            rate = json.loads(shown.stdout).get("panic_requests_per_second")
+            self.rates.append((time.monotonic(), float(rate or 0)))
 
     def save(self, path: Path, origin: float) -> None:
         """Write the samples, with times in seconds since origin."""

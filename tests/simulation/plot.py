@@ -1,6 +1,6 @@
 """Line charts as SVG files, drawn by matplotlib; the same numbers give the same bytes.
 
-usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws a step that bench/autoscaler.py recorded
+usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws what bench/autoscaler.py or demand.py recorded
 """
 
 import argparse
@@ -153,12 +153,23 @@ def recorded_step(path: Path) -> Chart:
     return Chart("A step from 5 to 60 requests/s and back", record["rate"], [capacity])
 
 
+def recorded_demand(path: Path) -> Chart:
+    """Chart a load onto hosts that did not exist, as bench/demand.py recorded it; 10 requests/s for an instance."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        Steps("instances in rotation, x 10/s", [(at, count * 10) for at, count in record["rotation"]]),
+        Steps("instances that the hosts hold, x 10/s", [(at, count * 10) for at, count in record["room"]]),
+    ]
+    return Chart("5 to 200 requests/s onto hosts that did not exist, and back", record["rate"], lines)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path)
     parser.add_argument("picture", type=Path)
     options = parser.parse_args(arguments)
-    save(options.picture, [recorded_step(options.record)])
+    draw_it = recorded_demand if "room" in json.loads(options.record.read_text(encoding="utf-8")) else recorded_step
+    save(options.picture, [draw_it(options.record)])
     return 0
 
 

@@ -256,6 +256,12 @@ class Week:
             self.gauge("autoscaler_frozen", self.deploying),
             # One that failed, and was made up for by the next.
             self.gauge("autoscaler_failed_actions_total", lambda now: float(now > 3 * DAY)),
+            # A creation or two that fail, a provider that restarts, a host that leaves for a while.
+            self.gauge("demand_failed_creations", lambda now: float(now % DAY < 2 * MINUTE) * 2),
+            self.gauge("demand_provider_away_seconds", lambda now: max(0.0, 200 - now % DAY)),
+            self.gauge("demand_stray_hosts", lambda now: float(3 * HOUR <= now % DAY < 3 * HOUR + MINUTE)),
+            self.gauge("demand_leaving_seconds", lambda now: max(0.0, 900 - now % DAY)),
+            self.gauge("demand_checked_age_seconds", lambda now: self.random.uniform(0, 300)),
             self.gauge("deploy_last_result", lambda now: 0.0),
             self.gauge("deploy_running", self.deploying),
             self.gauge("pipeline_last_result", lambda now: 0.0),

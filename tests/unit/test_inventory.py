@@ -447,3 +447,46 @@ def test_a_host_whose_name_can_not_be_a_hosts(hosts: Hosts) -> None:
     hosts["app_1"] = hosts.pop("app1") | PROVIDED
     groups = {**GROUPS, "app": ["app_1"]}
     assert any("becomes its own" in error for error in errors(hosts, groups, PROVIDER_SPECS))
+
+
+DEMAND = {
+    "demand_command": ["phoenixctl", "provider", "serve", "libvirt"],
+    "demand_addresses": ["192.0.2.61"],
+    "demand_settings": {"gateway": "192.0.2.1/24"},
+    "demand_size": {},
+    "demand_network": "",
+    "demand_image": "prepared",
+    "demand_fleet": "www.example.org.demand",
+    "demand_user": "debian",
+    "demand_authorized_keys": [],
+    "demand_prefix": "extra",
+    "demand_balancers": ["lb1"],
+    "demand_reference": "app1",
+    "demand_room": "12",
+    "demand_instances_per_host": 4,
+    "demand_creations_per_hour": 10,
+    "demand_boot_seconds": 300,
+    "demand_idle_seconds": "600",
+}
+DEMAND_SPECS = {**SPECS, "demand": known_variables(TOP / "roles")["demand"]}
+
+
+def test_hosts_that_can_be_made_on_demand(hosts: Hosts) -> None:
+    hosts["control1"] |= DEMAND
+    assert errors(hosts, GROUPS, DEMAND_SPECS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"demand_image": ""}, "demand_image: empty; name the image"),
+        ({"demand_addresses": ["app9"]}, "demand_addresses: 'app9' is no IP address"),
+        ({"demand_boot_seconds": "soon"}, "invalid literal"),
+        ({"demand_addresses": ["192.0.2.21"]}, "demand_addresses: 192.0.2.21 is this host's; reserve another"),
+    ],
+    ids=str,
+)
+def test_hosts_that_can_not_be_made_on_demand(hosts: Hosts, change: dict[str, Any], message: str) -> None:
+    hosts["app1"] |= {"phoenix_address": "192.0.2.21"}
+    hosts["control1"] |= DEMAND | change
+    assert any(message in error for error in errors(hosts, GROUPS, DEMAND_SPECS))

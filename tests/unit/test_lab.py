@@ -99,7 +99,7 @@ def test_unknown_profile_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(sys, "argv", ["lab", "inventory"])
     assert command.main() == 2
     assert capsys.readouterr().err == (
-        "lab: inventory failed: LAB_PROFILE is 'production': set it to one of default, single, mongodb-5.0\n"
+        "lab: inventory failed: LAB_PROFILE is 'production': set it to one of default, single, mongodb-5.0, demand\n"
     )
 
 
@@ -232,7 +232,7 @@ def test_images_in_use_are_kept(tmp_path: Path) -> None:
         ],
         "phoenix-debootstrap": [SimpleNamespace(tags=["phoenix-debootstrap:bookworm"])],
     }
-    client = SimpleNamespace(images=SimpleNamespace(list=lambda name: found[name], remove=remove))
+    client = SimpleNamespace(images=SimpleNamespace(list=lambda name: found.get(name, []), remove=remove))
     said: list[str] = []
     image.remove(client, tmp_path, said.append)
     assert removed == ["phoenix-base:bookworm", "phoenix-debootstrap:bookworm"]

@@ -257,7 +257,11 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     hosts["all"]["vars"] |= {"phoenix_instances_per_host": 9, "deploy_load_balancers": ["lb1"]}
     hosts["all"]["children"]["app"]["hosts"]["app1"] |= {"phoenix_health_path": "/own", "release_ca_file": "/own.pem"}
     write(tmp_path / "own" / "hosts.yml", hosts)
-    known, groups = evaluate(tmp_path / "own", "control1", "[runner_hosts, runner_groups]")
+    hosts["all"]["vars"] |= {"demand_command": ["own"], "demand_addresses": ["192.0.2.91", "192.0.2.92"]}
+    write(tmp_path / "own" / "hosts.yml", hosts)
+    names = ("runner_hosts", "runner_groups", "runner_demand_hosts", "runner_demand_variables")
+    values = evaluate(tmp_path / "own", "control1", f"[{', '.join(names)}]")
+    known, *_ = values
     assert known["app1"].items() >= {"ansible_host": "192.0.2.21", "phoenix_health_path": "/own"}.items()
     assert "phoenix_ports" not in known["app1"], "derived from the capacity, which changes"
     assert not any("password" in name or "channels" in name for name in known["control1"])
@@ -266,16 +270,16 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(tar.pack(TOP, packer.members(TOP)))) as archive:
         archive.extractall(control, filter="data")
     template = (TOP / "roles/runner/templates/inventory.yml.j2").read_text(encoding="utf-8")
-    variables = {"runner_hosts": known, "runner_groups": groups, "ansible_managed": ""}
+    variables = {**dict(zip(names, values, strict=True)), "ansible_managed": ""}
     written = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(template))
     (control / "inventory.yml").write_text(written, encoding="utf-8")
     expression = (
         "[phoenix_instances_per_host, phoenix_placement, phoenix_ports, deploy_load_balancers, nginx_upstream_hosts,"
-        " release_ca_file, phoenix_health_path, phoenix_url]"
+        " release_ca_file, phoenix_health_path, phoenix_url, phoenix_demand_hosts | int, phoenix_room | int]"
     )
     seen = evaluate(control / "inventory.yml", "app1", expression, control)
     assert seen == evaluate(tmp_path / "own", "app1", expression)
-    assert seen[0] == 9 and seen[5] == "/own.pem"
+    assert seen[0] == 9 and seen[5] == "/own.pem" and seen[8] == 2
 
 
 def test_no_play_repeats_a_port_that_is_a_setting() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from phoenix.autoscaler.config import Action
 
 log = logging.getLogger(__name__)
+NOT_TAKEN = "did not take the pools"  # a load balancer, which may still use the former ones
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ class Playbooks:
     def scale_to(self, count: int, timeout: float) -> Result:
         # The lease outlasts the run, so that the lock is never lost to another play in the middle of it.
         variables = {"phoenix_capacity": str(count), "scale_lock_lease": str(int(timeout) + 15)}
-        return self._run("scale", variables, timeout)
+        return self.run("scale", variables, timeout)
 
     def recount(self, timeout: float) -> Result:
-        return self._run("recount", {}, timeout)
+        return self.run("recount", {}, timeout)
 
-    def _run(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
+    def run(self, playbook: str, variables: dict[str, str], timeout: float) -> Result:
+        """Run one of the project's playbooks; scale.yml is good once it has recorded the capacity."""
         import ansible_runner  # noqa: PLC0415 - needed only where there is a fleet
 
         seen: dict[str, Any] = {"errors": [], "reports": {}}
@@ -79,7 +81,7 @@ class Playbooks:
                 envvars={
                     "PATH": f"{settings.ansible}:/usr/bin:/bin",
                     "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
-                    "USER": "phoenix-autoscaler",
+                    "USER": settings.name,
                 },
                 settings={"job_timeout": int(timeout), "suppress_ansible_output": True},
                 event_handler=handle,
@@ -92,7 +94,7 @@ class Playbooks:
             return Result(False, f"{playbook}.yml was stopped after {timeout:g} s")
         report = seen["reports"].get(f"phoenix_{playbook}", {})
         left_out = {host: str(report.get("reasons", {}).get(host, "failed")) for host in report.get("left_out", [])}
-        left_out |= dict.fromkeys(report.get("balancers_left_out", []), "did not take the pools")
+        left_out |= dict.fromkeys(report.get("balancers_left_out", []), NOT_TAKEN)
         if not report.get("recorded", playbook != "scale" and run.rc == 0):
             return Result(False, "; ".join(seen["errors"]) or f"{playbook}.yml ended with status {run.rc}")
         return Result(True, "done", left_out=left_out)  # with an error, too, when a host was left out

@@ -36,6 +36,7 @@ class Action(Model):
     ansible: Path = Path("/opt/phoenix/runner/venv/bin")
     project: Path = Path("/opt/phoenix/runner/project")
     inventory: Path = Path("/opt/phoenix/runner/inventory.yml")
+    name: str = "phoenix-autoscaler"  # of the lock's holder
     timeout_seconds: Seconds = 180.0
     retry_seconds: Seconds = 5.0  # doubled with each failure in a row
     retry_most_seconds: Seconds = 300.0
@@ -51,9 +52,18 @@ class Metrics(Model):
     port: Port = 9109
 
 
+class Demand(Model):
+    """Hosts that are made on demand: how many there may be, the instances that each holds, and their record."""
+
+    hosts: Annotated[int, Field(ge=0)]
+    instances_per_host: Annotated[int, Field(ge=1)]
+    record: Path = Path("/var/lib/phoenix/demand/hosts.json")
+
+
 class Config(Model):
     policy: Settings
     room: Annotated[int, Field(ge=1)] | None = None  # instances that the application hosts hold, where it is known
+    demand: Demand | None = None
     schedule: list[dict[str, Any]] = []
     schedule_timezone: str = "UTC"
     listen: Listen
@@ -81,11 +91,14 @@ class Config(Model):
 
     def placeable(self) -> tuple[Settings, str]:
         """The policy with a maximum that the hosts hold, and a warning if that is less than the configured one."""
-        if self.room is None or self.policy.maximum <= self.room:
+        if self.room is None:
             return self.policy, ""
-        return replace(self.policy, maximum=self.room), (
-            f"autoscaler_maximum is {self.policy.maximum}, but the application hosts hold {self.room} instances: "
-            f"{self.room} is the maximum until there are more hosts, or phoenix_instances_per_host is raised"
+        room = self.room + (self.demand.hosts * self.demand.instances_per_host if self.demand else 0)
+        if self.policy.maximum <= room:
+            return self.policy, ""
+        return replace(self.policy, maximum=room), (
+            f"autoscaler_maximum is {self.policy.maximum}, but the application hosts hold {room} instances: "
+            f"{room} is the maximum until there are more hosts, or phoenix_instances_per_host is raised"
         )
 
 

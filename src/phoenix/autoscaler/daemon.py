@@ -34,6 +34,7 @@ from phoenix.autoscaler.action import Actions
 from phoenix.autoscaler.config import Config
 from phoenix.autoscaler.meter import LONGEST_NAP, STEP, Meter
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.provider import demand, published
 from phoenix.state import desired
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ class Daemon:
         self.frozen = ""
         self.stopping = False
         self.drained_at = float("-inf")
+        self.made = 0  # hosts on demand that may have instances
+        self.unreadable = False
 
     # --- datagrams
 
@@ -136,6 +139,7 @@ class Daemon:
             pending=self.actions.pending,
             frozen=self.frozen,
             floor=self.config.calendar.floor(self.wall_clock()),
+            room=self._room(),
         )
         self.inputs = inputs
         decision, self.memory = policy.decide(self.settings, inputs, self.memory)
@@ -155,6 +159,21 @@ class Daemon:
         elif self.repair.due(now) and self.actions.ready() and not self.frozen:
             log.info("trying the hosts that were left out again", extra={"hosts": list(self.repair.left_out)})
             self.actions.scale_to(self.capacity)
+
+    def _room(self) -> int | None:
+        """What the hosts hold now, with those on demand that are ready; while their record can't be read, as before."""
+        made, room = self.config.demand, self.config.room
+        if made is None or room is None:
+            return None
+        try:
+            self.made = sum(host["accepts"] for host in published.read(made.record))
+        except (OSError, demand.Corrupt) as error:
+            if not self.unreadable:
+                log.error("the record of hosts on demand can't be read", extra={"error": str(error)})
+            self.unreadable = True
+        else:
+            self.unreadable = False
+        return room + self.made * made.instances_per_host
 
     def _know_capacity(self) -> bool:
         """Read the recorded capacity. One that is missing or damaged is counted again on the fleet."""
@@ -213,6 +232,7 @@ class Daemon:
             "written": time.time(),
             "capacity": self.capacity,
             "desired": decision.desired if decision else None,
+            "needed": decision.needed if decision else None,
             "requests_per_second": decision.stable_rate if decision else None,
             "panic_requests_per_second": decision.panic_rate if decision else None,
             "at_maximum": decision.at_maximum if decision else False,

@@ -72,6 +72,7 @@ class Inputs:
     pending: int | None = None  # the capacity that a running action will result in
     frozen: str = ""  # why nothing may be changed now
     floor: Floor | None = None  # a schedule's minimum, beside that of the settings
+    room: int | None = None  # instances that the hosts hold now, where further hosts are made on demand
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Decision:
-    """`desired` is what the load requires within the bounds; `count` the capacity to have now, with the reason."""
+    """`desired` is what the load requires within the bounds; `count` the capacity to have now, with the reason.
+
+    `needed` is the number of instances that there have to be hosts for: `desired` once that is sure, or what runs.
+    """
 
     action: Action
     count: int
@@ -102,6 +106,7 @@ class Decision:
     panic_rate: float
     at_maximum: bool
     cause: str  # the reason without its numbers
+    needed: int
 
 
 def lowest(settings: Settings, floor: Floor | None) -> int:
@@ -142,6 +147,16 @@ class Case:
         return min(max(self.wanted, self.minimum), self.settings.maximum)
 
     @property
+    def room(self) -> int:
+        """Instances that there may be now: the hosts of the maximum may have to be made first."""
+        room = self.inputs.room
+        return self.settings.maximum if room is None else min(room, self.settings.maximum)
+
+    @property
+    def needed(self) -> int:
+        return max(self.having, self.minimum, self.desired if self.excess else 0)
+
+    @property
     def spare_above(self) -> int:
         """Instances that were enough throughout the stabilisation window."""
         return max(self.minimum, self.memory.needs[0][1])
@@ -163,12 +178,19 @@ def acting(case: Case) -> Verdict | None:
 
 def bounds(case: Case) -> Verdict | None:
     """A capacity outside the bounds: an operator's, or they have changed, or a schedule has begun."""
-    if case.inputs.capacity < case.minimum:
+    if case.inputs.capacity < min(case.minimum, case.room):
         floor = case.inputs.floor
         scheduled = floor is not None and case.minimum > case.settings.minimum
-        return Verdict("out", case.minimum, "below the minimum", f" of {floor.source}" if floor and scheduled else "")
+        return Verdict(
+            "out",
+            min(case.minimum, case.room),
+            "below the minimum",
+            f" of {floor.source}" if floor and scheduled else "",
+        )
     if case.inputs.capacity > case.settings.maximum:
-        return Verdict("in", case.settings.maximum, "above the maximum")
+        return Verdict("in", case.room, "above the maximum")
+    if case.inputs.capacity > case.room:
+        return Verdict("in", case.room, "above what the hosts hold")
     return None
 
 
@@ -178,7 +200,9 @@ def grow(case: Case) -> Verdict | None:
         return None
     if case.having >= case.settings.maximum:
         return case.hold("at the maximum", f": {case.why}")
-    return Verdict("out", case.desired, "the load exceeds the capacity", f": {case.why}")
+    if case.having >= case.room:
+        return case.hold("waiting for hosts on demand", f": {case.why}")
+    return Verdict("out", min(case.desired, case.room), "the load exceeds the capacity", f": {case.why}")
 
 
 def noise(case: Case) -> Verdict | None:
@@ -223,6 +247,7 @@ def decide(settings: Settings, inputs: Inputs, memory: Memory) -> tuple[Decision
         action=verdict.action,
         count=verdict.count,
         desired=case.desired,
+        needed=case.needed,
         reason=verdict.cause + verdict.detail,
         stable_rate=round(counts.rate(settings.stable_seconds), 2),
         panic_rate=round(counts.rate(settings.panic_seconds), 2),

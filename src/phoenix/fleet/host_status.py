@@ -14,6 +14,7 @@ from phoenix.balancer import floating
 from phoenix.build import identity
 from phoenix.common import files, systemd
 from phoenix.database import replica_set
+from phoenix.provider import published
 from phoenix.state import desired
 
 
@@ -78,6 +79,8 @@ def main(arguments: list[str]) -> int:
             status["floating"] = floating.held(known)
     if scaling := autoscaler():
         status["autoscaler"] = scaling
+    if made := published.read_status():
+        status["demand"] = {**made, "now": time.time()}
     with contextlib.suppress(OSError, desired.Corrupt):
         if out := desired.read_drained():
             status["drained"] = out

@@ -3,9 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 
-def _order(hosts: Sequence[str], standby: Sequence[str], first_port: int, per_host: int) -> list[tuple[str, int]]:
-    """Where the instances go, the first one first."""
-    return [(host, first_port + turn) for pool in (hosts, standby) for turn in range(per_host) for host in pool]
+def _order(
+    hosts: Sequence[str], standby: Sequence[str], first_port: int, per_host: int, demand: Sequence[str] = ()
+) -> list[tuple[str, int]]:
+    """Where the instances go, the first one first. Each host on demand is filled before the next, and emptied first."""
+    pools = (hosts, standby, *([host] for host in demand))
+    return [(host, first_port + turn) for pool in pools for turn in range(per_host) for host in pool]
 
 
 def place(
@@ -14,16 +17,18 @@ def place(
     standby: Sequence[str] = (),
     first_port: int = 3000,
     per_host: int = 4,
+    demand: Sequence[str] = (),
 ) -> dict[str, list[int]]:
     """Spread `capacity` instances over the hosts and return {host: [ports]}, each host present, idle ones with [].
 
-    Round robin over `hosts` until each has `per_host` instances, then likewise over `standby`. The place of the n-th
-    instance does not depend on the capacity, so growing by one adds one instance and moves none.
+    Round robin over `hosts` until each has `per_host` instances, then likewise over `standby`, then one host of
+    `demand` after the other. The place of the n-th instance does not depend on the capacity, so growing by one adds
+    one instance and moves none; nor does one more host at the end of `demand`.
 
     Raises:
         ValueError: the capacity is below 1 or beyond the hosts' maximum, or a host is named twice.
     """
-    names = [*hosts, *standby]
+    names = [*hosts, *standby, *demand]
     if len(set(names)) != len(names):
         raise ValueError(f"a host is named twice among hosts and standby: {', '.join(names)}")
     if per_host < 1:
@@ -39,7 +44,7 @@ def place(
             "lower the capacity, or add a host"
         )
     placed: dict[str, list[int]] = {name: [] for name in names}
-    for host, port in _order(hosts, standby, first_port, per_host)[:capacity]:
+    for host, port in _order(hosts, standby, first_port, per_host, demand)[:capacity]:
         placed[host].append(port)
     return placed
 
@@ -52,6 +57,7 @@ def place_around(
     standby: Sequence[str] = (),
     first_port: int = 3000,
     per_host: int = 4,
+    demand: Sequence[str] = (),
 ) -> dict[str, list[int]]:
     """Like place, but new instances go to hosts that haven't failed, as many of the capacity as they hold.
 
@@ -61,16 +67,17 @@ def place_around(
     Raises:
         ValueError: as place does, and if every host has failed.
     """
-    placed = place(capacity, hosts, standby, first_port, per_host)
+    placed = place(capacity, hosts, standby, first_port, per_host, demand)
     if not failed:
         return placed
     good = [host for host in hosts if host not in failed]
     reserve = [host for host in standby if host not in failed]
-    holds = len(good + reserve) * per_host
+    made = [host for host in demand if host not in failed]
+    holds = len(good + reserve + made) * per_host
     if not holds:
         raise ValueError(f"every application host has failed: {', '.join(failed)}")
-    before = place(min(max(previous, 1), len(placed) * per_host), hosts, standby, first_port, per_host)
-    around = place(min(capacity, holds), good, reserve, first_port, per_host)
+    before = place(min(max(previous, 1), len(placed) * per_host), hosts, standby, first_port, per_host, demand)
+    around = place(min(capacity, holds), good, reserve, first_port, per_host, made)
     return {host: around.get(host, before[host]) for host in placed}
 
 
@@ -80,7 +87,8 @@ def covering(
     standby: Sequence[str] = (),
     first_port: int = 3000,
     per_host: int = 4,
+    demand: Sequence[str] = (),
 ) -> int:
     """The lowest capacity whose placement holds every running port; 0 when none runs."""
-    order = _order(hosts, standby, first_port, per_host)
+    order = _order(hosts, standby, first_port, per_host, demand)
     return max((place for place, (host, port) in enumerate(order, 1) if port in running.get(host, ())), default=0)

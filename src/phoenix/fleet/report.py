@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phoenix.fleet import floating, wiring
+from phoenix.provider import published
 
 HEADINGS = ("HOST", "GROUPS", "PHOENIX", "SYSTEM", "RELEASE", "DATABASE", "INSTANCES")
 SILENT = "silent"
@@ -66,6 +67,8 @@ def status(hosts: Mapping[str, Sequence[str]], results: Mapping[str, Mapping[str
             lines += [f"out of rotation: {server}: {why}" for server, why in seen["drained"].items()]
         if "autoscaler" in seen:
             lines += wiring.scaling_lines(seen["autoscaler"])
+        if "demand" in seen:
+            lines += ["", *published.lines(seen["demand"], float(seen["demand"]["now"]))]
     return lines
 
 

@@ -178,7 +178,7 @@ NOT_FOR_CONTROL = frozenset(
         "phoenix_version",
     }
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
-    | {"state_name", "state_value"}
+    | {"state_demand_hosts", "state_known_hosts", "state_name", "state_value"}
 )
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
+from phoenix.provider import demand, published
 from phoenix.state import desired
+
+
+def on_demand() -> list[str]:
+    """Names of the hosts on demand; none while their record can't be read, which has an alarm of its own."""
+    try:
+        return [str(host["name"]) for host in published.read()]
+    except (OSError, demand.Corrupt):
+        return []
 
 
 class Parent(Collector):
@@ -79,7 +88,8 @@ class FleetWatch(Parent):
             wanted = None
         if wanted is None:
             return
-        counts = [self.newest(host, "phoenix_fleet.instances") for host in self.application_hosts]
+        hosts = [*self.application_hosts, *on_demand()]
+        counts = [self.newest(host, "phoenix_fleet.instances") for host in hosts]
         running = sum(count[1] for count in counts if count is not None)
         yield Chart(
             "phoenix_fleet.capacity",

@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from phoenix.alerting import netdata
 from phoenix.page.plot import Line
+from phoenix.provider import published
 from phoenix.state import deploys, desired
 
 DAY = 86400.0
@@ -49,6 +50,7 @@ class Picture:
     release: str = ""
     drained: Mapping[str, str] = field(default_factory=dict)
     history: list[deploys.Deploy] = field(default_factory=list)
+    demand: Mapping[str, Any] = field(default_factory=dict)
 
     def gauge(self, name: str) -> float | None:
         """A gauge of whichever host writes it."""
@@ -146,4 +148,5 @@ def collect(ask: Ask = netdata.ask, now: float | None = None) -> Picture:
         release,
         drained,
         history,
+        published.read_status(),
     )

@@ -143,6 +143,30 @@ def fleet(picture: Picture) -> str:
     return section("Fleet", content)
 
 
+def demand(picture: Picture) -> str:
+    """The hosts on demand, where there may be any."""
+    status = picture.demand
+    if not status:
+        return ""
+    rows = [
+        (
+            cell(host["name"]),
+            cell(host["state"], "good" if host["state"] == "serving" else ""),
+            cell(age(picture.now - host["since"])),
+            cell(host["address"]),
+            cell(host["reason"]),
+        )
+        for host in status["hosts"]
+    ]
+    said = f"{status['wanted']} wanted of {status['limit']}, {status['created']} of {status['creations_per_hour']} "
+    content = f"<p>{said}creations in the last hour</p>"
+    if status["away_seconds"]:
+        content += f'<p class="warn">The provider has not answered for {age(status["away_seconds"])}</p>'
+    content += "".join(f'<p class="warn">{escape(note["text"])}</p>' for note in status["notes"])
+    head = ("host", "state", "for", "address", "why")
+    return section("Hosts on demand", content + table(head, rows, "There is none now."))
+
+
 def figure(title: str, unit: str, lines: Sequence[plot.Line], now: float) -> str:
     drawn = plot.chart(title, unit, lines, now - DAY, now)
     return f"<figure>{drawn}<figcaption>{plot.legend(lines)}</figcaption></figure>"
@@ -223,6 +247,7 @@ def page(picture: Picture) -> str:
             section("Requests a second, of the last day", figure(*rate, picture.rate, picture.now)),
             section("Capacity, of the last day", figure(*capacity, picture.capacity, picture.now)),
             fleet(picture),
+            demand(picture),
             backups(picture),
             releases(picture),
             f"</main><script>{SCRIPT}</script></body></html>\n",

@@ -27,7 +27,7 @@ class NotDone(Exception):
 class Worker(Protocol):
     """What is done to hosts, other than by listing them. Methods raise contract.Error or NotDone."""
 
-    def create(self, name: str) -> Host: ...
+    def create(self, name: str, address: str) -> Host: ...
     def prepare(self, name: str, address: str) -> None: ...
     def publish(self, name: str, address: str) -> None: ...
     def drain(self, name: str, address: str) -> None: ...
@@ -120,7 +120,7 @@ def _carry_out(
 
 def _perform(action: Action, worker: Worker) -> Host | None:
     if action.kind == "create":
-        return worker.create(action.name)
+        return worker.create(action.name, action.address)
     if action.kind == "delete":
         worker.delete(action.id)
     else:

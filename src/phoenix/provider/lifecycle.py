@@ -40,6 +40,7 @@ class Limits:
     retry: float = 10.0
     retry_max: float = 600.0
     prefix: str = "extra"
+    addresses: Sequence[str] = ()  # those to create hosts with, at least as many as hosts; (): the provider chooses
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def _follow(draft: _Draft, there: Mapping[str, Host], limits: Limits) -> None:
         host = there.get(name)
         if host is not None and entry.id in ("", host.id):
             draft.hosts[name] = replace(entry, missing=0.0, id=host.id, address=host.address or entry.address)
-            if entry.state == "claimed":
+            # One that does not run yet may have been cut off half-way: it is created again, which completes it.
+            if entry.state == "claimed" and host.state == "running":
                 draft.move(name, "booting")
             elif entry.state == "booting" and host.state == "error":
                 draft.end(name, "its provider reports an error")
@@ -232,17 +234,20 @@ def _claims(draft: _Draft, listing: Sequence[Host], strays: int, wanted: int, li
     claimed = [name for name, entry in draft.hosts.items() if entry.state == "claimed"]
     missing = wanted - sum(entry.state in LIVE for entry in draft.hosts.values())
     allowed = limits.creations_per_hour - len(draft.created)
+    taken = {entry.address for entry in draft.hosts.values()} | {host.address for host in listing}
     for _ in range(min(missing, limits.hosts - len(draft.hosts) - strays, allowed - len(claimed))):
         name = f"{limits.prefix}-{draft.next}"
         draft.next += 1
-        draft.hosts[name] = Entry(name, "claimed", draft.now)
+        address = next((free for free in limits.addresses if free not in taken), "")
+        taken.add(address)
+        draft.hosts[name] = Entry(name, "claimed", draft.now, address=address)
         claimed.append(name)
     if missing > 0 and allowed <= 0:
         draft.notes.append(f"{limits.creations_per_hour} creations an hour are allowed, and were attempted")
     for name in claimed[: max(0, allowed)]:
         draft.hosts[name] = replace(draft.hosts[name], tried=draft.now)
         draft.created.append(draft.now)
-    return [Action("create", name) for name in claimed[: max(0, allowed)]]
+    return [Action("create", name, address=draft.hosts[name].address) for name in claimed[: max(0, allowed)]]
 
 
 def _failed(draft: _Draft, limits: Limits) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.common import files
+from phoenix.provider import demand, published
 from phoenix.state import lock
 
 FOLDER = lock.FOLDER
@@ -120,12 +121,21 @@ def read_maintenance(folder: Path = FOLDER) -> bool:
     return (folder / "maintenance").exists()
 
 
+def read_demand() -> list[dict[str, Any]]:
+    """The hosts on demand that plays see. Raises Corrupt, or OSError when they can't be read."""
+    try:
+        return published.with_keys()
+    except demand.Corrupt as error:
+        raise Corrupt(str(error)) from error
+
+
 def read(folder: Path = FOLDER) -> dict[str, Any]:
     """The state as `state show --json` prints it. Raises Corrupt (drained.json only) and OSError.
 
     capacity, release and configuration are None where the record is missing or damaged; `lost` then gives the reason.
     """
     state: dict[str, Any] = {"drained": read_drained(folder), "maintenance": read_maintenance(folder), "lost": {}}
+    state["demand"] = read_demand()
     readers = {"capacity": read_capacity, "release": read_release, "configuration": read_configuration}
     for name, reader in readers.items():
         state[name] = None
@@ -201,6 +211,7 @@ def describe(state: Mapping[str, Any]) -> str:
     lines += [f"configuration: {name} on {', '.join(hosts)}" for name, hosts in by_name.items()]
     lines += [f"configuration: {state['lost']['configuration']}"] if "configuration" in state["lost"] else []
     lines += [f"out of rotation: {server}: {why}" for server, why in state["drained"].items()]
+    lines += [f"host on demand: {host['name']} ({host['address']}), {host['state']}" for host in state["demand"]]
     lines += ["maintenance: on"] if state["maintenance"] else []
     return "\n".join(lines)
 

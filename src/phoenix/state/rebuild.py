@@ -20,7 +20,7 @@ def understand(shown: str) -> dict[str, Any]:
     state: dict[str, Any] = {**dict.fromkeys(nothing), "drained": {}, "lost": nothing}
     if shown.startswith("{"):
         state = json.loads(shown)
-    return {"maintenance": False, **state, "unrecorded": list(state["lost"])}
+    return {"maintenance": False, "demand": [], **state, "unrecorded": list(state["lost"])}
 
 
 def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
@@ -53,6 +53,7 @@ def rebuild(
     initial: int,
     first_port: int = 3000,
     per_host: int = 4,
+    demand: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The state with lost records rebuilt. Only a fleet that runs nothing gets the initial capacity, and no release.
 
@@ -83,7 +84,7 @@ def rebuild(
     rebuilt = dict(state)
     if state["capacity"] is None:
         by_host = {host: [instance["port"] for instance in instances] for host, instances in running.items()}
-        rebuilt["capacity"] = placement.covering(by_host, hosts, standby, first_port, per_host) or initial
+        rebuilt["capacity"] = placement.covering(by_host, hosts, standby, first_port, per_host, demand) or initial
     if state["release"] is None:
         rebuilt["release"] = max(served, key=lambda name: (served[name], name)) if served else ""
     if state["configuration"] is None:

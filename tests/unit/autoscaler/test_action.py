@@ -133,7 +133,7 @@ def test_the_plays_and_their_variables(tmp_path: Path, monkeypatch: pytest.Monke
         ran.append(arguments)  # type: ignore[arg-type]
         return action.Result(True, "done")
 
-    monkeypatch.setattr(action.Playbooks, "_run", note)
+    monkeypatch.setattr(action.Playbooks, "run", note)
     playbooks = action.Playbooks(SETTINGS, tmp_path)
     playbooks.scale_to(3, 180.0)
     playbooks.recount(180.0)

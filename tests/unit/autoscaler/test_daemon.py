@@ -13,6 +13,7 @@ import pytest
 from phoenix.autoscaler import config, daemon, state
 from phoenix.autoscaler.action import Actions, Result
 from phoenix.autoscaler.metrics import Metrics
+from phoenix.provider import demand, lifecycle
 from phoenix.state import desired
 from phoenix.state import hold as capacity_hold
 from phoenix.state import lock as fleet_lock
@@ -104,6 +105,36 @@ def test_out_and_in_again(world: World) -> None:
     assert status["capacity"] == 2
     assert status["decisions"][-1]["reason"]
     assert "phoenix_autoscaler_capacity 2.0" in (world.config.paths.own / "autoscaler.prom").read_text()
+
+
+def test_hosts_on_demand_are_scaled_onto_as_they_come_and_go(world: World, tmp_path: Path) -> None:
+    record = demand.Store(tmp_path / "hosts.json")
+
+    def hosts(*states: str) -> None:
+        found = {f"extra-{n}": lifecycle.Entry(f"extra-{n}", s, 0) for n, s in enumerate(states, 1)}
+        record.save(lifecycle.Record(found))
+
+    limits = {"hosts": 2, "instances_per_host": 4, "record": str(record.path)}
+    world.config = config.Config.model_validate({**world.config.model_dump(mode="json"), "room": 4, "demand": limits})
+    world.start()
+    needed: list[int] = []
+
+    async def run() -> None:
+        await world.pass_time(70, 5)
+        await world.pass_time(30, 100)
+        needed.append(world.daemon.status(world.clock.now)["needed"])
+        hosts("standby", "booting")
+        await world.pass_time(10, 100)
+        hosts("serving", "serving")
+        await world.pass_time(10, 100)
+        record.path.write_text("{")  # what was known holds
+        await world.pass_time(10, 100)
+        hosts("serving", "draining")
+        await world.pass_time(2, 100)
+
+    asyncio.run(run())
+    assert needed == [10]
+    assert world.fleet.runs == [("scale", 4), ("scale", 8), ("scale", 10), ("scale", 8)]
 
 
 def test_maintenance_is_no_reason_to_shrink(world: World) -> None:

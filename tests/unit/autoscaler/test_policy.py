@@ -61,6 +61,28 @@ def test_decisions(rate: float, capacity: int, other: dict[str, object], action:
     assert (decision.action, decision.count, decision.cause) == (action, count, cause)
 
 
+@pytest.mark.parametrize(
+    ("rate", "capacity", "other", "action", "count", "cause", "needed"),
+    [
+        (60, 2, {"room": 8}, "out", 6, "the load exceeds the capacity", 6),
+        (120, 2, {"room": 8}, "out", 8, "the load exceeds the capacity", 12),
+        (120, 8, {"room": 8}, "hold", 8, "waiting for hosts on demand", 12),
+        (120, 2, {"room": 8, "pending": 8}, "hold", 8, "scaling to 8 instances", 12),
+        (120, 8, {"room": 16}, "out", 12, "the load exceeds the capacity", 12),
+        (500, 12, {"room": 12}, "hold", 12, "at the maximum", 12),
+        (60, 12, {"room": 8}, "in", 8, "above what the hosts hold", 12),
+        (20.2, 2, {"room": 2, "known_seconds": 60.0, "count": brief}, "hold", 2, "within the noise of the capacity", 2),
+        (5, 1, {"room": 1}, "hold", 1, "within the noise of the capacity", 2),
+    ],
+)
+def test_decisions_while_hosts_are_made(
+    rate: float, capacity: int, other: dict[str, object], action: str, count: int, cause: str, needed: int
+) -> None:
+    """The capacity waits for the hosts; what the load needs is known at once, and only once it is sure."""
+    decision, _ = policy.decide(RULES, inputs(rate, capacity, **other), confirmed(LONG_AGO))
+    assert (decision.action, decision.count, decision.cause, decision.needed) == (action, count, cause, needed)
+
+
 def test_a_jump_is_believed_when_it_lasts() -> None:
     first, memory = policy.decide(RULES, jump(1.0), LONG_AGO)
     assert first.action == "hold"

@@ -9,7 +9,7 @@ from phoenix.state import lock as fleet_lock
 
 
 def decision(action: str = "hold", count: int = 2, cause: str = "the capacity fits") -> Decision:
-    return Decision(action, count, count, cause, 5.0, 5.0, False, cause)  # type: ignore[arg-type]
+    return Decision(action, count, count, cause, 5.0, 5.0, False, cause, count)  # type: ignore[arg-type]
 
 
 def test_only_the_lock_freezes_it(tmp_path: Path) -> None:

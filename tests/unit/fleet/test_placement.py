@@ -111,3 +111,13 @@ def test_covering_is_the_inverse_of_place(capacity: int) -> None:
 
 def test_covering_nothing() -> None:
     assert covering({"a": [], "gone": [3000]}, ["a", "b"]) == 0
+
+
+def test_hosts_on_demand_are_filled_one_after_another_and_one_more_moves_nothing() -> None:
+    with_one = place(7, ["a"], ["b"], per_host=3, demand=["c"])
+    assert with_one == {"a": [3000, 3001, 3002], "b": [3000, 3001, 3002], "c": [3000]}
+    assert place(7, ["a"], ["b"], per_host=3, demand=["c", "d"]) == {**with_one, "d": []}
+    assert place(8, ["a"], ["b"], per_host=2, demand=["c", "d"])["c"] == [3000, 3001]
+    assert covering({"d": [3000]}, ["a"], ["b"], per_host=2, demand=["c", "d"]) == 7
+    around = place_around(6, 4, ["c"], ["a"], ["b"], per_host=2, demand=["c", "d"])
+    assert around == {"a": [3000, 3001], "b": [3000, 3001], "c": [], "d": [3000, 3001]}

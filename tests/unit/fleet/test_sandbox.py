@@ -51,6 +51,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "AmbientCapabilities": None,
         "UMask": ["0027"],
     },
+    "phoenix-demand.service": {"ProtectProc": ["default"], "MemoryDenyWriteExecute": ["no"], "UMask": ["0022"]},
     "phoenix-autoscaler.service": {"ProtectProc": ["default"], "MemoryDenyWriteExecute": ["no"], "UMask": ["0022"]},
     "phoenix-backup-logs.service": {
         "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],

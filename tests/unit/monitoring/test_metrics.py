@@ -1,5 +1,6 @@
 """What Netdata receives: the pure parts of the plugin, on captured output."""
 
+import functools
 import http.server
 import os
 import socket
@@ -24,6 +25,7 @@ from phoenix.monitoring.mongodb import member_values, oplog_hours
 from phoenix.monitoring.nginx import AccessLog, Certificate, Site, count_statuses, error_share, left_days
 from phoenix.monitoring.plugin import Standstill, collectors, run
 from phoenix.monitoring.services import FailedUnits, ServiceCpu, StoppedUnits, is_stopped, unit_states
+from phoenix.provider import demand, lifecycle, published
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
@@ -462,3 +464,19 @@ def test_a_replaced_machine_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> No
     agents[1]["reachable"], beats["present"] = False, []
     (chart,) = watch.collect(0.0)
     assert watch.heard["app1"] == 4e9, "not heard, and when it was last heard is kept"
+
+
+def test_instances_on_hosts_on_demand_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "capacity").write_text("6")
+    running = {"app1": 4.0, "extra-1": 2.0}
+    watch = FleetWatch("http://parent", [], ["app1"], str(tmp_path))
+    monkeypatch.setattr(watch, "find_agents", lambda: None)
+    monkeypatch.setattr(watch, "newest", lambda host, chart: (0.0, running[host]))
+    record = demand.Store(tmp_path / "hosts.json")
+    record.save(lifecycle.Record({"extra-1": lifecycle.Entry("extra-1", "serving", 0)}))
+    monkeypatch.setattr(published, "read", functools.partial(published.read, record.path))
+    (chart,) = watch.collect(0.0)
+    assert chart.values == {"wanted": 6, "running": 6, "missing": 0}
+    record.path.write_text("{")
+    (chart,) = watch.collect(0.0)
+    assert chart.values["missing"] == 2

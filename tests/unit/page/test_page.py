@@ -198,3 +198,14 @@ def test_the_fullest_disk_counts() -> None:
     )
     assert layout.fullest(full) == 90.0
     assert layout.fullest(collect.Host("b", 0.0)) is None
+
+
+def test_hosts_on_demand_are_shown_where_there_may_be_any() -> None:
+    assert "Hosts on demand" not in layout.page(collect.Picture(NOW))
+    status = {"wanted": 2, "limit": 3, "created": 1, "creations_per_hour": 10, "away_seconds": 90}
+    made = {"name": "extra-1", "state": "serving", "since": NOW - 120, "address": HOSTILE, "reason": ""}
+    notes = [{"text": "create extra-2: a quota", "at": NOW}]
+    shown = layout.page(collect.Picture(NOW, demand={**status, "hosts": [made], "notes": notes}))
+    for text in ("2 wanted of 3", "extra-1", "create extra-2: a quota", "has not answered for 1 min 30 s"):
+        assert text in shown
+    assert HOSTILE not in shown

@@ -71,7 +71,7 @@ class Cloud:
             raise Unavailable("no answer")
         return [*self.hosts.values()]
 
-    def create(self, name: str) -> Host:
+    def create(self, name: str, address: str) -> Host:
         self.attempts.append(self.now)
         self.point()
         if self.away or self.lost:

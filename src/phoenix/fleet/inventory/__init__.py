@@ -20,7 +20,7 @@ from phoenix.fleet.inventory.fleet import (
     hasty_autoscaler,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
-from phoenix.fleet.inventory.providers import unprovidable_hosts
+from phoenix.fleet.inventory.providers import unmakeable_hosts, unprovidable_hosts
 from phoenix.fleet.inventory.variables import (
     failing_templates,
     missing_secrets,
@@ -48,6 +48,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     hasty_autoscaler,
     bad_archives,
     unprovidable_hosts,
+    unmakeable_hosts,
 )
 
 

@@ -10,6 +10,8 @@ from phoenix.fleet.inventory.model import Finding, Inventory, boolean
 GROUPS = ("lb", "app", "db", "control")
 SAME_EVERYWHERE = (
     "autoscaler_port",
+    "demand_addresses",
+    "demand_command",
     "mongodb_app_database",
     "mongodb_app_user",
     "mongodb_port",

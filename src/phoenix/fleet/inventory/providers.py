@@ -2,12 +2,16 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from phoenix.fleet.inventory.model import Finding, Inventory
 from phoenix.provider import contract, libvirt
+from phoenix.provider.settings import Settings, parse
 
 DOCKER_SETTINGS = ("max_hosts",)
+# Of hosts on demand, where the variable is not called as the daemon's setting.
+DEMAND_NAMES = {"provider_settings": "demand_settings"}
 
 
 def unprovidable_hosts(inventory: Inventory) -> Iterator[Finding]:
@@ -21,6 +25,28 @@ def unprovidable_hosts(inventory: Inventory) -> Iterator[Finding]:
         if provider and isinstance(settings, Mapping) and isinstance(size, Mapping):
             for message in (*_identity(inventory, host), *_settings(provider, settings, size)):
                 yield host, message
+
+
+def unmakeable_hosts(inventory: Inventory) -> Iterator[Finding]:
+    """Settings of hosts on demand with which none could be made, or that are another host's."""
+    control = [host for host in inventory.members("control") if host in inventory.hostvars]
+    if not control or not inventory.value(control[0], "demand_command"):
+        return
+    values = {
+        name.name: inventory.value(control[0], DEMAND_NAMES.get(name.name, f"demand_{name.name}"))
+        for name in fields(Settings)
+    }
+    if None in values.values():
+        return  # a template that fails, or a variable that is missing: both are findings of their own
+    numbers = ("room", "instances_per_host", "creations_per_hour", "boot_seconds", "idle_seconds")
+    try:
+        made = parse({**values, **{name: int(values[name]) for name in numbers}})
+    except (ValueError, TypeError) as error:
+        yield control[0], str(error)
+        return
+    for host in inventory.hostvars:
+        if str(inventory.value(host, "phoenix_address")) in made.addresses:
+            yield host, f"demand_addresses: {inventory.value(host, 'phoenix_address')} is this host's; reserve another"
 
 
 def _identity(inventory: Inventory, host: str) -> Iterator[str]:

@@ -1,0 +1,143 @@
+"""A load that the application hosts can't hold, onto hosts that do not exist yet: LAB_PROFILE=demand.
+
+One creation is killed half-way. Everything is given back in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from bench.fleet import Fleet, Row
+from tests.harness.autoscaling import Watch, consistent, settle, status_of
+from tests.harness.hosts import control_of
+from tests.harness.load import load
+from tests.harness.waiting import wait_for
+from tests.simulation import plot
+
+LOW, HIGH = 5, float(os.environ.get("DEMAND_RATE", "200"))
+STEADY_S = 30
+STATUS = "/var/lib/phoenix/demand/status.json"
+# Next to bench.json, with a chart of the same name; docs/ has copies from one run.
+RECORD = Path("bench-demand.json")
+
+
+class DemandWatch(Watch):
+    """Also the hosts on demand, and since when the autoscaler needed more instances than the fleet's own hosts hold."""
+
+    def __init__(self, inventory: str, room: int, per_host: int) -> None:
+        super().__init__(inventory, every=1.0)
+        self.own, self.per_host = room, per_host
+        self.states: list[tuple[float, dict[str, str]]] = []
+        self.needed: float | None = None
+
+    def sample(self) -> None:
+        super().sample()
+        shown = self.control.run(f"cat {STATUS} /var/lib/phoenix/autoscaler/status.json")
+        made, scaler = (json.loads(line) for line in shown.stdout.splitlines())
+        self.states.append((time.monotonic(), {host["name"]: host["state"] for host in made["hosts"]}))
+        if self.needed is None and (scaler["needed"] or 0) > self.own:
+            self.needed = time.monotonic()
+
+    def live(self) -> dict[str, str]:
+        """The hosts on demand that exist or are on their way, with their states."""
+        return {name: state for name, state in self.states[-1][1].items() if state != "deleted"} if self.states else {}
+
+    def save(self, path: Path, origin: float) -> None:
+        super().save(path, origin)
+        rows = json.loads(path.read_text())
+        rows["room"] = [
+            [round(at - origin, 1), self.own + self.per_host * sum(s in ("standby", "serving") for s in hosts.values())]
+            for at, hosts in self.states
+        ]
+        path.write_text(json.dumps(rows) + "\n")
+
+
+@contextlib.contextmanager
+def one_killed(fleet: Fleet) -> Iterator[list[str]]:
+    """Kill the provider once, as soon as the container that it creates is there, and it has not answered yet."""
+    killed: list[str] = []
+    ended = threading.Event()
+    record = Path(fleet.inventory).parents[1] / ".lab" / "engine.pid"
+    client = docker.from_env()
+
+    def watch() -> None:
+        while not ended.wait(0.02) and not killed:
+            # Not the first one: its time to service is what is measured.
+            for container in client.containers.list(all=True, filters={"name": "phoenix-extra-.*2$"}):
+                children = Path(f"/proc/{record.read_text()}/task").glob("*/children")
+                for process in [word for path in children for word in path.read_text().split()]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(process), signal.SIGKILL)
+                        killed.append(f"{container.name}, {container.status}")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def seconds(inventory: str) -> dict[str, Any]:
+    return dict(json.loads(control_of(inventory).check_output("cat /etc/phoenix/demand.json")))
+
+
+def measure(fleet: Fleet) -> list[Row]:
+    """Measure it; without hosts on demand in the inventory there is nothing to measure."""
+    if control_of(fleet.inventory).run("systemctl is-active phoenix-demand.service").rc:
+        return []
+    settings = seconds(fleet.inventory)
+    own, per_host = settings["room"], settings["instances_per_host"]
+    wanted = -(-int(HIGH) // 10)
+    settle(fleet.inventory)
+    client = fleet.client()
+    with DemandWatch(fleet.inventory, own, per_host) as watch:
+        with load(client, fleet.url, LOW) as low:
+            time.sleep(15)
+        began = time.monotonic()
+        with one_killed(fleet) as killed, load(client, fleet.url, HIGH) as high:
+            wait_for(lambda: watch.rotation[-1][1] >= wanted, 300, f"{wanted} instances in rotation")
+            time.sleep(STEADY_S)
+        hosts = max((sum(s == "serving" for s in made.values()) for _, made in watch.states), default=0)
+        ended = time.monotonic()
+        with load(client, fleet.url, LOW) as after:
+            given = wait_for(lambda: not watch.live(), 400, "hosts on demand given back")
+            wait_for(lambda: watch.rotation[-1][1] <= 2, 120, "spare capacity gone")
+            time.sleep(5)
+    assert watch.needed is not None
+    first = next(at for at, count in watch.rotation if count > own)
+    all_there = next(at for at, count in watch.rotation if count >= wanted)
+    wait_for(lambda: consistent(fleet.inventory), 60, "a consistent fleet")
+    watch.save(RECORD, watch.rotation[0][0])
+    plot.save(RECORD.with_suffix(".svg"), [plot.recorded_demand(RECORD)])
+    failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
+    sent = sum(int(str(result.get("sent", 0))) for result in (low, high, after))
+    what = f"{LOW} to {HIGH:g}/s onto hosts that did not exist"
+    return [
+        Row(
+            f"{what}: the need known", watch.needed - began, "s", None, "more instances than the fleet's own hosts hold"
+        ),
+        Row(f"{what}: the first new host serves", first - watch.needed, "s", 30, "since then; reference: the goal"),
+        Row(f"{what}: {wanted} instances in rotation", all_there - watch.needed, "s", None, "since then"),
+        Row(f"{what}: hosts made that served", float(hosts), "hosts", None, f"killed: {', '.join(killed) or 'none'}"),
+        Row(f"{what}: given back", given, "s", None, f"idle time of {settings['idle_seconds']:g} s included"),
+        Row(f"{what}: capacity follows", status_of(fleet.inventory)["capacity"], "instances", None, "in the end"),
+        Row(
+            f"{what}: failed",
+            float(failed),
+            "requests",
+            None,
+            f"of {sent}; ended {time.monotonic() - ended:.0f} s later",
+        ),
+    ]
