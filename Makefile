@@ -46,7 +46,7 @@ status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
 
 bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json
-	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/python -m bench $(THEME)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) $(BIN)/python -m bench $(THEME)
 
 url: ## the load balancer's base URL
 	@$(LAB) url

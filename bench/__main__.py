@@ -16,14 +16,13 @@ import pkgutil
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import bench
-from bench.fleet import Fleet, Row
+from bench.fleet import FILE, Fleet, Row
 from tests.harness.autoscaling import still
 
-FILE = Path("bench.json")
-SCALING = ("autoscaler", "demand")
+# They measure how the capacity follows a load; it would react to the load of the others.
+FOLLOWING = ("autoscaler", "demand", "replay")
 
 
 def themes() -> list[str]:
@@ -51,8 +50,7 @@ def main() -> int:
     for theme in chosen:
         start = time.monotonic()
         print(f"measuring: {theme}", file=sys.stderr, flush=True)
-        # Only its own themes measure the autoscaler: it would react to the load of the others.
-        with contextlib.nullcontext() if theme in SCALING else still(fleet.inventory):
+        with contextlib.nullcontext() if theme in FOLLOWING else still(fleet.inventory):
             rows += importlib.import_module(f"bench.{theme}").measure(fleet)
         print(f"measured: {theme}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         # After each theme, so that a later one's failure loses nothing.

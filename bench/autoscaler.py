@@ -1,4 +1,4 @@
-"""Cost and losses of metering, and the time in which the capacity follows a jump of the load."""
+"""Cost and losses of metering, an instance's throughput, and how the capacity follows a jump of the load."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ import contextlib
 import re
 import socket
 import time
-from datetime import datetime
 from pathlib import Path
 
+from bench.balancer import requests_per_second
 from bench.fleet import Fleet, Row
-from tests.harness.autoscaling import Watch, instances_of, settle, status_of
+from phoenix.autoscaler.meter import Meter
+from tests.harness.autoscaling import Watch, actions_of, instances_of, settings_of, settle, status_of
 from tests.harness.hosts import pid_of, remote
-from tests.harness.load import load
+from tests.harness.load import held, load
 from tests.harness.waiting import wait_for
-from tests.simulation import plot
-from tests.simulation.__main__ import DRAIN, STARTUP
-from tests.simulation.replay import Fleet as SimulatedFleet
-from tests.simulation.replay import replay
-from tests.simulation.scalers import Phoenix
-
-from phoenix.autoscaler.meter import Meter  # isort: skip
-from phoenix.autoscaler.policy import Settings  # isort: skip
+from tests.simulation.__main__ import DRAIN, STARTUP, THROUGHPUT
+from tests.simulation.run import Run
 
 RATE = 5000  # datagrams a second
 SECONDS = 5
+OPEN = 50  # requests held open
 DESIGN = "reference: the design's"
 # Next to bench.json, with a chart of the same name; docs/ has copies from one run.
 RECORD = Path("bench-step.json")
 
 
 def measure(fleet: Fleet) -> list[Row]:
-    return [counting(), *receiving(fleet), *step(fleet)]
+    return [counting(), *receiving(fleet), opened(fleet), throughput(fleet), *step(fleet)]
 
 
 def counting() -> Row:
@@ -89,57 +85,63 @@ def receiving(fleet: Fleet) -> list[Row]:
     ]
 
 
-def decided(inventory: str, after: float) -> float:
-    """Return when the autoscaler first decided to scale out, on time.monotonic(): all hosts share this one's clock."""
-    offset = time.monotonic() - time.time()
-    made = [one for one in status_of(inventory)["decisions"] if one["action"] == "out"]
-    times = [datetime.fromisoformat(one["time"]).timestamp() + offset for one in made]
-    return min((at for at in times if at >= after), default=float("nan"))
+def throughput(fleet: Fleet) -> Row:
+    """Saturate one instance, past nginx."""
+    (balancer, *_) = fleet.hosts("lb").values()
+    pools = balancer.check_output("cat /etc/nginx/phoenix/upstreams.conf")
+    address = re.search(r"^\s*server (\S+) (?!.* down;)", pools, re.MULTILINE)
+    assert address, pools
+    rate = requests_per_second(balancer, f"http://{address[1]}/")
+    target = settings_of(fleet.inventory).target
+    return Row(THROUGHPUT, rate, "requests/s", target, "reference: the target; TLS and nginx excluded")
 
 
-def simulated(startup: float) -> float:
-    """Return the seconds until the policy has the capacity in rotation, for the same step in the simulation."""
-    before, rate = 28, 60
-    arrivals = [
-        round((quarter + 1) * each / 4) - round(quarter * each / 4)
-        for each, seconds in ((5, before), (rate, 58))
-        for quarter in range(seconds * 4)
-    ]
-    scaler = Phoenix(Settings(minimum=2, maximum=12))
-    replay(scaler, arrivals, SimulatedFleet(startup=startup, minimum=2, maximum=12), 2)
-    enough = [at for at, decision in scaler.decisions if decision.count * 10 >= rate]
-    return min(enough, default=float("inf")) - before + startup
+def opened(fleet: Fleet) -> Row:
+    """Hold requests open, and see how many the autoscaler counts."""
+    before = status_of(fleet.inventory)["open_requests"]
+    with held(fleet.client(), fleet.url, OPEN):
+        time.sleep(3)  # heartbeats and the status come each second
+        seen = status_of(fleet.inventory)["open_requests"] - before
+    return Row("metering: open requests seen", seen, "requests", OPEN, "reference: held open by the client")
 
 
 def step(fleet: Fleet) -> list[Row]:
-    """Measure a step from 5 to 60 requests a second, and back."""
+    """Measure a step from 5 to 60 requests a second, and back; and simulate it with the start-up measured."""
     settle(fleet.inventory)
     client = fleet.client()
     with Watch(fleet.inventory) as watch:
         with load(client, fleet.url, 5) as low:
             time.sleep(28)
-        began = time.monotonic()
         with load(client, fleet.url, 60) as high:
             time.sleep(58)
-        ended = time.monotonic()
         with load(client, fleet.url, 5) as after:
             wait_for(lambda: watch.rotation[-1][1] <= 2, 300, "spare capacity gone")
             time.sleep(10)
             stopped = time.monotonic() + wait_for(lambda: instances_of(fleet.inventory) <= 2, 120, "instances stopped")
-    reached = next((at for at, balancer in watch.rotation if at >= began and balancer >= 6), float("inf"))
-    back = next(at for at, balancer in watch.rotation if at >= ended and balancer <= 2)
-    startup = reached - decided(fleet.inventory, began)
-    failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
-    watch.save(RECORD, watch.rotation[0][0])
-    plot.save(RECORD.with_suffix(".svg"), [plot.recorded_step(RECORD)])
-    until = [reached - began, back - ended]
+    origin, began, ended = (float(phase["began"]) for phase in (low, high, after))
+    reached = next((at for at, number in watch.rotation if at >= began and number >= 6), float("inf"))
+    back = next(at for at, number in watch.rotation if at >= ended and number <= 2)
+    decided = next((at for at, count in actions_of(fleet.inventory, began) if count >= 6), float("nan"))
+    startup = reached - decided
+    sent = [
+        phase["began"] - origin + number / rate
+        for phase, rate in ((low, 5), (high, 60), (after, 5))
+        for number in range(phase["sent"])
+    ]
+    run = Run("A step from 5 to 60 requests/s and back", sent, watch.each_second(origin, int(max(sent))))
+    settings = settings_of(fleet.inventory)
+    simulated = run.simulated(settings, startup)
+    run.save(RECORD, simulated, settings.target)
+    up = next((at for at, count in simulated.actions if at >= began - origin and count >= 6), float("inf")) + startup
+    down = next((at for at, count in simulated.actions if at >= ended - origin and count <= 2), float("inf"))
+    failed = sum(int(phase["failed"]) for phase in (low, high, after))
+    measured = "reference: measured"
     return [
         Row(STARTUP, startup, "s", None, "instances ready and in rotation; for python -m tests.simulation --bench"),
         Row(DRAIN, max(0.0, stopped - back), "s", None, "out of rotation until stopped; the same"),
-        Row(
-            "step 5 to 60/s: as simulated with this start-up", simulated(startup), "s", until[0], "reference: measured"
-        ),
-        Row("step 5 to 60/s: capacity in rotation", until[0], "s", 10, DESIGN),
-        Row("step 60 to 5/s: spare capacity gone", until[1], "s", None, "stabilisation included"),
-        Row("step 5 to 60/s and back: failed", float(failed), "requests"),
+        Row("step 5 to 60/s: capacity in rotation", reached - began, "s", 10, DESIGN),
+        Row("step 5 to 60/s: as simulated with this start-up", up - (began - origin), "s", reached - began, measured),
+        Row("step 60 to 5/s: spare capacity gone", back - ended, "s", None, "stabilisation included"),
+        Row("step 60 to 5/s: as simulated", down - (ended - origin), "s", back - ended, measured),
+        Row("step 5 to 60/s and back: failed", float(failed), "requests", None, f"of {len(sent)}"),
     ]

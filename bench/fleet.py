@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.harness.hosts import Hosts, first_of, hosts_of
+
+FILE = Path("bench.json")  # the rows of the last run
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.harness import plays, programs
 from tests.harness.autoscaling import Watch, capacity_of, consistent, settle, status_of, still
 from tests.harness.hosts import hosts_of, output_of, remote
-from tests.harness.load import assert_none_failed, load, send
+from tests.harness.load import assert_none_failed, held, load, send
 from tests.harness.waiting import wait_for
 
 
@@ -34,10 +34,25 @@ def test_a_corrupt_capacity_is_counted_again(inventory: str, control: Any) -> No
     assert control.file("/var/lib/phoenix/state/capacity.corrupt").content_string == "rubbish\n"
 
 
+def test_open_requests_are_seen_while_they_last(inventory: str, base_url: str, client: Any) -> None:
+    before = status_of(inventory)["open_requests"]
+    with held(client, base_url, 40):
+        wait_for(lambda: status_of(inventory)["open_requests"] >= before + 40, 10, "40 open requests in the status")
+    wait_for(lambda: status_of(inventory)["open_requests"] < before + 40, 10, "their end in the status")
+
+
 def test_metrics_and_status_show_the_capacity(inventory: str, control: Any) -> None:
     metrics = control.check_output(remote("fetch", "http://127.0.0.1:9109/metrics"))
     written = control.file("/var/lib/phoenix/metrics/autoscaler.prom").content_string
-    for name in ("requests_per_second", "capacity", "desired", "at_maximum", "data_age_seconds", "actions_total"):
+    for name in (
+        "requests_per_second",
+        "open_requests",
+        "capacity",
+        "desired",
+        "at_maximum",
+        "data_age_seconds",
+        "actions_total",
+    ):
         assert f"\nphoenix_autoscaler_{name} " in metrics
         assert f"\nphoenix_autoscaler_{name} " in written
     status = plays.run(inventory, "status")

@@ -8,10 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+import yaml
+
+from phoenix.autoscaler.config import Config
+from phoenix.autoscaler.policy import Settings
 from tests.harness.hosts import Hosts, control_of, hosts_of
 from tests.harness.waiting import wait_for
 
@@ -23,6 +27,24 @@ def status_of(inventory: str) -> dict[str, Any]:
     """Return the autoscaler's own status."""
     found: dict[str, Any] = json.loads(control_of(inventory).check_output(f"cat {STATUS}"))
     return found
+
+
+def settings_of(inventory: str) -> Settings:
+    """Return the policy's settings as the running autoscaler has them."""
+    text = control_of(inventory).check_output("cat /etc/phoenix/autoscaler.yml")
+    return Config.model_validate(yaml.safe_load(text)).placeable()[0]
+
+
+def actions_of(inventory: str, since: float) -> list[tuple[float, int]]:
+    """Return when the autoscaler decided to scale, by time.monotonic(), and to how many: what it did since then.
+
+    The lab's hosts share this machine's clock.
+    """
+    offset = time.monotonic() - time.time()
+    lines = control_of(inventory).check_output("cat /var/lib/phoenix/autoscaler/decisions.jsonl").splitlines()
+    made = [one for one in map(json.loads, lines) if one["action"] != "hold"]
+    found = [(datetime.fromisoformat(one["time"]).timestamp() + offset, int(one["count"])) for one in made]
+    return [(at, count) for at, count in found if at >= since]
 
 
 def capacity_of(inventory: str) -> int:
@@ -69,14 +91,12 @@ def settle(inventory: str, capacity: int = 2) -> None:
 
 
 class Watch:
-    """Records, while entered, the instances in rotation and the autoscaler's rate; times of time.monotonic()."""
+    """Records, while entered, the instances in rotation; times of time.monotonic()."""
 
     def __init__(self, inventory: str, every: float = 0.5) -> None:
         self.every = every
-        self.control = control_of(inventory)
         self.balancers: Hosts = hosts_of("lb", inventory)
         self.rotation: list[tuple[float, int]] = []
-        self.rates: list[tuple[float, float]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
@@ -100,18 +120,13 @@ class Watch:
         """Take one sample."""
         # The smallest if they differ: an instance is in rotation when every load balancer has it.
         self.rotation.append((time.monotonic(), min(in_rotation(host) for host in self.balancers.values())))
-        shown = self.control.run(f"cat {STATUS}")
-        if shown.rc == 0:
-            rate = json.loads(shown.stdout).get("panic_requests_per_second")
-            self.rates.append((time.monotonic(), float(rate or 0)))
 
-    def save(self, path: Path, origin: float) -> None:
-        """Write the samples, with times in seconds since origin."""
-        rows = {
-            "rotation": [[round(at - origin, 1), number] for at, number in self.rotation],
-            "rate": [[round(at - origin, 1), rate] for at, rate in self.rates],
-        }
-        path.write_text(json.dumps(rows) + "\n")
+    def each_second(self, origin: float, seconds: int) -> list[int]:
+        """Return the instances in rotation at each second from the origin."""
+        return [
+            max((at, number) for at, number in self.rotation if at <= max(origin + second, self.rotation[0][0]))[1]
+            for second in range(seconds)
+        ]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,18 +18,26 @@ AFTER_S = 4  # of load after the test's own action, which recovered instances mu
 
 @contextmanager
 def load(
-    client: Any, url: str, rate: float = RATE, *options: str, method: str = "GET", longest: int = LONGEST_S
+    client: Any,
+    url: str,
+    rate: float | Sequence[int] = RATE,
+    *options: str,
+    method: str = "GET",
+    longest: int = LONGEST_S,
 ) -> Iterator[dict[str, Any]]:
     """Send requests at this rate per second while the block runs; afterwards the dictionary holds the result.
 
+    `rate` may be the number of each second. `began` in the result is a time of time.monotonic(): the lab's hosts share
+    this machine's clock.
     `options` are those of the program, such as --retry.
     """
     result: dict[str, Any] = {}
     unit = f"phoenix-load-{method.lower()}"
     written = f"/run/{unit}.json"
+    words = ",".join(map(str, rate)) if isinstance(rate, Sequence) else str(rate)
     runner = f"systemd-run --quiet --unit={unit} --collect --property=StandardOutput=file:{written} /usr/bin/python3"
     client.check_output(
-        f"rm -f {written}; " + remote("load", f"{url}/", rate, longest, "--method", method, *options, runner=runner)
+        f"rm -f {written}; " + remote("load", f"{url}/", words, longest, "--method", method, *options, runner=runner)
     )
     time.sleep(2)
     try:
@@ -39,7 +47,20 @@ def load(
         client.run(f"systemctl kill --signal=TERM {unit}")
         wait_for(lambda: client.run(f"systemctl is-active --quiet {unit}").rc != 0, 60, "the load's end")
         result.update(json.loads(client.check_output(f"cat {written}")))
-        print(f"{method}, {rate}/s: {result}")
+        print(f"{method}, {words:.40}/s: {result}")
+
+
+@contextmanager
+def held(client: Any, url: str, count: int) -> Iterator[None]:
+    """Hold so many requests open, whose bodies do not end, while the block runs."""
+    unit, written = "phoenix-load-held", "/run/phoenix-load-held"
+    runner = f"systemd-run --quiet --unit={unit} --collect --property=StandardOutput=file:{written} /usr/bin/python3"
+    client.check_output(f"rm -f {written}; " + remote("hold", url, count, runner=runner))
+    try:
+        wait_for(lambda: client.run(f"grep -q open {written}").rc == 0, 30, f"{count} open requests")
+        yield
+    finally:
+        client.run(f"systemctl stop {unit}")
 
 
 def send(client: Any, url: str, rate: float, seconds: float) -> dict[str, Any]:

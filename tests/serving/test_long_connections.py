@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from secrets import token_hex
 
 import pytest
 
+from phoenix.autoscaler.meter import Meter
+from phoenix.balancer import heartbeat
 from tests.harness.spellings import UPGRADES
+from tests.harness.waiting import wait_for
 from tests.harness.wire import Request
 from tests.serving.conftest import Connection, Instances, Site, Sites, body, header
 
@@ -218,3 +223,67 @@ def test_clients_of_an_instance_out_of_rotation_move_and_return(
         assert port() == instances.spare
     finally:
         instances.start(own)
+
+
+class Metering:
+    """The autoscaler's meter, as it receives what nginx sends."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(5)
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        self.meter = Meter(["127.0.0.1"], 600, time.monotonic())
+
+    def receive(self) -> None:
+        """Receive one datagram."""
+        self.meter.receive(self.socket.recv(512), "127.0.0.1", time.monotonic())
+
+    def open(self, site: Site) -> int:
+        """The open requests by a heartbeat of now; what was sent before it is received, too."""
+        beats = self.meter.counters.heartbeats
+        heartbeat.beat(site.settings["nginx_status_port"])
+        while self.meter.counters.heartbeats == beats:
+            self.receive()
+        return self.meter.open(time.monotonic(), 60)
+
+
+@pytest.fixture
+def metering() -> Iterator[Metering]:
+    one = Metering()
+    with closing(one.socket):
+        yield one
+
+
+def test_connections_that_stay_count_while_they_are_open(sites: Sites, metering: Metering) -> None:
+    """WebSocket connections, streams and polls; through a reload, too, whose old workers keep them."""
+    site = sites(nginx_metering_address=metering.address)
+    assert metering.open(site) == 0
+    staying = [opened(site)[0] for _ in range(3)]
+    staying += [Connection(site, "/events", "Accept: text/event-stream") for _ in range(2)]
+    staying += [Connection(site, "/slow", "Connection: close") for _ in range(4)]  # as a long poll waits
+    wait_for(lambda: metering.open(site) == 9, 2, "nine open requests")
+    site.reload()
+    for poll in staying[5:]:
+        poll.read_until(b"HTTP/1.1 200")
+        poll.close()
+    for event_stream in staying[3:5]:
+        event_stream.read_until(b"0\r\n\r\n")
+        event_stream.close()
+    wait_for(lambda: metering.open(site) == 3, 5, "three open WebSockets")
+    assert metering.meter.counters.requests == 6, "each poll at its end, and streams of seconds"
+    for websocket in staying[:3]:
+        websocket.close()
+    wait_for(lambda: metering.open(site) == 0, 5, "no open request")
+    assert metering.meter.counters.malformed == metering.meter.counters.duplicates == 0
+
+
+def test_the_end_of_a_long_connection_is_no_request(sites: Sites, metering: Metering) -> None:
+    """A reload that ends thousands at once would otherwise be a jump of the load."""
+    site = sites(nginx_metering_address=metering.address)
+    connection, _ = opened(site)
+    assert metering.open(site) == 1
+    time.sleep(5.2)
+    connection.close()
+    wait_for(lambda: metering.open(site) == 0, 5, "its end")
+    assert metering.meter.counters.requests == 0

@@ -22,7 +22,9 @@ from tests.simulation.scalers import Hpa, Knative, Phoenix, Scaler, TargetTracki
 from tests.simulation.series import Series
 
 HEAD = ("series", "scaler", "above capacity", "hours / oracle", "actions", "a day", "worst queue")
-STARTUP, DRAIN = "scale.yml: decision to rotation", "scale.yml: rotation to stopped"  # rows of bench.json
+# Rows of bench.json.
+STARTUP, DRAIN = "scale.yml: decision to rotation", "scale.yml: rotation to stopped"
+THROUGHPUT = "one instance's throughput"
 
 
 def scalers(fleet: Fleet, step: float) -> list[Scaler]:
@@ -65,16 +67,16 @@ def chart(one: Series, outcomes: Sequence[Outcome], fleet: Fleet) -> plot.Chart:
 
 
 def measured(path: Path, fleet: Fleet) -> Fleet:
-    """The fleet with the start-up and drain that the bench measured.
+    """The fleet with the start-up, drain and throughput that the bench measured.
 
     Raises:
         ValueError: the file has no such row.
     """
     rows = {str(one["name"]): float(one["value"]) for one in json.loads(path.read_text(encoding="utf-8"))}
-    missing = [name for name in (STARTUP, DRAIN) if name not in rows]
+    missing = [name for name in (STARTUP, DRAIN, THROUGHPUT) if name not in rows]
     if missing:
         raise ValueError(f"{path} has no {missing}: run `make bench THEME=autoscaler` first")
-    return replace(fleet, startup=rows[STARTUP], drain=rows[DRAIN])
+    return replace(fleet, startup=rows[STARTUP], drain=rows[DRAIN], throughput=rows[THROUGHPUT])
 
 
 def pair(text: str) -> tuple[float, float]:
@@ -98,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--scale", type=float, default=1.0, help="of the scenarios; 100 is 10,000 requests a second")
     made.add_argument("--hours", type=float, default=24.0, help="of each generated series")
     made.add_argument("--startup", type=float, default=7.0, help="seconds from a decision to rotation")
-    made.add_argument("--bench", type=Path, help="bench.json: start-up and drain as measured on a fleet")
+    made.add_argument("--bench", type=Path, help="bench.json: start-up, drain and throughput as measured")
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--frontier", type=Path, default=Path("frontier.svg"), help="the frontier's plot")
     made.add_argument("--plot", type=Path, help="also draw rate and capacities over time")

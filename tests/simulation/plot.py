@@ -1,6 +1,6 @@
 """Line charts as SVG files, drawn by matplotlib; the same numbers give the same bytes.
 
-usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws what bench/autoscaler.py or demand.py recorded
+usage: python -m tests.simulation.plot RECORD.json PICTURE.svg    redraws what a bench recorded
 """
 
 import argparse
@@ -144,23 +144,20 @@ def _time_unit(seconds: float) -> tuple[float, str]:
     return (60.0, "min") if seconds >= 600 else (1.0, "s")
 
 
-def recorded_step(path: Path) -> Chart:
-    """Chart a step that bench/autoscaler.py recorded, with the lab's target rate of each instance."""
+def recorded(path: Path) -> Chart:
+    """Chart what a bench recorded on a fleet: the rate, and numbers of instances times their target rate."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    capacity = Steps(
-        "10 requests/s for each instance in rotation", [(at, count * 10) for at, count in record["rotation"]]
-    )
-    return Chart("A step from 5 to 60 requests/s and back", record["rate"], [capacity])
-
-
-def recorded_demand(path: Path) -> Chart:
-    """Chart a load onto hosts that did not exist, as bench/demand.py recorded it; 10 requests/s for an instance."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    lines = [
-        Steps("instances in rotation, x 10/s", [(at, count * 10) for at, count in record["rotation"]]),
-        Steps("instances that the hosts hold, x 10/s", [(at, count * 10) for at, count in record["room"]]),
+    target = record["target"]
+    capacities = [
+        Steps(name, [(at, count * target) for at, count in record[key]])
+        for name, key in (
+            ("capacity in rotation", "rotation"),
+            ("as simulated", "simulated"),
+            ("what the hosts hold", "room"),
+        )
+        if key in record
     ]
-    return Chart("5 to 200 requests/s onto hosts that did not exist, and back", record["rate"], lines)
+    return Chart(record["title"], record["rate"], capacities)
 
 
 def main(arguments: list[str]) -> int:
@@ -168,8 +165,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("record", type=Path)
     parser.add_argument("picture", type=Path)
     options = parser.parse_args(arguments)
-    draw_it = recorded_demand if "room" in json.loads(options.record.read_text(encoding="utf-8")) else recorded_step
-    save(options.picture, [draw_it(options.record)])
+    save(options.picture, [recorded(options.record)])
     return 0
 
 

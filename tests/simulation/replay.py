@@ -18,9 +18,11 @@ class Fleet:
     """Instances that each serve `rate` requests a second.
 
     startup: seconds from a decision to rotation; drain: seconds that an instance still costs after it has left it.
+    throughput: requests a second that an instance can handle; 0: its rate.
     """
 
     rate: float = 10.0
+    throughput: float = 0.0
     startup: float = 5.0
     drain: float = 0.0
     minimum: int = 1
@@ -94,7 +96,7 @@ def measure(
     within = np.minimum(round(JUDGED / step), ends)
     mean = (totals[ends] - totals[ends - within]) / (within * step)
     oracle = np.maximum(fleet.minimum, np.ceil(mean / fleet.rate - 1e-9))
-    balance = np.cumsum(numbers - capacities * fleet.rate * step)
+    balance = np.cumsum(numbers - capacities * (fleet.throughput or fleet.rate) * step)
     queue = balance - np.minimum(0, np.minimum.accumulate(balance)) if count else np.zeros(1)
     each = max(1, round(1 / step))
     second = np.arange(0, count, each)
@@ -109,3 +111,18 @@ def measure(
         rates=((totals[second + 1] - totals[second + 1 - recent]) / (recent * step)).tolist(),
         capacities=capacities[second].tolist(),
     )
+
+
+def above(rates: Sequence[float], capacities: Sequence[int], target: float) -> float:
+    """The share of seconds in which more arrives (mean of 10 s) than the target of the instances."""
+    totals = np.concatenate([[0.0], np.cumsum(rates)])
+    ends = np.arange(1, len(rates) + 1)
+    within = np.minimum(JUDGED, ends)
+    mean = (totals[ends] - totals[ends - within]) / within
+    return float((mean > np.asarray(capacities) * target + 1e-9).mean())
+
+
+def binned(times: Sequence[float], seconds: float) -> list[int]:
+    """Arrivals of each STEP, of requests at these times; of a fleet, for the simulation of the same ones."""
+    counts, _ = np.histogram(times, bins=round(seconds / STEP), range=(0, seconds))
+    return [int(count) for count in counts]

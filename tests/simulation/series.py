@@ -6,7 +6,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,40 @@ def _parse(path: Path) -> tuple[float, NDArray[np.float64]]:
     if not step:
         raise ValueError(f"{path} does not say its step: a line like `# step: 60 s` is expected")
     return step, np.array(counts)
+
+
+# --- the steepest stretch
+
+
+def _rises(rate: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """The greatest rise within each window of so many values."""
+    windows = np.lib.stride_tricks.sliding_window_view(rate, min(width, len(rate)))
+    rises: NDArray[np.float64] = (windows - np.minimum.accumulate(windows, axis=1)).max(axis=1)
+    return rises
+
+
+def steepest(series: Series, minutes: int = 10) -> Series:
+    """The minutes with the greatest rise, of the hour with the greatest rise; of a series with steps of one second.
+
+    Raises:
+        ValueError: the series is shorter.
+    """
+    if series.step != 1 or len(series.arrivals) < minutes * 60:
+        raise ValueError(
+            f"{series.name} has {len(series.arrivals)} counts of {series.step:g} s: {minutes * 60} of one second needed"
+        )
+    rate = series.arrivals[: len(series.arrivals) // 60 * 60].reshape(-1, 60).mean(1)
+    hour = int(_rises(rate, 60).argmax())
+    first = (hour + int(_rises(rate[hour : hour + 60], minutes).argmax())) * 60
+    return replace(series, arrivals=series.arrivals[first : first + minutes * 60])
+
+
+def fitting(series: Series, peak: float, seed: int) -> Series:
+    """The series scaled so that its greatest mean of 10 s is `peak`; a part of a request is one at random."""
+    highest = float(np.convolve(series.arrivals, np.ones(10) / 10, "valid").max())
+    factor = float(f"{peak / max(highest, 1e-9):.3g}")
+    counts = np.floor(series.arrivals * factor + np.random.default_rng(seed).random(len(series.arrivals)))
+    return replace(series, arrivals=counts.astype(np.int64), factor=round(series.factor * factor, 6))
 
 
 # --- generated: the statistics of a recorded series, without its data

@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 from tests.simulation import plot
 from tests.unit.shared import TOP
 
-RECORD = TOP / "docs" / "autoscaler-step.json"
 
-
-def test_the_recorded_step_is_drawn_as_the_document_shows_it(tmp_path: Path) -> None:
-    plot.main([str(RECORD), str(tmp_path / "step.svg")])
-    assert (tmp_path / "step.svg").read_bytes() == RECORD.with_suffix(".svg").read_bytes(), (
-        "docs/autoscaler-step.svg is not current: python -m tests.simulation.plot "
-        "docs/autoscaler-step.json docs/autoscaler-step.svg"
+@pytest.mark.parametrize("name", ["autoscaler-step", "autoscaler-replay"])
+def test_what_a_bench_recorded_is_drawn_as_the_document_shows_it(name: str, tmp_path: Path) -> None:
+    record, drawn = TOP / "docs" / f"{name}.json", tmp_path / "drawn.svg"
+    plot.main([str(record), str(drawn)])
+    assert drawn.read_bytes() == record.with_suffix(".svg").read_bytes(), (
+        f"docs/{name}.svg is not current: python -m tests.simulation.plot docs/{name}.json docs/{name}.svg"
     )
 
 
-@pytest.mark.parametrize("name", ["autoscaler-step", "autoscaler-simulation"])
+@pytest.mark.parametrize("name", ["autoscaler-step", "autoscaler-replay", "autoscaler-simulation"])
 def test_a_picture_holds_no_date_and_nothing_of_the_machine(name: str) -> None:
     text = (TOP / "docs" / f"{name}.svg").read_text(encoding="utf-8")
     assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"

@@ -3,15 +3,18 @@
 import gzip
 import json
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phoenix.autoscaler.policy import Settings
+from tests.harness.remote.load import due_times
 from tests.simulation import __main__ as command
-from tests.simulation import series
-from tests.simulation.replay import Fleet, replay
+from tests.simulation import plot, series
+from tests.simulation.replay import Fleet, above, replay
+from tests.simulation.run import Run
 from tests.simulation.scalers import Phoenix, Seen
 
 FLEET = Fleet(startup=7.0, minimum=2, maximum=1000)
@@ -117,10 +120,11 @@ def test_the_policy_on_traffic_like_the_recorded_one(name: str) -> None:
     assert outcome.actions / made.days < actions
 
 
-def test_start_up_and_drain_come_from_the_bench(tmp_path: Path) -> None:
+def test_start_up_drain_and_throughput_come_from_the_bench(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps([{"name": command.STARTUP, "value": 6.2}, {"name": command.DRAIN, "value": 9.0}]))
-    assert command.measured(path, FLEET) == replace(FLEET, startup=6.2, drain=9.0)
+    rows = {command.STARTUP: 6.2, command.DRAIN: 9.0, command.THROUGHPUT: 400.0}
+    path.write_text(json.dumps([{"name": name, "value": value} for name, value in rows.items()]))
+    assert command.measured(path, FLEET) == replace(FLEET, startup=6.2, drain=9.0, throughput=400.0)
     path.write_text("[]")
     with pytest.raises(ValueError, match="make bench THEME=autoscaler"):
         command.measured(path, FLEET)
@@ -135,3 +139,44 @@ def test_one_command_makes_the_table_and_the_frontier(tmp_path: Path, capsys: py
     assert len(printed) == 2 + 2 * 4
     assert printed[0].startswith("| series | scaler | above capacity | hours / oracle | actions |")
     assert "<svg" in (tmp_path / "frontier.svg").read_text()
+
+
+def test_the_steepest_minutes_are_those_of_the_steepest_hour() -> None:
+    gentle = np.linspace(10, 40, 3600)  # +5 in each 10 minutes
+    steep = np.concatenate([np.full(1200, 20), np.linspace(20, 80, 300), np.full(2100, 80)])
+    counts = np.rint(np.concatenate([gentle, steep])).astype(np.int64)
+    found = series.steepest(series.Series("x", counts, 1.0))
+    assert len(found.arrivals) == 600
+    assert (found.arrivals.min(), found.arrivals.max()) == (20, 80)
+    with pytest.raises(ValueError, match="600 of one second"):
+        series.steepest(series.Series("x", counts[:599], 1.0))
+
+
+def test_a_stretch_is_scaled_to_its_peak() -> None:
+    counts = np.concatenate([np.full(300, 50), np.full(300, 200)])
+    scaled = series.fitting(series.Series("x", counts, 1.0, 2.0), 114, 1)
+    assert scaled.factor == pytest.approx(2 * 0.57)
+    assert scaled.arrivals[:300].mean() == pytest.approx(28.5, rel=0.02)
+    assert scaled.arrivals[300:].mean() == pytest.approx(114, rel=0.02)
+
+
+def test_requests_that_a_fleet_had_are_simulated_as_they_came(tmp_path: Path) -> None:
+    sent = due_times([5] * 60 + [60] * 60, 120, seed=1)
+    run = Run("a step", sent, [2] * 68 + [6] * 52)
+    assert (len(sent), sum(run.rates), run.rates[0], run.rates[-1]) == (3900, 3900, 5, 60)
+    simulated = run.simulated(Settings(minimum=2, maximum=12), startup=5.0)
+    (decided, count), *rest = simulated.actions
+    assert (count, rest) == (6, [])
+    assert 61 < decided < 64
+    assert simulated.capacities == [2] * ceil(decided + 5.0) + [6] * (120 - ceil(decided + 5.0))
+    assert above(run.rates, [6] * 120, 10) == 0
+    # 30 s of the first half at 2 would be enough, and the mean of 10 s exceeds 20 from the third second on.
+    assert above(run.rates, [2] * 120, 10) == pytest.approx(58 / 120, abs=0.02)
+    run.save(tmp_path / "run.json", simulated, 10)
+    assert plot.recorded(tmp_path / "run.json").capacities[1].points[-1] == (119, 60)
+    assert (tmp_path / "run.svg").exists()
+
+
+def test_a_faster_instance_has_a_shorter_queue() -> None:
+    outcomes = [replay(Phoenix(SETTINGS), [60] * 60, replace(FLEET, throughput=t), 2, 1.0) for t in (0.0, 10.0, 100.0)]
+    assert outcomes[0].worst_queue == outcomes[1].worst_queue > outcomes[2].worst_queue == 0

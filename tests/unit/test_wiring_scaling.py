@@ -125,6 +125,7 @@ def test_the_autoscaler_for_people() -> None:
             "desired": 6,
             "requests_per_second": 20.5,
             "panic_requests_per_second": 60.0,
+            "open_requests": 340,
             "acting": 6,
             "explanation": "The capacity is 2 for 20.5 requests/s.",
             "minimum": 2,
@@ -138,7 +139,7 @@ def test_the_autoscaler_for_people() -> None:
     )
     text = "\n".join(lines)
     assert "silent for 50 s" in text
-    assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s, scaling to 6\n" in text
+    assert "capacity 2, desired 6, 20.5/s in 60 s, 60.0/s in 6 s, 340 open requests, scaling to 6\n" in text
     assert "\n  The capacity is 2 for 20.5 requests/s.\n  minimum 2 by the schedule '0 8 * * *'\n" in text
     assert "\n  WARNING: autoscaler_maximum is 20\n" in text
     assert "\n  no datagrams from 192.0.2.11\n" in text

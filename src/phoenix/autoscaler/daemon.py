@@ -140,6 +140,7 @@ class Daemon:
             frozen=self.frozen,
             floor=self.config.calendar.floor(self.wall_clock()),
             room=self._room(),
+            open=self.meter.open(now, self.config.listen.silent_seconds),
         )
         self.inputs = inputs
         decision, self.memory = policy.decide(self.settings, inputs, self.memory)
@@ -206,6 +207,7 @@ class Daemon:
             actions_total=self.actions.started,
             failed_actions_total=self.actions.failed,
             requests_total=counters.requests,
+            open_requests=self.meter.open(now, self.config.listen.silent_seconds),
             heartbeats_total=counters.heartbeats,
             duplicates_total=counters.duplicates,
             foreign_total=counters.foreign,
@@ -235,6 +237,7 @@ class Daemon:
             "needed": decision.needed if decision else None,
             "requests_per_second": decision.stable_rate if decision else None,
             "panic_requests_per_second": decision.panic_rate if decision else None,
+            "open_requests": self.meter.open(now, self.config.listen.silent_seconds),
             "at_maximum": decision.at_maximum if decision else False,
             "maximum": self.settings.maximum,
             "warning": self.warning,

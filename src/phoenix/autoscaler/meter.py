@@ -15,8 +15,8 @@ REMEMBERED = 8192
 LONGEST_NAP = 2.0
 
 # As nginx writes them: <priority>time phoenix: and our own text. r: a proxied request, with the serial numbers of its
-# connection and of the request within it; b: a heartbeat.
-DATAGRAM = re.compile(rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d phoenix: (?:r (\d{1,20} \d{1,10})|b)\n?")
+# connection and of the request within it; b: a heartbeat, with the number of open requests.
+DATAGRAM = re.compile(rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d phoenix: (?:r (\d{1,20} \d{1,10})|b(?: (\d{1,10}))?)\n?")
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Meter:
         self._total = 0
         self._step = int(now / STEP)
         self._heard: dict[str, float | None] = dict.fromkeys(balancers)
+        self._open: dict[str, int] = {}
         self._known_since = now
         self._recent: set[tuple[str, bytes]] = set()  # keys of the current generation, and of the one before
         self._before: set[tuple[str, bytes]] = set()
@@ -63,6 +64,8 @@ class Meter:
         number = match[1]
         if number is None:
             self.counters.heartbeats += 1
+            if match[2] is not None:
+                self._open[source] = int(match[2])
             return
         key = (source, number)
         if key in self._recent or key in self._before:
@@ -110,6 +113,14 @@ class Meter:
         steps = min(int(seconds / STEP), self._size - 1)
         last = self._totals[(self._step - 1) % self._size]
         return int(last - self._totals[(self._step - 1 - steps) % self._size])
+
+    def open(self, now: float, seconds: float) -> int:
+        """Requests that are open at the balancers, of those that were heard within the last `seconds`.
+
+        What a silent one had may by now be open at another.
+        """
+        silent = self.silent(now, seconds)
+        return sum(count for name, count in self._open.items() if name in self._heard and name not in silent)
 
     def rebalance(self, balancers: Iterable[str]) -> None:
         """Accept datagrams of these balancers from now on; what has been counted stays."""

@@ -14,6 +14,7 @@ PREFIX = "phoenix_autoscaler_"
 GAUGES = {
     "requests_per_second": "proxied requests per second, mean of the stable window",
     "panic_requests_per_second": "proxied requests per second, mean of the panic window",
+    "open_requests": "requests that the load balancers have open: WebSocket connections, streams, polls, slow answers",
     "capacity": "recorded number of instances",
     "desired": "instances that the load requires, within the bounds",
     "minimum": "minimum number of instances",

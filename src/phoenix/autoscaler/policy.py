@@ -25,6 +25,9 @@ TREND_MOST = 2.0
 LONGEST_PAUSE = 2.0
 # While the load falls, spare capacity grows: its idle time counts by so much more.
 FALLING_WEIGHT = 1.5
+# Open requests that begin independently are Poisson-distributed. In only to where they are so many standard deviations
+# below the capacity, or their noise would soon require the instance again.
+OPEN_DOUBT = 3.0
 
 Action = Literal["out", "in", "hold"]
 
@@ -38,6 +41,7 @@ class Settings:
     """
 
     target: Annotated[float, Field(gt=0)] = 10.0  # for one instance
+    open_target: Annotated[int, Field(ge=0)] = 0  # open requests for one instance; 0: they do not count
     minimum: Annotated[int, Field(ge=1)] = 1
     maximum: Annotated[int, Field(ge=1)]
     panic_seconds: Annotated[int, Field(ge=2, le=30)] = 6
@@ -73,6 +77,7 @@ class Inputs:
     frozen: str = ""  # why nothing may be changed now
     floor: Floor | None = None  # a schedule's minimum, beside that of the settings
     room: int | None = None  # instances that the hosts hold now, where further hosts are made on demand
+    open: int = 0  # requests that the balancers have open: WebSocket connections, streams, polls, slow answers
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Memory:
     edge: float = -inf  # when the load last jumped
     suspected_since: float | None = None
     panic_until: float = -inf
+    crowded_since: float | None = None  # more open requests than the capacity is meant for
     # (time, instances needed), in order of time, later ones smaller: the first is the greatest of the window.
     needs: tuple[tuple[float, int], ...] = ()
     needs_since: float | None = None
@@ -265,6 +271,7 @@ def explain(settings: Settings, inputs: Inputs, memory: Memory) -> str:
     load_now = f"{case.level:.1f} requests/s"
     load_now += f", {'rising' if slope > 0 else 'falling'} by {abs(slope):.2f}/s each second" if slope else ""
     load_now += f", in bursts {case.headroom:.1f}/s higher" if case.headroom else ""
+    load_now += f", and {inputs.open} open requests" if settings.open_target else ""
     reason = verdict.cause + verdict.detail
     if case.having == case.minimum and inputs.floor and case.minimum > settings.minimum:
         reason += f" of {inputs.floor.source}"
@@ -274,13 +281,16 @@ def explain(settings: Settings, inputs: Inputs, memory: Memory) -> str:
     if inputs.frozen or inputs.pending is not None:
         return f"{sentence}; nothing changes before that ends."
     grows = f"it grows above {_grows_at(case):.1f}/s for {settings.stable_seconds} s, at once after a jump or a trend"
+    if settings.open_target:
+        grows += f", and above {case.having * settings.open_target} open requests for {settings.panic_seconds} s"
     if case.having >= settings.maximum:
         grows = f"it can't grow beyond the maximum of {settings.maximum}"
     shrinks = f"it can't shrink below the minimum of {case.minimum}"
     if case.having > case.minimum:
         wait = settings.stabilisation_seconds + settings.patience_seconds * case.having
         below = max(0.0, ((case.having - 1) * settings.target - case.headroom) * settings.calm)
-        shrinks = f"it shrinks by one below {below:.1f}/s for {wait:.0f} s, and sooner by more"
+        also = f" and {_few_open(settings, case.having - 1)} open requests" if settings.open_target else ""
+        shrinks = f"it shrinks by one below {below:.1f}/s{also} for {wait:.0f} s, and sooner by more"
     return f"{sentence}; {grows}; {shrinks}."
 
 
@@ -290,6 +300,11 @@ def _grows_at(case: Case) -> float:
     half = settings.significance * sqrt(case.memory.noise.deviations / settings.stable_seconds) / 2
     rate = (half + sqrt(half * half + room * settings.calm)) ** 2
     return min(rate, room - case.headroom) if case.headroom else max(rate, room)
+
+
+def _few_open(settings: Settings, instances: int) -> int:
+    """The most open requests for which so many instances are enough when scaling in."""
+    return int((sqrt(OPEN_DOUBT**2 / 4 + instances * settings.open_target) - OPEN_DOUBT / 2) ** 2)
 
 
 # --- measuring the load
@@ -311,6 +326,8 @@ def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
         trend.level if trend.slope else load.level(counts, edge, settings.stable_seconds, settings.long_seconds, spread)
     )
     headroom = load.headroom(level, spread, settings.burst_quantile)
+    # Until then, the level is a mixture of before and after the jump, whose size only the short windows know.
+    settled = now - edge >= load.SHORTEST_LEVEL
 
     step = _step(settings, counts, having, spread)
     suspected = None if not step[0] else now if memory.suspected_since is None else min(memory.suspected_since, now)
@@ -318,12 +335,17 @@ def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
     excess, why = max(
         step if confirmed else (0, ""),
         _rise(settings, counts, having, spread),
-        _ahead(settings, having, level, trend, headroom),
+        _ahead(settings, having, level, trend, headroom) if settled else (0, ""),
     )
-    need = max(1, ceil(counts.rate(settings.stable_seconds) / settings.target - 1e-9))
+    crowd = _instances_for(settings, inputs.open)
+    crowded = None if crowd <= having else now if memory.crowded_since is None else min(memory.crowded_since, now)
+    if crowded is not None and now - crowded >= settings.panic_seconds:
+        excess, why = max((excess, why), (crowd, f"{inputs.open} open, {crowd} x {settings.open_target} needed"))
+    need = max(crowd, 1, ceil(counts.rate(settings.stable_seconds) / settings.target - 1e-9))
     # In only to where the load is calm: otherwise its noise would soon require the instance again.
     expected = (level + max(0.0, trend.slope) * settings.lead_seconds) / settings.calm + headroom
-    enough = max(1, ceil(expected / settings.target - 1e-9))
+    calm_crowd = _instances_for(settings, inputs.open + OPEN_DOUBT * sqrt(inputs.open))
+    enough = max(calm_crowd, 1, ceil(expected / settings.target - 1e-9))
     needs, needs_since = _remember(settings, inputs, memory, now, enough, having)
     spare = 1 - max(needs[0][1], lowest(settings, inputs.floor)) / having if inputs.pending is None else 0.0
     after = Memory(
@@ -333,11 +355,17 @@ def _measure(settings: Settings, inputs: Inputs, memory: Memory) -> Case:
         edge=edge,
         suspected_since=suspected,
         panic_until=now + settings.stable_seconds if confirmed else memory.panic_until,
+        crowded_since=crowded,
         needs=needs,
         needs_since=needs_since,
         idle=_idle(memory, now, spare, falling=trend.slope < 0),
     )
     return Case(settings, inputs, after, having, level, headroom, max(need, excess), excess, why)
+
+
+def _instances_for(settings: Settings, number: float) -> int:
+    """Instances for so many open requests; 0 where these do not count."""
+    return ceil(number / settings.open_target - 1e-9) if settings.open_target else 0
 
 
 def _step(settings: Settings, counts: load.Counts, having: int, spread: load.Noise) -> tuple[int, str]:

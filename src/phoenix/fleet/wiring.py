@@ -238,7 +238,7 @@ def scaling_lines(status: Mapping[str, Any]) -> list[str]:
         f"AUTOSCALER {'' if age < 10 else f'(silent for {age:.0f} s) '}"
         f"capacity {status.get('capacity')}, desired {desired}, {rate}/s in "
         f"{status.get('stable_seconds', 60)} s, {status.get('panic_requests_per_second')}/s in "
-        f"{status.get('panic_seconds', 6)} s"
+        f"{status.get('panic_seconds', 6)} s, {status.get('open_requests', 0)} open requests"
         + (", at the maximum" if status.get("at_maximum") else "")
         + (f", scaling to {status['acting']}" if status.get("acting") else ""),
     ]

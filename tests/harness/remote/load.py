@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Send requests at a constant rate and print the result as JSON. Runs on a host of the lab, stdlib only.
+"""Send requests at given times and print the result as JSON. Runs on a host of the lab, stdlib only.
 
 usage: load.py URL RATE SECONDS [--seed SEED] [--method METHOD] [--retry] [--timeout SECONDS]   (SIGTERM ends it early,
 with its result)
-With a seed they come at random, RATE a second on average. Other methods than GET are sent each on a connection of its
+RATE is a number of requests a second, or those of each second: 5,7,6. With a seed they come at random, RATE a second on
+average, or within each second. Other methods than GET are sent each on a connection of its
 own, as a client may not try those again; any answer below 500 is one of the application. With --retry a request that
 failed is sent once more, after a pause and over a new connection, as a careful client does: `retried` counts those,
 `failed` those that failed twice.
@@ -16,6 +17,7 @@ closed before any byte of an answer is tried once more, as RFC 9110, section 9.2
 from __future__ import annotations
 
 import argparse
+import bisect
 import http.client
 import itertools
 import json
@@ -31,13 +33,29 @@ TIMEOUT_S = 35.0  # above the proxy's own
 PAUSE_S = 0.5  # of a client before it asks again
 
 
+def due_times(rate: float | list[int], seconds: float, seed: int | None = None) -> list[float]:
+    """Return when each request is due, in seconds from the start: evenly, or with a seed at random (Poisson)."""
+    source = random.Random(seed)
+    if isinstance(rate, list):
+        evenly = [[number / count for number in range(count)] for count in rate]
+        shares = evenly if seed is None else [sorted(source.random() for _ in one) for one in evenly]
+        return [second + share for second, one in enumerate(shares) for share in one if second + share < seconds]
+    gaps = (source.expovariate(rate) if seed is not None else 1 / rate for _ in range(int(rate * seconds) - 1))
+    return list(itertools.accumulate(gaps, initial=0.0))
+
+
+def rates(text: str) -> float | list[int]:
+    """Read RATE."""
+    return [int(count) for count in text.split(",")] if "," in text else float(text)
+
+
 class Load:
-    """A bounded number of requests, shared by the workers: the next one is due at `start + number / rate`."""
+    """A bounded number of requests, shared by the workers: each is due at its moment after the start."""
 
     def __init__(
         self,
         url: str,
-        rate: float,
+        rate: float | list[int],
         seconds: float,
         seed: int | None = None,
         method: str = "GET",
@@ -48,11 +66,9 @@ class Load:
         self.tls, self.host = parts.scheme == "https", parts.netloc
         self.path = parts.path or "/"
         self.method, self.timeout = method, timeout
-        self.rate, self.total, self.retry, self.retried = rate, int(rate * seconds), retry, 0
-        source = random.Random(seed)
-        # With a seed the requests come at random (Poisson), else evenly.
-        gaps = (source.expovariate(rate) if seed is not None else 1 / rate for _ in range(self.total))
-        self.moments = list(itertools.accumulate(gaps, initial=0.0))
+        self.retry, self.retried = retry, 0
+        self.moments = due_times(rate, seconds, seed)
+        self.total = len(self.moments)
         self.lock = threading.Lock()
         self.next = 0
         self.latencies: list[float] = []
@@ -132,7 +148,8 @@ class Load:
         ordered = sorted(self.latencies)
         return {
             "sent": len(ordered),
-            "due": int(self.rate * self.ended),
+            "due": bisect.bisect_left(self.moments, self.ended),
+            "began": round(self.start, 3),
             "failed": len(self.failures),
             "retried": self.retried,
             "failures": self.failures[:10],
@@ -145,7 +162,7 @@ class Load:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("rate", type=float)
+    parser.add_argument("rate", type=rates)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--method", default="GET")

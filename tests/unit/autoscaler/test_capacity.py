@@ -76,9 +76,12 @@ def test_explain_prints_what_the_daemon_wrote(tmp_path: Path, capsys: pytest.Cap
 RULES = policy.Settings(minimum=2, maximum=12)
 
 
-def explained(rate: float, having: int, **other: object) -> str:
+CROWDED = policy.Settings(minimum=2, maximum=12, open_target=100)
+
+
+def explained(rate: float, having: int, rules: policy.Settings = RULES, **other: object) -> str:
     seen = policy.Inputs(1000.0, lambda window: round(rate * window), 900.0, (), having, **other)  # type: ignore[arg-type]
-    return policy.explain(RULES, seen, policy.Memory(needs_since=0.0))
+    return policy.explain(rules, seen, policy.Memory(needs_since=0.0))
 
 
 def test_the_sentence_says_why_and_what_would_change_it() -> None:
@@ -90,6 +93,11 @@ def test_the_sentence_says_why_and_what_would_change_it() -> None:
     assert explained(5, 2).endswith("it can't shrink below the minimum of 2.")
     assert "it can't grow beyond the maximum of 12" in explained(110, 12)
     assert explained(5, 2, frozen="held by ann").endswith("held by ann; nothing changes before that ends.")
+    assert explained(25, 6, CROWDED, open=540) == (
+        "The capacity is 6 for 25.0 requests/s, and 540 open requests: the capacity fits; it grows above 64.3/s for "
+        "30 s, at once after a jump or a trend, and above 600 open requests for 6 s; it shrinks by one below 47.5/s "
+        "and 437 open requests for 150 s, and sooner by more."
+    )
     assert "at the minimum of a campaign" in explained(5, 8, floor=Floor(8, "a campaign"))
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ class World:
         actions = Actions(self.fleet, self.config.action, self.clock)
         self.daemon = daemon.Daemon(self.config, actions, state.FleetLock(self.folder), Metrics(), self.clock)
 
-    async def pass_time(self, seconds: float, rate: float, silent: str = "") -> None:
+    async def pass_time(self, seconds: float, rate: float, silent: str = "", open_each: int = 0) -> None:
         due = 0.0
         for step in range(int(seconds * 4)):
             self.clock.now += 0.25
@@ -77,7 +78,8 @@ class World:
                 self.daemon.meter.receive(datagram, "192.0.2.11", self.clock.now)
             if step % 4 == 0:
                 for balancer in {"192.0.2.11", "192.0.2.12"} - {silent}:
-                    self.daemon.meter.receive(b"<190>Nov 24 12:00:00 phoenix: b", balancer, self.clock.now)
+                    beat = b"<190>Nov 24 12:00:00 phoenix: b %d" % open_each
+                    self.daemon.meter.receive(beat, balancer, self.clock.now)
             self.daemon.step()
             if self.daemon.actions.task is not None:
                 await asyncio.wait([self.daemon.actions.task])
@@ -135,6 +137,27 @@ def test_hosts_on_demand_are_scaled_onto_as_they_come_and_go(world: World, tmp_p
     asyncio.run(run())
     assert needed == [10]
     assert world.fleet.runs == [("scale", 4), ("scale", 8), ("scale", 10), ("scale", 8)]
+
+
+def test_open_requests_of_both_balancers_have_their_capacity(world: World) -> None:
+    policy = replace(world.config.policy, open_target=100)
+    world.daemon.reconfigure(world.config.model_copy(update={"policy": policy}))
+
+    async def run() -> None:
+        await world.pass_time(70, 5, open_each=80)
+        assert world.fleet.runs == []
+        await world.pass_time(30, 5, open_each=210)
+        assert world.fleet.runs == [("scale", 5)]
+        # Those of a balancer that died come back at the other.
+        await world.pass_time(60, 5, silent="192.0.2.12", open_each=420)
+        assert world.fleet.runs == [("scale", 5)]
+        await world.pass_time(400, 5, open_each=80)
+        assert world.fleet.runs == [("scale", 5), ("scale", 2)]
+
+    asyncio.run(run())
+    world.daemon.report()
+    assert json.loads((world.config.paths.own / "status.json").read_text())["open_requests"] == 160
+    assert "phoenix_autoscaler_open_requests 160.0" in (world.config.paths.own / "autoscaler.prom").read_text()
 
 
 def test_maintenance_is_no_reason_to_shrink(world: World) -> None:

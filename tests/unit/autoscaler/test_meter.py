@@ -52,6 +52,21 @@ def test_balancers_add_up_and_a_silent_one_is_known() -> None:
     assert one.silent(1006.0, 3.0) == [LB1, LB2]
 
 
+def test_open_requests_are_those_of_the_balancers_that_are_heard() -> None:
+    one = meter(LB1, LB2)
+    assert one.open(1000.0, 3.0) == 0
+    one.receive(BEAT + b" 40", LB1, 1000.0)
+    one.receive(BEAT + b" 7", LB2, 1002.0)
+    assert one.open(1002.0, 3.0) == 47
+    one.receive(BEAT, LB2, 1002.5)  # of an nginx whose configuration does not say it
+    assert one.open(1002.5, 3.0) == 47
+    assert one.open(1004.0, 3.0) == 7, "those of a silent one come back at the other"
+    one.receive(BEAT + b" 3", LB1, 1005.0)
+    one.rebalance([LB1])
+    assert one.open(1005.0, 3.0) == 3
+    assert (one.counters.heartbeats, one.counters.requests, one.counters.malformed) == (4, 0, 0)
+
+
 def test_twice_the_same_counts_once_among_thousands() -> None:
     one = meter()
     for number in range(REMEMBERED + 10):
@@ -80,29 +95,32 @@ BLIND = 2 * (GENERATION_SECONDS + STEP) + DELAY
     st.lists(st.tuples(st.floats(0.2, 20), st.integers(1, 20)), min_size=1, max_size=6),
     st.randoms(use_true_random=False),
 )
-def test_restarts_of_nginx_with_duplicates_and_reordering(
+def test_restarts_of_two_nginx_with_losses_duplicates_and_reordering(
     lives: list[tuple[float, int]], network: random.Random
 ) -> None:
-    """Each life of nginx (seconds, requests a second) numbers its connections from 1.
+    """Each life of an nginx (seconds, requests a second) numbers its connections from 1.
 
     No request counts twice; only in the first seconds after a restart one may be taken for a duplicate.
     """
-    arrivals: list[tuple[float, bytes]] = []
-    began, sent, unsure = 1000.0, 0, 0
-    for life, (seconds, rate) in enumerate(lives):
-        for connection in range(1, int(seconds * rate) + 1):
-            at = began + connection / rate
-            sent += 1
-            unsure += life > 0 and at - began < BLIND
-            copies = network.choice((1, 1, 1, 2, 3))
-            arrivals += [(at + network.uniform(0, DELAY), request(1, connection)) for _ in range(copies)]
-        began += seconds
-    one, ticks = meter(), 0
-    for at, datagram in sorted(arrivals):
+    arrivals: list[tuple[float, str, bytes]] = []
+    sent, unsure = 0, 0
+    for balancer in (LB1, LB2):
+        began = 1000.0
+        for life, (seconds, rate) in enumerate(lives):
+            for connection in range(1, int(seconds * rate) + 1):
+                at = began + connection / rate
+                copies = network.choice((0, 1, 1, 1, 2, 3))
+                sent += copies > 0
+                unsure += copies > 0 and life > 0 and at - began < BLIND
+                datagram = request(1, connection)
+                arrivals += [(at + network.uniform(0, DELAY), balancer, datagram) for _ in range(copies)]
+            began += seconds
+    one, ticks = meter(LB1, LB2), 0
+    for at, balancer, datagram in sorted(arrivals):
         while 1000.0 + (ticks + 1) * STEP <= at:
             ticks += 1
             one.tick(1000.0 + ticks * STEP, 3.0)
-        one.receive(datagram, LB1, at)
+        one.receive(datagram, balancer, at)
     assert sent - unsure <= one.counters.requests <= sent
     assert one.counters.requests + one.counters.duplicates == len(arrivals)
 

@@ -1,5 +1,6 @@
 """The policy: a table of single decisions, and what holds for whole series of arrivals."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phoenix.autoscaler import policy
+from phoenix.autoscaler import load, policy
 from tests.simulation.replay import Fleet, replay
 from tests.simulation.scalers import Phoenix
 from tests.simulation.series import noisy
@@ -81,6 +82,74 @@ def test_decisions_while_hosts_are_made(
     """The capacity waits for the hosts; what the load needs is known at once, and only once it is sure."""
     decision, _ = policy.decide(RULES, inputs(rate, capacity, **other), confirmed(LONG_AGO))
     assert (decision.action, decision.count, decision.cause, decision.needed) == (action, count, cause, needed)
+
+
+CROWDED = replace(RULES, open_target=100)
+
+
+@pytest.mark.parametrize(
+    ("open_now", "capacity", "action", "count", "cause"),
+    [
+        (200, 2, "hold", 2, "at the minimum"),
+        (201, 2, "out", 3, "the load exceeds the capacity"),
+        (590, 2, "out", 6, "the load exceeds the capacity"),
+        (5000, 2, "out", 12, "the load exceeds the capacity"),
+        (5000, 12, "hold", 12, "at the maximum"),
+        (590, 6, "hold", 6, "the capacity fits"),
+        (490, 6, "hold", 6, "the capacity fits"),  # 490 at random may soon be 500
+        (430, 6, "in", 5, "fewer requests"),
+        (0, 6, "in", 2, "fewer requests"),
+    ],
+)
+def test_open_requests_have_a_capacity_of_their_own(
+    open_now: int, capacity: int, action: str, count: int, cause: str
+) -> None:
+    memory = replace(LONG_AGO, crowded_since=NOW - CROWDED.panic_seconds)
+    decision, _ = policy.decide(CROWDED, inputs(5, capacity, open=open_now), memory)
+    assert (decision.action, decision.count, decision.cause) == (action, count, cause)
+    assert decision.at_maximum == (open_now > 1200)
+
+
+def test_open_requests_have_to_last() -> None:
+    memory = LONG_AGO
+    for second in range(CROWDED.panic_seconds):
+        decision, memory = policy.decide(CROWDED, inputs(5, 2, open=340, now=NOW + second), memory)
+        assert decision.action == "hold", second
+    later = NOW + CROWDED.panic_seconds
+    passing, _ = policy.decide(CROWDED, inputs(5, 2, open=190, now=later), memory)
+    assert passing.action == "hold"
+    lasting, _ = policy.decide(CROWDED, inputs(5, 2, open=340, now=later), memory)
+    assert (lasting.action, lasting.count) == ("out", 4)
+    assert "340 open, 4 x 100 needed" in lasting.reason
+
+
+@given(
+    st.integers(0, 100_000), st.integers(1, 12), st.floats(0, 150), st.booleans(), st.sampled_from([None, NOW - 1000])
+)
+def test_open_requests_do_not_count_unless_they_are_to(
+    open_now: int, capacity: int, rate: float, silent: bool, crowded_since: float | None
+) -> None:
+    known = inputs(rate, capacity, silent=("192.0.2.12",) if silent else ())
+    decision, memory = policy.decide(
+        RULES, replace(known, open=open_now), replace(LONG_AGO, crowded_since=crowded_since)
+    )
+    assert (decision, memory) == policy.decide(RULES, known, LONG_AGO)
+
+
+@pytest.mark.parametrize("instances", [2, 5, 20])
+def test_a_steady_number_of_open_requests_does_not_flap(instances: int) -> None:
+    """Poisson with the memory of a minute, around the border between two capacities: out where it gets, never in."""
+    source, memory, capacity, actions = random.Random(3), LONG_AGO, instances, set()
+    rules = replace(CROWDED, maximum=100)
+    border = instances * rules.open_target
+    deviation = 0.0
+    for second in range(3600):
+        deviation += -deviation / 60 + source.gauss(0, (2 * border / 60) ** 0.5)
+        known = inputs(5, capacity, open=round(border + deviation), now=NOW + second)
+        decision, memory = policy.decide(rules, known, memory)
+        actions.add(decision.action)
+        capacity = decision.count
+    assert actions == {"hold", "out"} and capacity <= instances + 3
 
 
 def test_a_jump_is_believed_when_it_lasts() -> None:
@@ -161,6 +230,18 @@ def test_a_step_is_answered_at_once_and_what_was_too_much_is_given_back_later(se
     assert counts[peak] <= min(12, rate / 9.5 + 4)
     assert after[0][0] <= 120 + (3 if rate >= 50 else 30)
     assert len(after) <= 4
+
+
+@pytest.mark.parametrize("dispersion", [1.0, 1.3, 1.6, 2.0])
+@pytest.mark.parametrize(("before", "after"), [(5, 60), (15, 60), (5, 120), (25, 90)])
+def test_a_step_has_its_size_after_clumped_traffic_too(dispersion: float, before: int, after: int) -> None:
+    """Not that of a mixture of before and after, which an action would be wasted on."""
+    scaler = Phoenix(RULES, memory=policy.Memory(noise=load.Noise(dispersion, at=0.0)))
+    arrivals = [round((q + 1) * each / 4) - round(q * each / 4) for each in (before, after) for q in range(4 * 60)]
+    replay(scaler, arrivals, Fleet(startup=7.0, maximum=12), max(2, -(-before // 9)))
+    at, decision = next(made for made in scaler.decisions if made[0] >= 60)
+    assert decision.count >= after / 10
+    assert at <= 60 + 2 * dispersion
 
 
 def stepped(rate: float) -> Callable[[float], float]:
