@@ -9,7 +9,7 @@ PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench url verify backup restore recover alert-test deploy rollback ci-local cuts lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench drill drills url verify backup restore recover alert-test deploy rollback ci-local cuts lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,13 +40,19 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench verify backup restore recover deploy rollback ci-local alert-test cuts: | .fleet
+status url bench drill drills verify backup restore recover deploy rollback ci-local alert-test cuts: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
 
 bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) $(BIN)/python -m bench $(THEME)
+
+drill: ## rehearse one section of the runbook on the running fleet under load (NAME=switch-balancer; without it, the list)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills $(or $(NAME),--list)
+
+drills: ## all of them, one after the other: reports/drills.md, .json and .svg
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills
 
 url: ## the load balancer's base URL
 	@$(LAB) url

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.build import plugins, toolkit  # noqa: E402
-from phoenix.database import replica_set  # noqa: E402
+from phoenix.database import keys, replica_set, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
@@ -27,6 +27,7 @@ from phoenix.fleet import (  # noqa: E402
     placement,
     report,
     sandbox,
+    service,
     uri,
     wiring,
 )
@@ -128,8 +129,42 @@ def status_lines(hosts: Any, hostvars: Any, name: str) -> list[str]:
     return report.status(groups, _registered(hosts, hostvars, name))
 
 
+def service_due(hosts: Any, hostvars: Any, groups: Any, status: str, updates: str, *more: Any) -> list[dict[str, str]]:
+    """status, updates: the names under which what the hosts printed is registered."""
+    return service.due(groups, _printed(hosts, hostvars, status), _printed(hosts, hostvars, updates), *more)
+
+
+def service_turns(hosts: Any, hostvars: Any, groups: Any, status: str) -> list[str]:
+    return service.turns(groups, _printed(hosts, hostvars, status), hosts)
+
+
+def service_left_out(drained: Any, hosts: Any, hostvars: Any) -> list[str]:
+    return service.left_out(drained, {host: hostvars[host]["phoenix_address"] for host in hosts})
+
+
 def failed_units(hosts: Any, hostvars: Any, name: str) -> list[str]:
     return report.failed_units(_registered(hosts, hostvars, name))
+
+
+def member_refusal(state: Any, host: str, own: str) -> str:
+    return service.member_refusal(host, own, state)
+
+
+def series_refusal(wanted: str, host: str, installed: str) -> str:
+    return upgrade.series_refusal(host, installed, wanted)
+
+
+def compatibility_refusal(wanted: str, hosts: Any, hostvars: Any) -> str:
+    running = _registered(hosts, hostvars, "mongodb_running")
+    return upgrade.compatibility_refusal(wanted, {host: seen["version"] for host, seen in running.items()})
+
+
+def upgrade_turns(hosts: Any, hostvars: Any) -> list[str]:
+    return upgrade.turns(_registered(hosts, hostvars, "mongodb_running"))
+
+
+def keyfile_refusal(content: str, host: str, wanted: str) -> str:
+    return keys.refusal(host, content, wanted)
 
 
 def floating_errors(addresses: Any, balancers: Any) -> list[str]:
@@ -183,6 +218,15 @@ class FilterModule:
             "phoenix_floating_refusal": floating_refusal,
             "phoenix_in_container": hosts.in_container,
             "phoenix_interface": floating.interface,
+            "phoenix_compatibility_refusal": compatibility_refusal,
+            "phoenix_upgrade_refusal": upgrade.refusal,
+            "phoenix_upgrade_series_refusal": series_refusal,
+            "phoenix_upgrade_turns": upgrade_turns,
+            "phoenix_keyfile_beside": keys.beside,
+            "phoenix_keyfile_former": keys.former,
+            "phoenix_keyfile_keys": keys.keys,
+            "phoenix_keyfile_refusal": keyfile_refusal,
+            "phoenix_keyfile_spread": keys.spread,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_path_errors": environment.path_errors,
             "phoenix_place": _reported(placement.place),
@@ -204,6 +248,16 @@ class FilterModule:
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
             "phoenix_rollback_refusal": rollback_refusal,
+            "phoenix_service_application_refusal": service.application_refusal,
+            "phoenix_service_balancer_refusal": service.balancer_refusal,
+            "phoenix_service_due": service_due,
+            "phoenix_service_groups": _reported(service.services),
+            "phoenix_service_left_out": service_left_out,
+            "phoenix_service_member_refusal": member_refusal,
+            "phoenix_service_reboots": _reported(service.reboots),
+            "phoenix_service_servers": service.servers,
+            "phoenix_service_turns": service_turns,
+            "phoenix_service_without": service.without,
             "phoenix_rollout_accepted": decisions.accepted,
             "phoenix_rollout_announcement": decisions.announcement,
             "phoenix_rollout_answers": reach.answers,

@@ -250,12 +250,15 @@ def create_container(
         hostname=hostname,
         labels=dict(labels),
         stop_signal="SIGRTMIN+3",
+        # Debian 11 does not see by itself that it is a container when it reboots, and would hang.
+        environment={"container": "docker"},
         host_config=api.create_host_config(
             cap_add=["SYS_ADMIN", "NET_ADMIN"],
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
             tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
             sysctls={"net.core.somaxconn": "4096"},
-            restart_policy={"Name": "no"},
+            # A machine that is rebooted comes back; one that the engine stopped or killed stays off.
+            restart_policy={"Name": "unless-stopped"},
         )
         | {"CgroupnsMode": "private"},
         networking_config=api.create_networking_config(

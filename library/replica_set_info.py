@@ -17,9 +17,9 @@ options:
   goal:
     description: >-
       Goal to wait for. C(answer): every member that a set needs answers. C(primary): there is one. C(member): this
-      host's member is in the set.
+      host's member is in the set. C(settled): every member is in the set and has caught up.
     type: str
-    choices: [answer, primary, member]
+    choices: [answer, primary, member, settled]
     default: answer
   timeout: {description: Seconds to wait., type: int, default: 0}
 author: [Phoenix]
@@ -36,7 +36,8 @@ RETURN = r"""
 state:
   description: >-
     silent (addresses that do not answer), fresh (this member was never part of a set), initiated (some member is in
-    one), primary (its address, or empty), no_users (this primary has no user yet), member (this member is in the set).
+    one), primary (its address, or empty), no_users (this primary has no user yet), member (this member is in the set),
+    behind (addresses that answer and have not caught up).
   type: dict
   returned: always
 """
@@ -55,7 +56,7 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "port": {"type": "int", "default": 27017},
             "members": {"type": "list", "elements": "str", "required": True},
-            "goal": {"type": "str", "choices": ["answer", "primary", "member"], "default": "answer"},
+            "goal": {"type": "str", "choices": ["answer", "primary", "member", "settled"], "default": "answer"},
             "timeout": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -73,7 +74,7 @@ def main() -> None:
         if not module.check_mode:
             module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
         state = {"silent": options["members"], "fresh": True, "initiated": False, "primary": "", "no_users": False}
-        state["member"] = False
+        state |= {"member": False, "behind": []}
     module.exit_json(changed=False, state=state)
 
 

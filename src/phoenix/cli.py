@@ -40,7 +40,9 @@ AREAS: Mapping[str, Area] = {
     "demand": Area("phoenix.provider.service", "hosts on demand: serve, validate, show", python=AUTOSCALER_PYTHON),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "floating": Area("phoenix.balancer.floating", "this load balancer's floating addresses: show, leave"),
-    "host": Area("phoenix.fleet.host_status", "the state of this host: status", driver=True),
+    "host": Area(
+        "phoenix.fleet.host_status", "the state of this host, and what is due on it: status, updates", driver=True
+    ),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
     "logs": Area("phoenix.instances.logs", "what this host's instances write, also as they write it: --follow"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),

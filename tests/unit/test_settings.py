@@ -29,7 +29,14 @@ OPTIONS = {name: option for options in KNOWN.values() for name, option in option
 SHARED = shared_variables(TOP / "playbooks")
 # What a play says of one step, and an inventory therefore can't: the roles describe it, the plays set it.
 ARGUMENTS = frozenset(
-    {"ci_agent_key", "deploy_version", "deploy_what", "mongodb_restart", "phoenix_release_archive"}
+    {
+        "ci_agent_key",
+        "deploy_version",
+        "deploy_what",
+        "mongodb_compatibility",
+        "mongodb_restart",
+        "phoenix_release_archive",
+    }
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
     # Plays go by the record.
     | {"nginx_drained", "nginx_maintenance", "phoenix_recorded", "phoenix_recorded_configuration"}
@@ -285,7 +292,11 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
 def test_no_play_repeats_a_port_that_is_a_setting() -> None:
     settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
     ports = "|".join(str(value) for name, value in settings.items() if name.endswith("_port"))
-    paths = [*TOP.glob("playbooks/*.yml"), *TOP.glob("playbooks/tasks/*"), TOP / "playbooks/group_vars/all/wiring.yml"]
+    paths = [
+        *TOP.glob("playbooks/*.yml"),
+        *TOP.glob("playbooks/tasks/**/*.yml"),
+        TOP / "playbooks/group_vars/all/wiring.yml",
+    ]
     assert [path.name for path in paths if re.search(rf"\b({ports})\b", path.read_text(encoding="utf-8"))] == []
 
 
@@ -295,7 +306,7 @@ CODE = [
     path
     for pattern in ("roles/*/tasks/*", "roles/*/templates/*", "roles/*/vars/*", "roles/*/handlers/*", "playbooks/*.yml")
     for path in TOP.glob(pattern)
-] + [*TOP.glob("playbooks/tasks/*"), *TOP.glob("playbooks/group_vars/all/*"), *TOP.glob("inventories/*.yml")]
+] + [*TOP.glob("playbooks/tasks/**/*.yml"), *TOP.glob("playbooks/group_vars/all/*"), *TOP.glob("inventories/*.yml")]
 WORD = re.compile(r"\w+")
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-GOALS = ("answer", "primary", "member")
+GOALS = ("answer", "primary", "member", "settled")
 SELECTION_MS = 2000
+# A member that is this far behind the primary would keep majority writes waiting if another one were lost.
+BEHIND_S = 10.0
 
 
 @dataclass
@@ -17,7 +20,8 @@ class State:
 
     silent: addresses that do not answer. fresh: this member has never been part of a set. initiated: some member is
     part of a set. primary: its address, or "". no_users: this member is the primary and has no user yet, so that the
-    localhost exception is open. member: this member is primary or secondary.
+    localhost exception is open. member: this member is primary or secondary. behind: addresses of members that answer
+    and are neither, or more than BEHIND_S behind the primary.
     """
 
     silent: list[str] = field(default_factory=list)
@@ -26,9 +30,15 @@ class State:
     primary: str = ""
     no_users: bool = False
     member: bool = False
+    behind: list[str] = field(default_factory=list)
 
     def reaches(self, goal: str, own: str) -> bool:
-        """Whether the goal is reached: every member a set needs answers, a primary, or this member in the set."""
+        """Whether the goal is reached.
+
+        Every member that a set needs answers; a primary; this member in the set; or every member in it, caught up.
+        """
+        if goal == "settled":
+            return bool(self.primary) and not self.silent and not self.behind
         if own in self.silent:
             return False
         if goal == "primary":
@@ -74,6 +84,7 @@ def observe(own: str, port: int, addresses: Sequence[str]) -> State:
     from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415
 
     state = State()
+    written: dict[str, datetime | None] = {}
     for address in addresses:
         # The localhost exception, as its name says, is for the loopback address only.
         connection = client("127.0.0.1" if address == own else address, port, serverSelectionTimeoutMS=SELECTION_MS)
@@ -83,6 +94,8 @@ def observe(own: str, port: int, addresses: Sequence[str]) -> State:
             writable = bool(hello.get("isWritablePrimary"))
             if writable:
                 state.primary = address
+            follows = writable or hello.get("secondary")
+            written[address] = hello.get("lastWrite", {}).get("lastWriteDate") if follows else None
             if address == own:
                 state.fresh = "setName" not in hello
                 state.member = bool(writable or hello.get("secondary"))
@@ -96,7 +109,18 @@ def observe(own: str, port: int, addresses: Sequence[str]) -> State:
             state.silent.append(address)
         finally:
             connection.close()
+    state.behind = behind(written, state.primary)
     return state
+
+
+def behind(written: Mapping[str, datetime | None], primary: str) -> list[str]:
+    """Those that are not caught up. written: each one's newest operation, None where it is no healthy member."""
+    newest = written.get(primary)
+    return [
+        address
+        for address, at in written.items()
+        if at is None or (newest and (newest - at).total_seconds() > BEHIND_S)
+    ]
 
 
 def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: float) -> State:

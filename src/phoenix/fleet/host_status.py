@@ -1,4 +1,4 @@
-"""phoenixctl host status: what this host runs, as JSON."""
+"""phoenixctl host status: what this host runs, as JSON; phoenixctl host updates: what is due on it (see there)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from phoenix.balancer import floating
 from phoenix.build import identity
 from phoenix.common import files, systemd
 from phoenix.database import replica_set
+from phoenix.fleet import updates
 from phoenix.provider import published
 from phoenix.state import desired
 
@@ -58,8 +59,10 @@ def autoscaler() -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["updates"]:
+        return updates.main(arguments[1:])
     if arguments != ["status"]:
-        print("usage: phoenixctl host status", file=sys.stderr)
+        print("usage: phoenixctl host status | updates [--all]", file=sys.stderr)
         return 64
     failed = run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
     status: dict[str, object] = {

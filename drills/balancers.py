@@ -1,0 +1,40 @@
+"""The load balancers: the address moved on purpose, and by the loss of the one that has it."""
+
+from __future__ import annotations
+
+import docker
+
+from drills.model import Drill, Scene
+from tests.harness.waiting import wait_for
+
+SECTION = ("A load balancer is taken out on purpose, or lost",)
+
+
+def move_the_address(scene: Scene) -> dict[str, float]:
+    holder, other = scene.pair.roles()
+    scene.play("switch", phoenix_master=other)
+    assert scene.pair.roles() == (other, holder)
+    return {}
+
+
+def bring_it_home(scene: Scene) -> None:
+    scene.play("switch", phoenix_master=scene.first("lb"))
+
+
+def lose_the_holder(scene: Scene) -> dict[str, float]:
+    holder, other = scene.pair.roles()
+    machine = docker.from_env().containers.get(f"phoenix-{holder}")
+    try:
+        scene.pair.power_off(machine)
+        took = wait_for(lambda: scene.pair.holds(other), 30, f"{other} has the address")
+    finally:
+        machine.start()
+    # It is back, and leaves the address where it serves.
+    assert scene.pair.roles() == (other, holder)
+    return {"recovered": took}
+
+
+DRILLS = [
+    Drill("switch-balancer", SECTION, move_the_address, clean=bring_it_home, moved=True, quick=True),
+    Drill("lose-balancer", SECTION, lose_the_holder, clean=bring_it_home, moved=True),
+]

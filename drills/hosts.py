@@ -1,0 +1,63 @@
+"""Hosts patched and rebooted in turn, as if each had an update that asks for it; and one that is removed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from drills.model import Drill, Scene
+from tests.harness.database import primaries
+from tests.harness.hosts import output_of
+from tests.harness.instances import serving
+from tests.harness.programs import STATE_SHOW
+
+SECTION = ("Security updates and reboots",)
+STARTED = "cut -d ' ' -f 22 /proc/1/stat"
+
+
+def _patch(scene: Scene, *hosts: str) -> dict[str, float]:
+    known = scene.hosts("all")
+    before = {name: output_of(known[name], STARTED) for name in hosts}
+    scene.play("patch", "--limit", ",".join(hosts), phoenix_reboot="all")
+    same = [name for name in hosts if output_of(known[name], STARTED) == before[name]]
+    assert not same, f"not rebooted: {same}"
+    return {}
+
+
+def patch_those_that_are_missed_most(scene: Scene) -> dict[str, float]:
+    """Of each group the one in use: the balancer with the address, an application host that serves, and the primary."""
+    holder, _ = scene.pair.roles()
+    (primary,) = primaries(scene.hosts("db"))
+    return _patch(scene, holder, next(iter(serving(scene.inventory))), primary)
+
+
+def _scale(capacity: int) -> Callable[[Scene], None]:
+    def scale(scene: Scene) -> None:
+        scene.play("scale", phoenix_capacity=capacity, scale_lock_wait=60)
+
+    return scale
+
+
+def patch_control(scene: Scene) -> dict[str, float]:
+    return _patch(scene, scene.first("control"))
+
+
+def remove_a_host_and_bring_it_back(scene: Scene) -> dict[str, float]:
+    """The second application host that serves; by mistake, so that site.yml brings it back."""
+    name, host = list(serving(scene.inventory).items())[1]
+    scene.play("remove-host", phoenix_host=name)
+    assert not host.check_output("systemctl list-units --state=active --plain --no-legend 'phoenix@*.service'")
+    began = time.monotonic()
+    scene.play("site", "--tags", "phoenix,nginx")
+    assert host.service("phoenix@3000").is_running
+    assert json.loads(scene.hosts("control")[scene.first("control")].check_output(STATE_SHOW))["drained"] == {}
+    return {"recovered": time.monotonic() - began}
+
+
+DRILLS = [
+    Drill("remove-host", ("A host is added, replaced or removed",), remove_a_host_and_bring_it_back),
+    # As the runbook says: without one of two instances, the other would have to carry everything.
+    Drill("patch", SECTION, patch_those_that_are_missed_most, prepare=_scale(4), clean=_scale(2), moved=True),
+    Drill("patch-control", SECTION, patch_control, writer="db"),
+]

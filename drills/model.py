@@ -1,0 +1,92 @@
+"""What a drill is, where it is played, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tests.harness import plays
+from tests.harness.hosts import Hosts, hosts_of
+from tests.harness.pair import Pair
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The running fleet: its inventory's path and its address."""
+
+    inventory: str
+    url: str
+
+    def hosts(self, group: str) -> Hosts:
+        """Return inventory name -> testinfra host, as root."""
+        return hosts_of(group, self.inventory)
+
+    def first(self, group: str) -> str:
+        return next(iter(self.hosts(group)))
+
+    def play(self, name: str, *options: str, **variables: Any) -> str:
+        """Run a play as an operator does, and return its output. Raises AssertionError where it failed."""
+        done = plays.run(self.inventory, name, *options, **variables)
+        assert done.returncode == 0, f"{name}.yml failed:\n{done.stdout[-3000:]}{done.stderr[-500:]}"
+        return done.stdout
+
+    @cached_property
+    def pair(self) -> Pair:
+        return Pair(self.inventory, self.url)
+
+
+# Carries a section out and checks its result; returns what it measured, in seconds by name: "recovered" is the time
+# until the fleet was as before.
+Act = Callable[[Scene], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Drill:
+    """A rehearsal of sections of the runbook.
+
+    act: under load. prepare, clean: before and after it, without load; clean always runs. writer: the group whose first
+    host sends the writes, which the drill leaves alone. moved: a floating address moves, so that clients send a request
+    once more that was in flight. quick: one of those that need a minute or two and no more than a serving fleet.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    act: Act
+    prepare: Callable[[Scene], None] = lambda scene: None
+    clean: Callable[[Scene], None] = lambda scene: None
+    writer: str = "control"
+    moved: bool = False
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a drill. reads, writes: the results of the loads; error: why it failed, or ""."""
+
+    name: str
+    sections: tuple[str, ...]
+    seconds: float
+    measured: dict[str, float] = field(default_factory=dict)
+    reads: dict[str, Any] = field(default_factory=dict)
+    writes: dict[str, Any] = field(default_factory=dict)
+    equal: bool = False
+    error: str = ""
+
+    @property
+    def wrong(self) -> list[str]:
+        """What did not go as it has to; [] where the drill succeeded."""
+        found = [self.error] if self.error else []
+        if self.reads.get("failed", 1):
+            found.append(f"{self.reads.get('failed', 'all')} reads failed: {self.reads.get('failures', [])}")
+        # A load that was not sent proves nothing.
+        if self.reads.get("sent", 0) < 0.9 * self.reads.get("due", 1):
+            found.append(f"only {self.reads.get('sent', 0)} of {self.reads.get('due', '?')} reads were sent")
+        if self.writes.get("lost", True):
+            found.append(f"acknowledged writes are lost: {self.writes.get('lost', 'all')}")
+        if not self.writes.get("acknowledged"):
+            found.append("no write was acknowledged")
+        if not self.equal:
+            found.append("the members' data differ")
+        return found

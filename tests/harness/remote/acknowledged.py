@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+"""Write documents with majority acknowledgement at a constant rate, then look for each of them. Needs pymongo.
+
+usage: acknowledged.py RATE < connection string on the first line; ends with its standard input
+
+Prints "writing" once the first one is acknowledged, and at the end JSON: acknowledged (count), lost (numbers that were
+acknowledged and are not there), failed (count, and the first few as `failures`: not acknowledged, also after the
+driver's own second attempt), gap_s (longest time between two acknowledgements, in seconds).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+WORKERS = 8
+LIMIT_MS = 10000
+NAME = "drill_probe"
+
+
+class Writer:
+    """The next document is due at `start + number / rate`, whatever became of those before it."""
+
+    def __init__(self, collection: Any, rate: float) -> None:
+        self.collection, self.rate = collection, rate
+        self.start = time.monotonic()
+        self.lock = threading.Lock()
+        self.next = 0
+        self.ended = False
+        self.acknowledged: list[tuple[float, int]] = []
+        self.failures: list[str] = []
+
+    def work(self) -> None:
+        while True:
+            with self.lock:
+                if self.ended:
+                    return
+                number, self.next = self.next, self.next + 1
+            time.sleep(max(0.0, self.start + number / self.rate - time.monotonic()))
+            try:
+                self.collection.insert_one({"_id": number})
+            except PyMongoError as error:
+                with self.lock:
+                    self.failures.append(f"{time.monotonic() - self.start:.2f} s: {type(error).__name__}")
+                continue
+            with self.lock:
+                self.acknowledged.append((time.monotonic(), number))
+
+    def run(self) -> dict[str, Any]:
+        workers = [threading.Thread(target=self.work) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        while not self.acknowledged:
+            time.sleep(0.05)
+        print("writing", flush=True)
+        sys.stdin.read()
+        self.ended = True
+        for worker in workers:
+            worker.join()
+        times = sorted(at for at, _ in self.acknowledged)
+        there = {document["_id"] for document in self.collection.find({}, {"_id": 1})}
+        return {
+            "acknowledged": len(times),
+            "lost": sorted(number for _, number in self.acknowledged if number not in there),
+            "failed": len(self.failures),
+            "failures": self.failures[:10],
+            "gap_s": round(max((b - a for a, b in itertools.pairwise(times)), default=0.0), 2),
+        }
+
+
+def main() -> None:
+    uri = sys.stdin.readline().strip()
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+        uri, w="majority", wtimeoutms=LIMIT_MS, serverSelectionTimeoutMS=LIMIT_MS, readConcernLevel="majority"
+    )
+    collection = client.get_default_database()[NAME]
+    collection.drop()
+    result = Writer(collection, float(sys.argv[1])).run()
+    collection.drop()
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
