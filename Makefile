@@ -9,7 +9,7 @@ PLAY := $(BIN)/ansible-playbook
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills url verify backup restore recover alert-test deploy rollback ci-local cuts lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench drill drills url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench drill drills verify backup restore recover deploy rollback ci-local alert-test cuts: | .fleet
+status url bench drill drills verify backup restore recover deploy rollback ci-local alert-test cuts stopped: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -95,6 +95,9 @@ app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: appl
 
 cuts: ## on the running fleet: plays killed at twelve seeded moments under load (a quarter of an hour; SEED=n)
 	PHOENIX_CUTS=12 PHOENIX_CUT_SEED=$(or $(SEED),1) PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q tests/e2e/test_cuts.py
+
+stopped: ## on the running fleet: deploy, rollback, scale and site.yml with a stopped host of each group, under load (eight minutes)
+	PHOENIX_STOPPED=$${STOPPED:-app,lb,db,control} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q tests/e2e/test_stopped_hosts.py
 
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers

@@ -25,6 +25,7 @@ from phoenix.fleet import (  # noqa: E402
     inputs,
     inventory,
     placement,
+    programs,
     report,
     sandbox,
     service,
@@ -118,6 +119,10 @@ def _printed(hosts: Any, hostvars: Any, name: str) -> dict[str, dict[str, Any]]:
 def configurations(hosts: Any, hostvars: Any) -> dict[str, str]:
     """The configuration that the role `phoenix` wrote on each host in this run."""
     return {host: name for host in hosts if (name := hostvars[host].get("phoenix_configuration"))}
+
+
+def unserved(hosts: Any, hostvars: Any, name: str, placement: Any, minimum_share: Any) -> str:
+    return reach.unserved(_printed(hosts, hostvars, name), placement, float(minimum_share))
 
 
 def rollback_refusal(statuses: Any, release: str, hosts: Any) -> str:
@@ -228,6 +233,10 @@ class FilterModule:
             "phoenix_keyfile_refusal": keyfile_refusal,
             "phoenix_keyfile_spread": keys.spread,
             "phoenix_libcurl": hosts.libcurl,
+            "phoenix_libraries": programs.libraries,
+            "phoenix_program_errors": programs.errors,
+            "phoenix_archives": programs.archives,
+            "phoenix_archives_due": programs.due,
             "phoenix_path_errors": environment.path_errors,
             "phoenix_place": _reported(placement.place),
             "phoenix_place_around": _reported(placement.place_around),
@@ -237,6 +246,7 @@ class FilterModule:
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
             "phoenix_logs": logs.merged,
+            "phoenix_mongodb_step_error": inputs.mongodb_step_error,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,
             "phoenix_voters_error": inputs.voters_error,
             "phoenix_port_errors": inputs.port_errors,
@@ -272,7 +282,6 @@ class FilterModule:
             "phoenix_rollout_estimate": order.estimate,
             "phoenix_rollout_forward": order.forward,
             "phoenix_rollout_holding": decisions.holding,
-            "phoenix_rollout_host": reach.host,
             "phoenix_rollout_left": reach.left,
             "phoenix_rollout_lost": reach.lost,
             "phoenix_rollout_needed": decisions.needed,
@@ -281,17 +290,20 @@ class FilterModule:
             "phoenix_rollout_rehearsal": rollout.rehearsal,
             "phoenix_rollout_result": decisions.result,
             "phoenix_rollout_silent": decisions.silent,
+            "phoenix_rollout_switch_errors": reach.switch_errors,
             "phoenix_rollout_target": decisions.target,
             "phoenix_rollout_title": order.title,
             "phoenix_rollout_unserved": decisions.unserved,
             "phoenix_rollout_verdict": rollout.verdict,
             "phoenix_rollout_wanted": reach.wanted,
             "phoenix_served_ports": reach.served_ports,
+            "phoenix_unserved": unserved,
             "phoenix_site_refusal": reach.site_refusal,
             "phoenix_state": rebuild.understand,
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
             "phoenix_configurations": configurations,
+            "phoenix_donor": wiring.donor,
             "phoenix_private_services": wiring.private_services,
             "phoenix_certificates": wiring.certificates,
             "phoenix_sites": wiring.sites,

@@ -13,7 +13,13 @@ from pathlib import Path
 
 APP = Path(__file__).resolve().parents[1] / "app"
 # Put before everything else in server.js, or before the first route in lib/app.js.
-BOOT = {"crash": "process.exit(1);"}
+BOOT = {
+    "crash": "process.exit(1);",
+    # It answers every check on its own host, and no load balancer reaches it.
+    "local": "const {Server} = require('net'); const {listen} = Server.prototype; "
+    "Server.prototype.listen = function (port, ...more) { "
+    "return listen.call(this, {port, host: '127.0.0.1'}, ...more.filter((one) => typeof one === 'function')); };",
+}
 ROUTES = {
     "error": "app.use((req, res) => res.status(500).send('broken'));",
     "hang": "app.use(() => {});",

@@ -41,7 +41,7 @@ ARGUMENTS = frozenset(
     # Plays go by the record.
     | {"nginx_drained", "nginx_maintenance", "phoenix_recorded", "phoenix_recorded_configuration"}
     | {"phoenix_first_command"}  # site.yml, on a fleet without a release
-    | {"deploy_configurations", "phoenix_lock", "state_lock_kept"}
+    | {"deploy_configurations", "nginx_lock", "phoenix_donor", "phoenix_lock", "state_lock_kept"}
     | {"phoenix_release_checksum", "phoenix_restart", "phoenix_version", "release_serving", "release_source"}
     | {
         "release_build_as",
@@ -51,7 +51,7 @@ ARGUMENTS = frozenset(
         "state_lock_holder",
         "state_lock_lease",
     }
-    | {"state_lock_purpose", "state_lock_wait", "state_name", "state_value"}
+    | {"state_lock_purpose", "state_lock_wait", "state_values"}
     | set(KNOWN["archive"])  # other roles call it
 )
 SETTINGS = sorted(OPTIONS.keys() - ARGUMENTS)

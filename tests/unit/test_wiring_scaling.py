@@ -160,3 +160,14 @@ def test_what_was_started_and_is_healthy_is_in_rotation_again() -> None:
     assert wiring.reasons(["b"], hostvars, "phoenix_started") == {"b": "no reason given"}
     looped = {"results": [{"stderr": ""}, {"stderr": "no space"}], "msg": "All items completed"}
     assert wiring.reason(looped) == "no space"
+
+
+def test_a_new_host_begins_with_the_configuration_of_one_like_it() -> None:
+    """Not with that of a host with other settings, and not where nothing changes."""
+    given = {"app1": "other", "app2": "new", "app3": "new", "app4": ""}
+    hostvars = {host: {"phoenix_configuration": name} for host, name in given.items()}
+    recorded = {"app1": "old1", "app2": "old2"}
+    assert wiring.donor(list(given), hostvars, "app3", recorded) == {"host": "app2", "name": "old2"}
+    assert wiring.donor(list(given), hostvars, "app2", recorded) == {}
+    assert wiring.donor(list(given), hostvars, "app4", recorded) == {}
+    assert wiring.donor(list(given), hostvars, "app3", {"app1": "old1", "app2": "new"}) == {}

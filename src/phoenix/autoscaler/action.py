@@ -74,7 +74,8 @@ class Playbooks:
         try:
             run = ansible_runner.run(
                 private_data_dir=str(self._folder),
-                project_dir=str(settings.project),
+                # The folder behind the link, which a newer project is put beside while the play runs.
+                project_dir=str(settings.project.resolve()),
                 inventory=str(settings.inventory),
                 playbook=f"playbooks/{playbook}.yml",
                 extravars={name: str(value) for name, value in variables.items()},

@@ -2,8 +2,12 @@
 
 phoenixctl requests sample   prints the paths that clients recently requested most, with success, as JSON
 phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
-                             as JSON: {"servers": {"address:port": {"requests", "errors", "buckets"}}}; servers
-                             that fail too often (--stop, --errors) are taken out of rotation at once
+                             as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "buckets"}}};
+                             servers that fail more often than the others (--canary, --errors) are taken out of
+                             rotation at once
+
+The canaries are asked from here, as nginx asks them (--ask), before they get clients' requests and all the time that
+they are watched. So there are answers to judge where no client comes.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from phoenix.balancer import upstreams
+from phoenix.balancer import questions, upstreams
+from phoenix.rollout import evidence
+from phoenix.state import turn
 
 LOG = Path("/var/log/nginx/access.log")
 SEPARATOR = re.compile(r", | : ")
@@ -69,7 +75,10 @@ def bucket(seconds: float) -> int:
 
 @dataclass
 class Server:
+    """What one instance answered; `asked` of the requests came from here."""
+
     requests: int = 0
+    asked: int = 0
     errors: int = 0
     buckets: collections.Counter[int] = field(default_factory=collections.Counter)
 
@@ -90,22 +99,37 @@ class Watch:
             elif status and now >= self.warm:
                 server.buckets[bucket(seconds)] += 1
 
-    def errors(self, names: Iterable[str]) -> int:
-        return sum(self.servers[name].errors for name in names if name in self.servers)
+    def add_asked(self, name: str, wrong: str) -> None:
+        server = self.servers.setdefault(name, Server())
+        server.requests += 1
+        server.asked += 1
+        server.errors += bool(wrong)
+
+    def fail(self, names: Collection[str], glances: evidence.Glances) -> bool:
+        """Whether these servers fail, beside the others."""
+        own = [one for name, one in self.servers.items() if name in names]
+        others = [one for name, one in self.servers.items() if name not in names]
+        failed, asked = sum(one.errors for one in own), sum(one.requests for one in own)
+        return glances.fail(failed, asked, sum(one.errors for one in others), sum(one.requests for one in others))
 
     def result(self) -> dict[str, Any]:
         return {
             "servers": {
-                name: {"requests": one.requests, "errors": one.errors, "buckets": dict(sorted(one.buckets.items()))}
+                name: {
+                    "requests": one.requests,
+                    "asked": one.asked,
+                    "errors": one.errors,
+                    "buckets": dict(sorted(one.buckets.items())),
+                }
                 for name, one in sorted(self.servers.items())
             }
         }
 
 
 def open_at(mark: str, log: Path) -> BinaryIO:
-    """The log from a place (inode:offset) on, also when it was rotated once since."""
+    """The log from a place (inode:offset) on, also when it was rotated since, to a name with the time."""
     inode, _, offset = mark.partition(":")
-    for path in (log, log.with_name(log.name + ".1")):
+    for path in (log, *log.parent.glob(log.name + "-*")):
         if path.exists() and path.stat().st_ino == int(inode):
             handle = path.open("rb")
             handle.seek(int(offset))
@@ -135,23 +159,35 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
 
 def watch(options: argparse.Namespace) -> int:
     """Put the instances into rotation and watch them; a watcher started afterwards would miss the first requests."""
+    paths = json.loads(sys.stdin.read() or "[]") if options.ask else []
+    asker = questions.Questions(options.canary, paths, options.url, options.limit)
     try:
-        with upstreams.alone():
+        turn.enter(options.lock)
+        if wrong := asker.before():
+            print(wrong, file=sys.stderr)
+            return 1
+        with turn.held(options.lock), upstreams.alone():
             upstreams.set_down(options.down)
-    except upstreams.Refused as error:
+    except (upstreams.Refused, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1
     mark = upstreams.place(LOG)
     counts = Watch(time.monotonic() + options.warmup)
+    glances = evidence.Glances(max(1, options.errors), options.allowed)
+    asker.go_on()
     for line in follow(mark, LOG, options.seconds):
         if line:
             counts.add(line, time.monotonic())
-        elif counts.errors(options.stop) >= options.errors:
+            continue
+        for server, wrong in asker.drain():
+            counts.add_asked(server, wrong)
+        if counts.fail(options.canary, glances):
             # Here and not in the play: in the seconds that it takes to report back, more requests would fail. If nginx
-            # refuses, the play does it when it rolls back.
-            with contextlib.suppress(upstreams.Refused), upstreams.alone():
-                upstreams.set_down([*options.down, *options.stop])
+            # refuses, the play does it when it rolls back; another play does as it will.
+            with contextlib.suppress(upstreams.Refused, turn.Superseded), turn.held(options.lock), upstreams.alone():
+                upstreams.set_down([*options.down, *options.canary])
             break
+    asker.stop()
     print(json.dumps(counts.result()))
     return 0
 
@@ -189,7 +225,7 @@ def main(arguments: list[str]) -> int:
     verb.add_argument("--seconds", type=float, required=True)
     verb.add_argument("--warmup", type=float, default=0, help="seconds in which latencies don't count")
     verb.add_argument(
-        "--stop",
+        "--canary",
         action="append",
         default=[],
         metavar="ADDRESS:PORT",
@@ -199,6 +235,11 @@ def main(arguments: list[str]) -> int:
         "--down", action="append", default=[], metavar="ADDRESS:PORT", help="these servers stay out of rotation"
     )
     verb.add_argument("--errors", type=int, default=5, help="... this often")
+    verb.add_argument("--allowed", type=float, default=0.01, help="... and by this share more than the others")
+    verb.add_argument("--ask", action="store_true", help='read [{"path", "host"}, ...] to ask from standard input')
+    verb.add_argument("--url", default="http://localhost", help="of the site, as the canaries are asked for it")
+    verb.add_argument("--limit", type=float, default=5, help="seconds until an answer has to begin")
+    turn.add_option(verb)
     options = parser.parse_args(arguments)
     if options.command == "watch":
         return watch(options)

@@ -31,6 +31,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from phoenix.common import files, process
+from phoenix.state import turn
 
 UPSTREAMS = Path("/etc/nginx/phoenix/upstreams.conf")
 # What else nginx reads of the role's: files, and folders with all below them.
@@ -235,16 +236,20 @@ def main(arguments: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("set", help="take exactly the named servers out of rotation")
     verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
+    turn.add_option(verb)
     verb = verbs.add_parser("apply", help="make standard input the whole file")
     verb.add_argument("--check", action="store_true", help="only report whether anything would change")
+    turn.add_option(verb)
     verb = verbs.add_parser("maintenance", help="answer clients with 503, or no more")
     verb.add_argument("value", choices=("on", "off"))
-    verbs.add_parser("load", help="have nginx read its files where it has not taken them yet")
+    turn.add_option(verbs.add_parser("load", help="have nginx read its files where it has not taken them yet"))
     options = parser.parse_args(arguments)
+    lock = getattr(options, "lock", "")
     try:
-        with alone():
+        turn.enter(lock)
+        with turn.held(lock), alone():
             changed = change(options)
-    except Refused as error:
+    except (Refused, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps({"changed": changed, "mark": place() if LOG.exists() else ""}))

@@ -22,6 +22,23 @@ def mongodb_version_error(version: Any) -> str:
     return f"mongodb_version: {str(version)!r} isn't supported; choose a release of {', '.join(MONGODB_SERIES)}"
 
 
+def mongodb_step_error(version: Any, installed: str) -> str:
+    """Why a member with the data of the installed release (a folder's name, or "") can't be given this one.
+
+    A release reads the data of its own series and of the one before.
+    """
+    series = [".".join(str(one).split(".")[:2]) for one in (installed, version)]
+    if not installed or any(one not in MONGODB_SERIES for one in series):
+        return ""
+    before, after = (MONGODB_SERIES.index(one) for one in series)
+    if after - before in (0, 1):
+        return ""
+    way = (
+        f"upgrade to {MONGODB_SERIES[before + 1]} first" if after > before else "restore a dump into a new replica set"
+    )
+    return f"mongodb_version: {version} can't follow {installed}, whose data it does not read; {way}"
+
+
 def voters_error(members: Sequence[Any]) -> str:
     """Why these members can't vote as a replica set; empty when they can."""
     voters = [m for m in members if isinstance(m, Mapping) and str(m.get("votes", 1)) != "0"]

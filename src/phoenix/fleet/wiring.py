@@ -26,6 +26,19 @@ def addresses(hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, 
     ]
 
 
+def donor(hosts: Sequence[str], hostvars: HostVars, host: str, recorded: Mapping[str, str]) -> dict[str, str]:
+    """Whose accepted configuration a new host begins with: {host, name}, or {}.
+
+    recorded: the accepted configurations, by host. It has to be a host with the same settings: in this run both were
+    given the same configuration, and that is not accepted yet.
+    """
+    given = hostvars[host].get("phoenix_configuration")
+    if recorded.get(host) or not given:
+        return {}
+    alike = (one for one in hosts if hostvars[one].get("phoenix_configuration") == given)
+    return next(({"host": one, "name": recorded[one]} for one in alike if recorded.get(one, given) != given), {})
+
+
 def private_services(hosts: Sequence[str], hostvars: HostVars, sources: Sequence[str]) -> list[dict[str, Any]]:
     """Jenkins on each of the hosts, as nginx offers it to the operators' addresses."""
     return [
@@ -172,13 +185,15 @@ NOT_FOR_CONTROL = frozenset(
     | {"phoenix_recorded", "phoenix_release_archive"}
     | {
         "deploy_configurations",
+        "nginx_lock",
+        "phoenix_donor",
         "phoenix_lock",
         "phoenix_recorded_configuration",
         "phoenix_release_checksum",
         "phoenix_version",
     }
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
-    | {"state_demand_hosts", "state_known_hosts", "state_name", "state_value"}
+    | {"state_demand_hosts", "state_known_hosts", "state_values"}
 )
 
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     configuration = argparse.ArgumentParser(add_help=False)
     configuration.add_argument("--configuration", type=name_of_configuration, default="")
     turn_of = argparse.ArgumentParser(add_help=False)
-    turn_of.add_argument("--lock", default="", metavar="TOKEN", help="the fleet's lock that this acts under")
+    turn.add_option(turn_of)
     some_release = argparse.ArgumentParser(add_help=False, parents=[configuration, turn_of])
     some_release.add_argument("--release", type=name_of_release)
     keep = argparse.ArgumentParser(add_help=False)
@@ -126,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         "configure", parents=[check],
         help='write a configuration, {"template", "unit", "environment"} on standard input, beside the others',
     )  # fmt: skip
+    verbs.add_parser(
+        "export", parents=[configuration], help="a configuration, for take-over on another host; it holds secrets"
+    )
+    verbs.add_parser("take-over", help="begin with the configuration on standard input, where there is none yet")
     verbs.add_parser(
         "activate", parents=[release, configuration, turn_of, keep],
         help="make these what new instances get; remove old ones",
@@ -190,16 +194,18 @@ def main(arguments: list[str]) -> int:
     answers: dict[str, Callable[[], object]] = {
         "status": lambda: status(options.release, options.configuration),
         "configure": lambda: configure(options.check),
+        "export": lambda: configurations.export(options.configuration),
+        "take-over": lambda: {"changed": [one.shown() for one in configurations.take_over(json.load(sys.stdin))]},
         "memory": lambda: memory.sample(options.ports, options.seconds),
     }
     try:
         turn.enter(getattr(options, "lock", ""))
-    except turn.Superseded as error:
+        if options.verb in answers:
+            print(json.dumps(answers[options.verb]()))
+            return 0
+    except (configurations.NotWritten, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1
-    if options.verb in answers:
-        print(json.dumps(answers[options.verb]()))
-        return 0
     changes: list[Change] = []
     try:
         _change(options, changes)

@@ -11,7 +11,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from phoenix.common import files
@@ -89,7 +89,10 @@ def with_node(unit: str) -> str:
 
 def write(template: str, unit: str, environment: str) -> str:
     """Write the revision, as a whole or not at all, and return its name. One that was damaged is replaced."""
-    name = name_of(template, unit, environment)
+    return _write(name_of(template, unit, environment), unit, environment)
+
+
+def _write(name: str, unit: str, environment: str) -> str:
     folder = paths.CONFIGURATIONS / name
     if _text(folder / UNIT) == unit and _text(folder / ENVIRONMENT) == environment:
         return name
@@ -108,6 +111,26 @@ def write(template: str, unit: str, environment: str) -> str:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return name
+
+
+def export(name: str) -> dict[str, str]:
+    """The revision, for another host with the same settings. Raises NotWritten."""
+    folder = written(name)
+    return {"name": name, "unit": _text(folder / UNIT), "environment": _text(folder / ENVIRONMENT)}
+
+
+def take_over(given: Mapping[str, str]) -> list[Change]:
+    """Begin with the revision that another host with the same settings serves with.
+
+    So a host that is added in the same run in which settings change starts its instances with what was accepted, and
+    gets the new revision with the rest, behind the canary. Its name is the other host's: it comes of an older template.
+    Not where this host has an accepted one already, or lacks the Node.js that it names.
+    """
+    needed = re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["unit"])
+    if accepted() or not all(Path(folder).is_dir() for folder in needed):
+        return []
+    _write(given["name"], given["unit"], given["environment"])
+    return [Change("write", configuration=given["name"]), *accept(given["name"])]
 
 
 def adopt(ports: Collection[int]) -> list[Change]:

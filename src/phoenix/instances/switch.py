@@ -38,7 +38,8 @@ def switch(
             (paths.STATE / str(port)).unlink(missing_ok=True)
             units.link(port, target, configuration)
         units.reload_changed(ports)
-        systemd.systemctl("enable", "--quiet", *units.names(ports))
+        # Links for the next boot; the running manager needs none, and reading all units again takes it time.
+        systemd.systemctl("enable", "--no-reload", "--quiet", *units.names(ports))
         units.reset_failed(ports)
         systemd.systemctl("start", *units.names(ports))
         for port in ports:

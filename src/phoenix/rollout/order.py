@@ -2,7 +2,8 @@
 
   rotate   exactly `down` is out of rotation: recorded on control, then applied by every load balancer
   switch   the instances of `step`, which are out of rotation, are given the target, and are healthy with it
-  watch    the canary `step` is put into rotation and judged; until then it is recorded as out
+  watch    the canary `step` is asked by the load balancers, put into rotation and judged; until then it stays
+           recorded as out
   finish   all healthy ones are in rotation, new instances get the target, and it is recorded, last of all
 
 Whatever was begun is undone by the same operations towards the former target, from what the hosts report then: rotate
@@ -18,12 +19,10 @@ from typing import Any
 Operation = dict[str, Any]
 
 
-def forward(
-    plan: Mapping[str, Any], drained: Sequence[str], watched: bool, hosts: Sequence[Mapping[str, Any]]
-) -> list[Operation]:
+def forward(plan: Mapping[str, Any], drained: Sequence[str], hosts: Sequence[Mapping[str, Any]]) -> list[Operation]:
     """The operations of a roll-out.
 
-    `drained` is out of rotation when it begins; watched: whether the canary is; `hosts` are {name, address, ports}.
+    `drained` is out of rotation when it begins; `hosts` are {name, address, ports}.
     """
     operations: list[Operation] = []
     out = list(drained)
@@ -31,7 +30,7 @@ def forward(
         operations += _switched(canary, out, hosts, rehearse=True)
         # A canary that fails is taken out by the balancer itself: there has to be another one in rotation.
         beside = _without(down(out, canary, hosts), canary)
-        operations += [{"do": "watch", "step": canary, "down": beside}] if watched else []
+        operations.append({"do": "watch", "step": canary, "down": beside})
         out = _without(out, canary)
     for step in plan["steps"]:
         operations += _switched(step, out, hosts)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix.rollout import reach
+from phoenix.rollout import evidence, reach
 
 # As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (phoenix.balancer.access_log).
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
@@ -24,10 +25,11 @@ FORESIGHT = 3
 class Policy:
     """Limits of a canary.
 
-    error_share: by how much its share of 5xx may exceed the others'; latency_factor and latency_allowance_s: its median
-    and 95th percentile may be others * factor + allowance, or limit_s where there are no others; memory_margin_mb: by
-    how much it may exceed the largest of the others; memory_horizon_s: growing as it does, it must not reach the limit
-    at which it is killed within these seconds, or in FORESIGHT times as long as it was watched if that is less.
+    error_share: by how much its share of 5xx may exceed the others', beside what is chance; latency_factor and
+    latency_allowance_s: its median and 95th percentile may be others * factor + allowance, or limit_s where there are
+    no others; memory_margin_mb: by how much it may exceed the largest of the others; memory_horizon_s: growing as it
+    does, it must not reach the limit at which it is killed within these seconds, or in FORESIGHT times as long as it
+    was watched if that is less.
     """
 
     error_share: float = 0.01
@@ -52,10 +54,22 @@ def _step(places: Sequence[Place]) -> dict[str, Any]:
     }
 
 
-def _waves(places: Sequence[Place], total: int, share: float) -> list[dict[str, Any]]:
-    """Steps of a share of all these instances: at least one at once, at most half."""
+def _waves(places: Sequence[Place], total: int, share: float) -> list[list[Place]]:
+    """A share of all these instances at once: at least one, at most half."""
     size = max(1, min(int(total * share), total // 2))
-    return [_step(places[start : start + size]) for start in range(0, len(places), size)]
+    return [list(places[start : start + size]) for start in range(0, len(places), size)]
+
+
+def _steps(waves: Sequence[list[Place]], last: Sequence[list[Place]], *, together: bool) -> list[dict[str, Any]]:
+    """The steps after the canary's: `last`, the last ports of each host, spread over the waves, or after them."""
+    # Never all of them at once.
+    rounds = max(len(waves), min(2, len(last))) if together else len(last)
+    at_once = max(1, -(-len(last) // max(1, rounds)))
+    groups = [[place for one in last[at : at + at_once] for place in one] for at in range(0, len(last), at_once)]
+    if not together:
+        return [_step(group) for group in [*waves, *groups]]
+    nothing: list[Place] = []
+    return [_step([*wave, *group]) for wave, group in itertools.zip_longest(waves, groups, fillvalue=nothing)]
 
 
 def plan(
@@ -71,9 +85,10 @@ def plan(
     `statuses` is what `phoenixctl instances status` prints on each host, {host: {"instances": [{port, active, release,
     stale}]}}, where `stale` is meant for `release`, and for the host's configuration. `hosts` are {name, address}, in
     order. A step holds up to `share` of the ordinary instances, at least one and at most half, on as many hosts as
-    possible, so that none starts many at once. `last_ports` (spares, sacrificial instances) come at the end, a share of
-    the hosts at once: while the first ones are tried, they catch failed requests. `drained` servers are out of rotation
-    until they are found healthy: they come first, and are switched even when they run the release.
+    possible, so that none starts many at once. `last_ports` (spares, sacrificial instances) catch failed requests until
+    the canary has held; then those of some of the hosts are switched in each step, never of all. With no share, one
+    after the other is switched, these at the end. `drained` servers are out of rotation until they are found healthy:
+    they come first, and are switched even when they run the release.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
@@ -103,10 +118,7 @@ def plan(
         last += [late] if late else []
     # The first of each host, then the second of each: the canary is the first host's.
     places = [place for *_, place in sorted(ordinary, key=lambda one: one[:3])]
-    late_hosts = max(1, min(int(len(hosts) * share), len(last) // 2))
-    steps = _waves(places[1:], total, share)
-    for start in range(0, len(last), late_hosts):
-        steps.append(_step([place for late in last[start : start + late_hosts] for place in late]))
+    steps = _steps(_waves(places[1:], total, share), last, together=share > 0)
     neighbours: dict[str, list[int]] = {}
     for host, port in places[1 : 1 + NEIGHBOURS]:
         neighbours.setdefault(host["name"], []).append(port)
@@ -119,17 +131,19 @@ def plan(
     }
 
 
-def _sum(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int, dict[int, int]]:
-    requests = errors = 0
+def _sum(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int, int, dict[int, int]]:
+    """Requests, how many of them the load balancers sent by themselves, errors, and clients' latencies."""
+    requests = asked = errors = 0
     buckets: dict[int, int] = {}
     for observation in observations:
         for server in servers:
             seen = observation.get("servers", {}).get(server, {})
             requests += seen.get("requests", 0)
+            asked += seen.get("asked", 0)
             errors += seen.get("errors", 0)
             for index, count in seen.get("buckets", {}).items():
                 buckets[int(index)] = buckets.get(int(index), 0) + count
-    return requests, errors, buckets
+    return requests, asked, errors, buckets
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float:
@@ -171,18 +185,22 @@ def judge(
     instances at the end.
     """
     rules = Policy(**(policy or {}))
-    requests, errors, buckets = _sum(observations, canaries)
-    other_requests, other_errors, other_buckets = _sum(observations, others)
+    requests, asked, errors, buckets = _sum(observations, canaries)
+    other_requests, _, other_errors, other_buckets = _sum(observations, others)
     faults = []
-    share = errors / requests if requests else 0.0
-    other_share = other_errors / other_requests if other_requests else 0.0
-    if share > other_share + rules.error_share:
+    if not requests:
+        faults.append("no request reached it, so it has proven nothing")
+    if evidence.worse(errors, requests, other_errors, other_requests, rules.error_share):
+        beside = other_errors / other_requests if other_requests else 0.0
         faults.append(
-            f"{errors} of its {requests} answers were 5xx or none at all ({share:.1%}; the others: {other_share:.1%})"
+            f"{errors} of its {requests} answers were 5xx or none at all ({errors / requests:.1%}; the others: "
+            f"{beside:.1%})"
         )
     beside_requests = other_requests / len(others) if others else 0.0
-    if beside_requests >= BUSY and requests / max(1, len(canaries)) < beside_requests * STARVED:
-        faults.append(f"it answered {requests} requests while each of the others answered {beside_requests:.0f}")
+    if beside_requests >= BUSY and (requests - asked) / max(1, len(canaries)) < beside_requests * STARVED:
+        faults.append(
+            f"it answered {requests - asked} requests while each of the others answered {beside_requests:.0f}"
+        )
     if sum(buckets.values()) >= ENOUGH:
         for name, part in (("median", 0.5), ("95th percentile", 0.95)):
             seen, beside = quantile(buckets, part), quantile(other_buckets, part)

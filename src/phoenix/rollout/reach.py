@@ -66,6 +66,28 @@ def served_ports(status: str, first_port: int, per_host: int, others: Collection
     return [instance["port"] for instance in instances if instance["active"] and instance["port"] not in now]
 
 
+def unserved(
+    statuses: Mapping[str, Mapping[str, Any]], placement: Mapping[str, Sequence[int]], minimum_share: float
+) -> str:
+    """Why the upstreams can't lead to the wanted instances; "" when they can.
+
+    Of those on the hosts that answered (`statuses`, by `instances status`), the share has to run, and one in any case:
+    a run that leaves the instances alone must not move clients to ports where none listens.
+    """
+    asked = [(host, port) for host, status in statuses.items() if status for port in placement.get(host, [])]
+    running = {
+        (host, one["port"]) for host, status in statuses.items() for one in status.get("instances", ()) if one["active"]
+    }
+    missing = [f"{host}:{port}" for host, port in asked if (host, port) not in running]
+    found = len(asked) - len(missing)
+    if not missing or (found and found >= minimum_share * len(asked)):
+        return ""
+    return (
+        f"{', '.join(missing)} do not run, so the load balancers would lead clients nowhere; they were not changed. "
+        "Bring the instances up in the same run: --tags phoenix,nginx."
+    )
+
+
 def wanted(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
     """The application hosts that ordinary instances are wanted on."""
     return [str(host["name"]) for host in hosts if host.get("ports")]
@@ -76,9 +98,22 @@ def left(hosts: Sequence[Any], without: Collection[str]) -> list[Any]:
     return [host for host in hosts if (host["name"] if isinstance(host, Mapping) else host) not in without]
 
 
-def host(item: Mapping[str, Any]) -> str:
-    """The host that an item of a loop is about: a part of a step, or the result of a task for one."""
-    return str(item["host"] if "host" in item else item["item"]["host"])
+def switch_errors(started: Sequence[Mapping[str, Any]], waited: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with the parts of a step, from the results of their commands; [] where all are healthy.
+
+    waited: the ends of those that were started in the background; each is about the result with its number.
+    """
+    ends = {one["item"]["ansible_job_id"]: one for one in waited}
+    wrong = []
+    for result in started:
+        end = ends.get(result.get("ansible_job_id"), result)
+        name = result["item"]["host"]
+        if end.get("unreachable"):
+            wrong.append(f"{name} can't be reached by SSH any more.")
+        elif end.get("rc") != 0:
+            reason = str(end.get("stderr") or end.get("msg") or "it did not end in time").strip()
+            wrong.append(f"{name}: {reason}")
+    return wrong
 
 
 def answers(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The fleet's desired state, on control: the one reader and writer of its records.
 
   phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
-  phoenixctl state record capacity|release|configuration VALUE [--if-lost]
+  phoenixctl state record capacity|release|configuration VALUE [NAME VALUE]... [--if-lost]
   phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
   phoenixctl state maintenance on|off                   whether load balancers answer 503 (playbooks/maintenance.yml)
@@ -18,7 +18,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,14 @@ def read(folder: Path = FOLDER) -> dict[str, Any]:
 
 def _parse(name: str, text: str) -> Any:
     """Raises ValueError."""
-    return {"capacity": capacity, "release": release, "configuration": configuration}[name](text)
+    parsers: dict[str, Callable[[str], Any]] = {
+        "capacity": capacity,
+        "release": release,
+        "configuration": configuration,
+    }
+    if name not in parsers:
+        raise ValueError(f"{name!r} is not one of {', '.join(parsers)}")
+    return parsers[name](text)
 
 
 def record(name: str, value: str, folder: Path = FOLDER, *, if_lost: bool = False) -> bool:
@@ -222,8 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("show").add_argument("--json", action="store_true")
     verb = verbs.add_parser("record")
-    verb.add_argument("name", choices=("capacity", "release", "configuration"))
-    verb.add_argument("value")
+    verb.add_argument("values", nargs="+", metavar="NAME VALUE", help="of capacity, release and configuration")
     verb.add_argument("--if-lost", action="store_true", help="only where the record is missing or damaged")
     verbs.add_parser("maintenance").add_argument("value", choices=("on", "off"))
     verb = verbs.add_parser("drain")
@@ -239,8 +245,14 @@ def _run(options: argparse.Namespace) -> int:
         state = read(options.folder)
         print(json.dumps(state) if options.json else describe(state))
     elif options.verb == "record":
-        changed = record(options.name, options.value, options.folder, if_lost=options.if_lost)
-        print(json.dumps({"changed": changed}))
+        names, values = options.values[::2], options.values[1::2]
+        if len(names) != len(values):
+            raise ValueError(f"{names[-1]} has no value; give names and values in turn")
+        # All are valid, or none is recorded.
+        for name, value in zip(names, values):
+            _parse(name, value)
+        changed = [record(*one, options.folder, if_lost=options.if_lost) for one in zip(names, values)]
+        print(json.dumps({"changed": any(changed)}))
     elif options.verb == "maintenance":
         print(json.dumps({"changed": maintain(options.value == "on", options.folder)}))
     else:

@@ -8,6 +8,7 @@ comes late is refused.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ FOLDER = Path("/var/lib/phoenix/turn")
 
 class Superseded(Exception):
     """Another play holds the fleet's lock by now, and acts on this host; nothing more was changed."""
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lock", default="", metavar="TOKEN", help="the fleet's lock that this acts under")
 
 
 def number(token: str) -> int:

@@ -1,17 +1,21 @@
 """What runs on the load balancers: phoenix.balancer."""
 
+import http.server
+import io
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from phoenix.balancer import access_log as traffic
+from phoenix.balancer import questions
 from phoenix.balancer import upstreams as pools
 from phoenix.rollout import plan as rollout
+from phoenix.state import lock, turn
 
 
 def entry(upstream: str, status: str, seconds: str = "0.003", **more: Any) -> bytes:
@@ -68,7 +72,7 @@ def test_the_watch_counts_from_its_mark_and_through_a_rotation(
         time.sleep(0.2)
         with log.open("ab") as file:
             file.write(entry("a:1", "502") + b"\n")
-        log.rename(tmp_path / "access.log.1")
+        log.rename(tmp_path / "access.log-20261125-1764100000")
         log.write_bytes(entry("b:1", "200") + b"\n")
 
     monkeypatch.setattr(traffic, "LOG", log)
@@ -97,7 +101,7 @@ def test_many_failures_end_the_watch(
     monkeypatch.setattr(pools, "set_down", set_down)
     monkeypatch.setattr(pools, "place", lambda log: f"{log.stat().st_ino}:0")
     start = time.monotonic()
-    traffic.main(["watch", "--seconds", "30", "--stop", "a:1", "--errors", "5"])
+    traffic.main(["watch", "--seconds", "30", "--canary", "a:1", "--errors", "5"])
     assert time.monotonic() - start < 5
     assert asked == [[], ["a:1"]], "into rotation first, and out of it when it failed"
     assert json.loads(capsys.readouterr().out)["servers"]["a:1"]["errors"] == 5
@@ -122,3 +126,84 @@ def test_exactly_the_named_servers_are_down() -> None:
     assert "192.0.2.21:3900 max_fails=0 down; # app1" in marked
     assert "192.0.2.22:3900 down;" in marked
     assert pools.mark(marked, ["192.0.2.22:3000"]) == POOLS
+
+
+class Application(http.server.BaseHTTPRequestHandler):
+    """Answers with 500 what is not asked as a load balancer asks; records the rest."""
+
+    seen: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        good = self.headers["X-Forwarded-Proto"] == "https" and not self.path.startswith("/broken")
+        self.seen.append((self.path, str(self.headers["Host"])))
+        self.send_response(200 if good else 500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def canary() -> Iterator[str]:
+    Application.seen.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def watch(
+    canary: str, asked: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *more: str
+) -> tuple[int, list[list[str]]]:
+    """The exit status, and what was put out of rotation."""
+    log = tmp_path / "access.log"
+    log.write_bytes(b"")
+    down: list[list[str]] = []
+    monkeypatch.setattr(traffic, "LOG", log)
+    monkeypatch.setattr(pools, "set_down", lambda names: down.append(list(names)))
+    monkeypatch.setattr(pools, "ALONE", tmp_path / "alone")
+    monkeypatch.setattr(turn, "FOLDER", tmp_path / "turn")
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))
+    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.02)
+    words = ["watch", "--seconds", "1", "--canary", canary, "--ask", "--url", "https://www.example.org", *more]
+    return traffic.main(words), down
+
+
+def test_a_canary_is_asked_as_clients_are_served_where_none_comes(
+    canary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"path": "/"}, {"path": "/b", "host": "b.example.org"}]
+    assert watch(canary, asked, monkeypatch, tmp_path) == (0, [[]])
+    counted = json.loads(capsys.readouterr().out)["servers"][canary]
+    assert counted["asked"] == counted["requests"] > 2 and counted["errors"] == 0
+    assert set(Application.seen) == {("/", "www.example.org"), ("/b", "b.example.org")}
+    assert rollout.judge([{"servers": {canary: counted}}], [canary], [], {})["faults"] == []
+
+
+def test_what_the_load_balancer_does_not_reach_gets_no_requests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, canary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An application that listens for its own host only passes every check there, and none here."""
+    assert watch("127.0.0.1:1", [{"path": "/"}], monkeypatch, tmp_path) == (1, [])
+    assert "127.0.0.1:1 answers GET / with no answer" in capsys.readouterr().err
+    assert watch(canary, [{"path": "/broken?token=1"}], monkeypatch, tmp_path) == (1, [])
+    assert f"{canary} answers GET /broken with status 500" in capsys.readouterr().err
+
+
+def test_what_a_dead_play_left_watching_changes_no_upstreams(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, canary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, _ = lock.acquire(tmp_path, "ann", "deploy", 0)
+    new, _ = lock.acquire(tmp_path, "ann", "deploy", 0)
+
+    def failing(self: traffic.Watch, names: object, glances: object) -> bool:
+        turn.enter(new)  # the next play comes meanwhile
+        return True
+
+    monkeypatch.setattr(traffic.Watch, "fail", failing)
+    assert watch(canary, [{"path": "/"}], monkeypatch, tmp_path, "--lock", old) == (0, [[]])
+    assert watch(canary, [{"path": "/"}], monkeypatch, tmp_path, "--lock", old) == (1, [])
+    assert "Another play has taken the fleet's lock since" in capsys.readouterr().err
+    assert pools.main(["set", "--down", canary, "--lock", old]) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from phoenix.common import files
-from phoenix.instances import cli, configurations, units
+from phoenix.instances import cli, configurations, paths, units
 
 UNIT = "[Service]\nEnvironment=PATH={node}/bin:/usr/bin\nMemoryMax={memory}\n"
 
@@ -129,3 +129,31 @@ def test_instances_of_version_0_9_keep_what_they_run_with(host: Path, configure:
     ]  # fmt: skip
     assert not (host / "phoenix.env").exists()
     assert configure()["changed"] == []
+
+
+def test_a_new_host_begins_with_what_another_one_serves_with(
+    host: Path, configure: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host / "nodejs" / "8.11.1").mkdir()
+    old = configure()["configuration"]
+    assert cli.main(["export", "--configuration", old]) == 0
+    exported = capsys.readouterr().out
+    # Another host, which has the new configuration only, beside none that is accepted.
+    monkeypatch.setattr(paths, "CONFIGURATIONS", host / "other")
+    new = configure("512M")["configuration"]
+    for expected in ([{"action": "write", "configuration": old}, {"action": "current", "configuration": old}], []):
+        monkeypatch.setattr("sys.stdin", io.StringIO(exported))
+        assert cli.main(["take-over"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"changed": expected}
+    assert (configurations.accepted(), configurations.names()) == (old, sorted([old, new]))
+    assert "MemoryMax=256M" in (host / "other" / old / "unit.conf").read_text()
+    assert cli.main(["export", "--configuration", "0" * 12]) == 1
+
+
+def test_a_new_host_without_that_nodejs_does_not_begin_with_it(
+    host: Path, configure: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = configure()["configuration"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(configurations.export(old))))
+    assert cli.main(["take-over"]) == 0
+    assert configurations.accepted() == ""

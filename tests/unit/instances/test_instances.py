@@ -58,7 +58,7 @@ def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
     """Starts a server that gives these answers (status, seconds of delay) in turn and repeats the last."""
     running: list[http.server.ThreadingHTTPServer] = []
 
-    def start(answers: list[tuple[int, float]]) -> int:
+    def start(answers: list[tuple[int, float]], address: str = "") -> int:
         left = list(answers)
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
             def log_message(self, *_: object) -> None:
                 pass
 
-        running.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        running.append(http.server.ThreadingHTTPServer((address, 0), Handler))
         threading.Thread(target=running[-1].serve_forever, daemon=True).start()
         return int(running[-1].server_address[1])
 
@@ -83,7 +83,7 @@ def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
 
 
 CHECK = HealthCheck("/", times=3, limit=0.3, timeout=1.5)
-Server = Callable[[list[tuple[int, float]]], int]
+Server = Callable[..., int]
 
 
 def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +93,24 @@ def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.Mo
         health.wait(server([(200, 0), (200, 0), (500, 0)]), CHECK)
     with pytest.raises(health.Unhealthy, match=r"last: no complete answer within 0\.3 s"):
         health.wait(server([(200, 1.0)]), CHECK)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_what_listens_for_its_own_host_only_is_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """It answers every check made there, and no load balancer reaches it."""
+    monkeypatch.setattr(units, "restarts", lambda port: 0)
+    monkeypatch.setattr(health, "ask", lambda *asked: "")
+    with pytest.raises(health.Unhealthy, match="listens on a loopback address only"):
+        health.wait(server([(200, 0)], address), CHECK)
+    health.wait(server([(200, 0)]), CHECK)
+
+
+def test_one_error_in_a_rehearsal_is_chance(server: Server) -> None:
+    health.rehearse(server([(500, 0), (500, 0), (200, 0)]), [{"path": "/a"}], 0.3)
+    with pytest.raises(health.Unhealthy):
+        health.rehearse(server([(500, 0)]), [{"path": "/a"}], 0.3)
 
 
 def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,3 +213,20 @@ def test_a_release_is_taken_only_where_none_is_current_or_restarts_are_allowed(h
 def test_names_that_leave_the_folder_are_refused(host: Path) -> None:
     with pytest.raises(SystemExit):
         cli.main(["drop", "--release", "../etc"])
+
+
+def test_an_application_that_relies_on_a_proxys_headers_is_healthy() -> None:
+    class Relying(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            by_proxy = self.headers["X-Forwarded-For"] and self.headers["X-Forwarded-Proto"] == "https"
+            self.send_response(200 if by_proxy else 500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relying) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert health.ask(server.server_address[1], "/", 2) == ""
+        server.shutdown()

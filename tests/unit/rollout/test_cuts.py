@@ -237,7 +237,7 @@ class Play:
         if not decisions.needed(found, statuses, release, recorded, target):
             return True
         try:
-            for operation in order.forward(found, list(fleet.drained), True, fleet.listed()):
+            for operation in order.forward(found, list(fleet.drained), fleet.listed()):
                 if operation["do"] == "rotate":
                     self.rotate(operation["down"])
                 elif operation["do"] == "switch":
@@ -392,6 +392,8 @@ class CutAnywhere(RuleBasedStateMachine):
             for name in {one.release, one.configuration} & bad:
                 by_name.setdefault(name, []).append(server)
         assert all(len(servers) == 1 for servers in by_name.values()), by_name
+        spares = [host.instances[SPARE] for host in self.fleet.hosts.values() if SPARE in host.instances]
+        assert not any({one.release, one.configuration} & bad for one in spares), "a spare has what the canary refuses"
 
 
 TestCutAnywhere = CutAnywhere.TestCase

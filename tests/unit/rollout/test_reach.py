@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,38 @@ def test_a_port_that_moves_stays_open_while_an_instance_listens_there() -> None:
     assert reach.served_ports(status, 3100, 4, [3900]) == [3000]
     assert reach.served_ports(status, 3000, 200, [3900]) == []
     assert reach.served_ports("skipped, since /usr/local/bin/phoenixctl does not exist", 3000, 4, []) == []
+
+
+def test_a_step_went_well_only_if_each_of_its_parts_did() -> None:
+    """The last host's command ends with the task; the others were started in the background, and are waited for."""
+    last = {"item": {"host": "app3"}, "rc": 0}
+    started = {"item": {"host": "app1"}, "ansible_job_id": "7"}
+    end = {"item": started, "rc": 0, "finished": 1}
+    assert reach.switch_errors([last], []) == []
+    assert reach.switch_errors([started, last], [end]) == []
+    for waited, reason in (
+        ([{**end, "rc": 1, "stderr": "it did not answer"}], "app1: it did not answer"),
+        ([{"item": started, "msg": "could not find job"}], "app1: could not find job"),
+        ([{"item": started, "unreachable": True}], "app1 can't be reached by SSH any more."),
+        ([], "app1: it did not end in time"),
+    ):
+        assert reach.switch_errors([started, last], waited) == [reason]
+    lost = {"item": {"host": "app3"}, "unreachable": True}
+    assert reach.switch_errors([started, lost], [end]) == ["app3 can't be reached by SSH any more."]
+
+
+def test_upstreams_lead_only_where_instances_run() -> None:
+    """Ports that moved in a run of the load balancers alone; a single instance that is down must not keep them."""
+
+    def status(*ports: int, active: bool = True) -> dict[str, Any]:
+        return {"instances": [{"port": port, "active": active} for port in ports]}
+
+    old, moved = {"app1": [3000], "app2": [3000]}, {"app1": [3100], "app2": [3100]}
+    running = {"app1": status(3000), "app2": status(3000)}
+    assert reach.unserved(running, old, 0.5) == ""
+    assert "app1:3100, app2:3100 do not run" in reach.unserved(running, moved, 0.0)
+    assert reach.unserved({**running, "app2": {}}, old, 1.0) == "", "a host that does not answer is not asked"
+    one_down = {**running, "app2": status(3000, active=False)}
+    assert reach.unserved(one_down, old, 0.5) == ""
+    assert "app2:3000 do not run" in reach.unserved(one_down, old, 0.6)
+    assert reach.unserved({"app1": {}, "app2": {}}, old, 0.5) == "", "nothing is known, as in a fleet that is set up"

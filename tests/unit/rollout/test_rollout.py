@@ -31,6 +31,19 @@ def test_the_canary_first_the_spares_last() -> None:
     assert plan["already"] == []
 
 
+def test_with_a_share_the_spares_are_switched_beside_the_steps_and_never_all() -> None:
+    hosts = [*HOSTS, {"name": "app3", "address": "192.0.2.23"}]
+    statuses = {host["name"]: {"instances": [instance(3000), instance(3900)]} for host in hosts}
+    plan = rollout.plan(statuses, hosts, "new", [3900], 0.25)
+    assert [step["servers"] for step in plan["steps"]] == [
+        ["192.0.2.22:3000", "192.0.2.21:3900", "192.0.2.22:3900"],
+        ["192.0.2.23:3000", "192.0.2.23:3900"],
+    ]
+    spares = {"instances": [instance(3000, "new", stale=False), instance(3900)]}
+    plan = rollout.plan(dict.fromkeys(("app1", "app2"), spares), HOSTS, "new", [3900], 0.5)
+    assert [step["servers"] for step in plan["steps"]] == [["192.0.2.21:3900"], ["192.0.2.22:3900"]]
+
+
 def test_an_interrupted_roll_out_continues_where_it_stopped() -> None:
     statuses = {
         "app1": {"instances": [instance(3000, "new", stale=False), instance(3001, "new", stale=True)]},
@@ -72,7 +85,7 @@ def test_twenty_hosts_with_four_instances_on_paper() -> None:
     statuses = {host["name"]: {"instances": [instance(port) for port in ports]} for host in hosts}
     batched = rollout.plan(statuses, hosts, "new", [3900], 0.25)
     assert max(len(part["ports"]) for step in batched["steps"] for part in step["parts"]) <= 2
-    assert order.estimate(batched, 65, 6, 20).startswith("100 instances in 9 steps: at most 11 min")
+    assert order.estimate(batched, 65, 6, 20).startswith("100 instances in 5 steps: at most 6 min")
     single = rollout.plan(statuses, hosts, "new", [3900], 0)
     assert order.estimate(single, 65, 6, 20).startswith("100 instances in 100 steps: at most 119 min")
 
@@ -91,7 +104,10 @@ def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | N
     ("own", "other", "fault"),
     [
         (counts(1000), counts(1000), ""),
-        (counts(0), counts(0), ""),
+        (counts(0), counts(0), "no request reached it"),
+        (counts(20, 1), counts(20), ""),  # by chance
+        (counts(20, 20), counts(0), "20 of its 20"),  # no others to compare with
+        ({**counts(40), "asked": 40}, counts(1000), "answered 0 requests while each of the others answered 1000"),
         (counts(1000, 9), counts(1000), ""),
         (counts(1000, 20), counts(1000), "20 of its 1000 answers were 5xx"),
         (counts(1000, 300), counts(1000, 300), ""),  # the database is away: no fault of the canary's

@@ -194,3 +194,16 @@ def test_maintenance_is_recorded_until_it_is_over(tmp_path: Path, capsys: pytest
 def test_a_control_with_an_older_phoenixctl_knows_of_no_maintenance() -> None:
     shown = json.dumps({"capacity": 2, "release": "1", "drained": {}, "lost": {}})
     assert rebuild.understand(shown)["maintenance"] is False
+
+
+def test_several_values_are_recorded_at_once_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = ["--folder", str(tmp_path), "record"]
+    assert desired.main([*record, "release", "1.0", "configuration", "not JSON"]) == desired.USAGE
+    assert desired.main([*record, "release", "1.0", "configuration"]) == desired.USAGE
+    assert desired.main([*record, "releases", "1.0"]) == desired.USAGE
+    assert desired.read(tmp_path)["release"] is None
+    for expected in (True, False):
+        capsys.readouterr()
+        assert desired.main([*record, "release", "1.0", "configuration", '{"app1": "0123456789ab"}']) == 0
+        assert json.loads(capsys.readouterr().out) == {"changed": expected}
+    assert desired.read(tmp_path)["configuration"] == {"app1": "0123456789ab"}

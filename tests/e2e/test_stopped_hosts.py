@@ -1,0 +1,107 @@
+"""Deploys, rollbacks, scalings and site.yml while a host of each group is stopped, under GET and POST load.
+
+`make stopped`, not `make test`: it takes eight minutes. PHOENIX_STOPPED names the groups: app,lb,db,control.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import releases
+from tests.harness import plays
+from tests.harness.autoscaling import capacity_of, consistent
+from tests.harness.deploys import play, releases_of, succeed
+from tests.harness.hosts import Hosts, hosts_of, output_of
+from tests.harness.load import assert_none_failed, load
+from tests.harness.waiting import wait_for
+
+GROUPS = os.environ.get("PHOENIX_STOPPED", "").split(",")
+STOP_SECONDS = 30
+SHORT = {"deploy_canary_seconds": 5}
+
+
+@contextmanager
+def stopped(machine: Any, host: Any) -> Iterator[None]:
+    machine.stop(timeout=STOP_SECONDS)
+    try:
+        yield
+    finally:
+        machine.start()
+        wait_for(lambda: output_of(host, "systemctl is-system-running") == "running", 90, "the host runs again")
+
+
+def timed(name: str, running: Any) -> str:
+    """Wait for the play's success, and return its output."""
+    began = time.monotonic()
+    output, _ = running.communicate(timeout=400)
+    print(f"{name}: {time.monotonic() - began:.0f} s")
+    assert running.returncode == 0, output[-4000:]
+    return str(output)
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "control"])
+def test_with_a_stopped_host_plays_do_their_work(
+    group: str,
+    machines: dict[str, Any],
+    client: Any,
+    base_url: str,
+    inventory: str,
+    application_hosts: Hosts,
+    tmp_path: Path,
+) -> None:
+    """The second of its group: of the application hosts one with instances, of the load balancers not the address's."""
+    name, host = list(hosts_of(group, inventory).items())[1]
+    (before,) = releases_of(application_hosts)
+    left = {one: seen for one, seen in application_hosts.items() if one != name}
+    source = str(releases.make("good", tmp_path / "good", f"{time.strftime('%H%M%S')}{group}"))
+    try:
+        with (
+            stopped(machines[name], host),
+            load(client, base_url, 50) as got,
+            load(client, base_url, 10, method="POST") as posted,
+        ):
+            output = timed(f"{name} is stopped: deploy", play(inventory, "deploy", phoenix_source=source, **SHORT))
+            assert group == "db" or name in output, "what was left out is reported"
+            (deployed,) = releases_of(left)
+            assert deployed != before
+            timed(f"{name} is stopped: scale", play(inventory, "scale", phoenix_capacity=3, scale_lock_wait=60))
+            assert capacity_of(inventory) == 3
+            timed(f"{name} is stopped: site", play(inventory, "site", "--tags", "nginx"))
+            timed(f"{name} is stopped: rollback", play(inventory, "rollback", phoenix_version=before, **SHORT))
+            assert releases_of(left) == {before}
+    finally:
+        # What an operator does when the host is back, and the fleet as it was.
+        succeed(play(inventory, "site", "--tags", "phoenix,nginx"))
+        succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=60))
+    assert_none_failed(got)
+    assert_none_failed(posted)
+    assert releases_of(application_hosts) == {before}
+    assert consistent(inventory)
+
+
+@pytest.mark.skipif("control" not in GROUPS, reason="PHOENIX_STOPPED leaves the group out")
+def test_without_control_nothing_changes_and_all_is_served(
+    machines: dict[str, Any], client: Any, base_url: str, inventory: str, application_hosts: Hosts
+) -> None:
+    """What is recorded there is not known: every play stops before it changes anything, and says so."""
+    (name, control), *_ = hosts_of("control", inventory).items()
+    before = releases_of(application_hosts)
+    with load(client, base_url, 50) as got, stopped(machines[name], control):
+        for playbook, options, variables in (
+            ("deploy", (), {"phoenix_version": next(iter(before))}),
+            ("rollback", (), {}),
+            ("scale", (), {"phoenix_capacity": 3}),
+            ("site", ("--tags", "nginx"), {}),
+        ):
+            done = plays.run(inventory, playbook, *options, **variables)
+            assert done.returncode != 0 and name in done.stdout, f"{playbook}: {done.stdout[-3000:]}"
+    assert_none_failed(got)
+    assert releases_of(application_hosts) == before
+    wait_for(lambda: consistent(inventory), 60, "the fleet is as it was")
