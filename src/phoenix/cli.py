@@ -11,7 +11,7 @@ from pathlib import Path
 
 from phoenix.build.identity import version
 
-# MongoDB's driver, unpacked there by the role `mongodb` or `backup`.
+# MongoDB's driver, unpacked there by the roles `mongodb`, `backup` and `phoenix`.
 DRIVER = "/opt/pymongo/current"
 # The Python with the autoscaler's libraries, which its role installs.
 AUTOSCALER_PYTHON = "/opt/phoenix/autoscaler/venv/bin/python"
@@ -44,7 +44,7 @@ AREAS: Mapping[str, Area] = {
         "phoenix.fleet.host_status", "the state of this host, and what is due on it: status, updates", driver=True
     ),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
-    "logs": Area("phoenix.instances.logs", "what this host's instances write, also as they write it: --follow"),
+    "logs": Area("phoenix.instances.logs", "what the instances and processes of this host write; --follow too"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
@@ -54,6 +54,7 @@ AREAS: Mapping[str, Area] = {
         "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended, result",
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
+    "processes": Area("phoenix.processes.cli", "the application's other processes on this host", driver=True),
     "provider": Area("phoenix.provider.cli", "hosts at their provider: ensure, find, remove, serve"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "run": Area("phoenix.instances.command", "one command in a release's environment: COMMAND..."),

@@ -52,10 +52,16 @@ class Direct(sandbox.Sandbox):
     """Runs commands as the build user, but without a unit of systemd: test_build.py tests that on a fleet."""
 
     def line(
-        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, secret: Path | None = None
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        secrets: Mapping[str, Path] = sandbox.NONE,
     ) -> list[str]:
         # In place of LoadCredential.
-        given = [f"npm_config_userconfig={secret}"] if secret else []
+        given = [f"npm_config_userconfig={secrets['npmrc']}"] if "npmrc" in secrets else []
+        if "key" in secrets:
+            given.append(f"GIT_SSH_COMMAND={release.ssh(str(secrets['key']), self.folder / 'known_hosts')}")
         return [*as_user(), "env", "-C", str(folder), *given, *words]
 
     def end(self) -> None:
@@ -192,6 +198,8 @@ class Builder:
             "npm": str(self.npm / "bin" / "npm-cli.js"),
             "npmrc": self.root / "npmrc",
             "ca_file": CERTIFICATES,
+            "deploy_key": self.root / "no-key",
+            "known_hosts": self.root / "known-hosts",
             "build_script": "",
             "check_engines": True,
             "timeout": 300,

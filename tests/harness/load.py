@@ -31,14 +31,20 @@ def load(
     this machine's clock.
     `options` are those of the program, such as --retry.
     """
+    rates = ",".join(map(str, rate)) if isinstance(rate, Sequence) else str(rate)
+    words = (f"{url}/", rates, longest, "--method", method, *options)
+    with running(client, f"phoenix-load-{method.lower()}", "load", *words) as result:
+        yield result
+    print(f"{method}, {rates:.40}/s: {result}")
+
+
+@contextmanager
+def running(client: Any, unit: str, program: str, *words: Any) -> Iterator[dict[str, Any]]:
+    """Run a program of tests/harness/remote on the client; afterwards the dictionary holds what it printed."""
     result: dict[str, Any] = {}
-    unit = f"phoenix-load-{method.lower()}"
     written = f"/run/{unit}.json"
-    words = ",".join(map(str, rate)) if isinstance(rate, Sequence) else str(rate)
     runner = f"systemd-run --quiet --unit={unit} --collect --property=StandardOutput=file:{written} /usr/bin/python3"
-    client.check_output(
-        f"rm -f {written}; " + remote("load", f"{url}/", words, longest, "--method", method, *options, runner=runner)
-    )
+    client.check_output(f"rm -f {written}; " + remote(program, *words, runner=runner))
     time.sleep(2)
     try:
         yield result
@@ -47,7 +53,6 @@ def load(
         client.run(f"systemctl kill --signal=TERM {unit}")
         wait_for(lambda: client.run(f"systemctl is-active --quiet {unit}").rc != 0, 60, "the load's end")
         result.update(json.loads(client.check_output(f"cat {written}")))
-        print(f"{method}, {words:.40}/s: {result}")
 
 
 @contextmanager

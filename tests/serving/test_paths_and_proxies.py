@@ -64,6 +64,48 @@ def test_a_path_of_its_own_is_retried_and_blocked_like_any(sites: Sites, instanc
     assert site.get("/crash").status == 404
 
 
+# --- assets of two releases
+
+
+@pytest.fixture(scope="module")
+def with_assets(sites: Sites) -> Site:
+    return sites(nginx_asset_paths=["/assets/", "/fail/assets/", "/cra"])
+
+
+def test_an_asset_of_either_release_is_found(with_assets: Site, instances: Instances) -> None:
+    for port in [*instances.ordinary, instances.spare]:
+        for number in range(6):  # whichever is asked first
+            answer = with_assets.get(f"/assets/{port}/{number}-{token_hex(4)}")
+            assert (answer.status, body(answer)["port"]) == (200, port)
+
+
+def test_an_asset_of_no_release_is_asked_of_each_instance_once(with_assets: Site, instances: Instances) -> None:
+    path = f"/assets/0/{token_hex(4)}"
+    assert with_assets.get(path).status == 404
+    asked = [line for port in (*instances.ordinary, instances.spare) for line in instances.seen(port)]
+    assert asked.count(f"GET {path}") == 3
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_what_changes_something_is_asked_once(with_assets: Site, instances: Instances, method: str) -> None:
+    path = f"/assets/0/{token_hex(4)}"
+    assert with_assets.get(path, method=method.encode()).status == 404
+    assert instances.seen().count(f"{method} {path}") == 1
+
+
+def test_an_asset_path_fails_over_and_is_blocked_like_any(with_assets: Site, instances: Instances) -> None:
+    mark = token_hex(4)
+    assert body(with_assets.get(f"/fail/assets/{mark}"))["port"] == instances.spare
+    assert instances.seen().count(f"GET /fail/assets/{mark}") == 2
+    assert with_assets.get("/crash").status == 404
+
+
+def test_elsewhere_a_missing_file_is_asked_once(site: Site, instances: Instances) -> None:
+    path = f"/assets/0/{token_hex(4)}"
+    assert site.get(path).status == 404
+    assert instances.seen().count(f"GET {path}") == 1
+
+
 # --- compression
 
 LONG = ("X-Own", "a" * 2000)

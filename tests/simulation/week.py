@@ -266,6 +266,8 @@ class Week:
             self.gauge("deploy_running", self.deploying),
             self.gauge("pipeline_last_result", lambda now: 0.0),
             self.gauge("pipeline_running", self.deploying),
+            # Each deploy, a host that is lost once a day, and a process that is new.
+            self.gauge("processes_unplaced_age_seconds", lambda now: now % DAY if now % DAY < 75 else 1.0),
             self.gauge("backup_newest_good_age_seconds", self.backup_age),
             self.gauge("backup_last_result", lambda now: 0.0),
             self.gauge("backup_window_ratio", lambda now: READING / 300),

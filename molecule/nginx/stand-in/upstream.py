@@ -39,6 +39,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/fail") and not SPARE:
             self.close_connection = True
             return
+        # A file of one release: of the instances named, as in /assets/3000,3900/a.
+        if self.path.startswith("/assets/") and str(PORT) not in self.path.split("/")[2].split(","):
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.path.startswith("/slow"):
             time.sleep(SLOW_S)
         if self.path.startswith("/socket") and self.headers.get("Upgrade"):

@@ -30,10 +30,14 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def steps(package: Mapping[str, Any], locked: bool, credential: bool, script: str = BUILD) -> list[Step]:
+def steps(
+    package: Mapping[str, Any], locked: bool, credential: bool, script: str = BUILD, git: bool = False
+) -> list[Step]:
     """The commands that make a release's modules, in their order. script: the build's, run where it is declared.
 
     Where the registry asks for a credential, everything is fetched into npm's cache first, and installed out of it.
+    With a key for Git's repositories (git) it is installed then, for npm does not take those from its cache; the
+    scripts of the packages, and after them the application's, run without the key.
     """
     scripts = package.get("scripts") or {}
     needing = (*INSTALL_SCRIPTS, script)
@@ -42,9 +46,13 @@ def steps(package: Mapping[str, Any], locked: bool, credential: bool, script: st
     found = []
     if not locked:
         found.append(Step(("install", "--package-lock-only"), True, NO_SCRIPTS))
-    if credential:
+    if credential or git:
         found.append(Step(install, True, NO_SCRIPTS))
-    found.append(Step((*install, "--prefer-offline") if credential else install))
+    if git:
+        found.append(Step(("rebuild",)))
+        found += [Step(("run", name)) for name in INSTALL_SCRIPTS if scripts.get(name)]
+    else:
+        found.append(Step((*install, "--prefer-offline") if credential else install))
     if scripts.get(script):
         found.append(Step(("run", script)))
     if development:

@@ -35,7 +35,8 @@ from phoenix.build.sandbox import Sandbox, SandboxError, credential
 from phoenix.build.start import BuildError, command_of, refuse_missing, start_script
 from phoenix.common import files
 
-START = ".phoenix-start"
+# What Phoenix adds: the program that systemd starts, and the folder of the Node.js that the release was built for.
+START, NODE = ".phoenix-start", ".phoenix-node"
 # Of the modules that the application itself can name: their package.json in a stream of the folder.
 _MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
 # npm 6 and earlier open files in a mode that Python 3.11 no longer has: gyp, by which native modules are compiled.
@@ -56,6 +57,7 @@ builtins.open = tolerant
 LOCK = Path("/run/phoenix-build.lock")
 # npm's settings: the inventory's, or else those of the host.
 SETTINGS = (Path("/etc/phoenix/npmrc"), Path("/etc/npmrc"))
+DEPLOY_KEY, KNOWN_HOSTS = Path("/etc/phoenix/deploy-key"), Path("/etc/phoenix/deploy-known-hosts")
 MAX_PACKAGE = 1 << 20  # bytes of package.json
 LOCK_HEAD = 4096  # bytes of a lock file, which begins with its version
 
@@ -78,10 +80,10 @@ class Packed:
                     self.modules[found[1]] = package
 
 
-def repack(received: IO[bytes], target: Path, start: str) -> Packed:
-    """Pack what an untrusted tar stream holds, and the start script, so that the same content gives the same bytes.
+def repack(received: IO[bytes], target: Path, own: Mapping[str, str]) -> Packed:
+    """Pack what an untrusted tar stream holds, and Phoenix's own files, so that the same content gives the same bytes.
 
-    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so is another .phoenix-start.
+    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so are others of own's names.
     """
 
     def normal(name: str, kind: bytes, executable: bool) -> tarfile.TarInfo:
@@ -99,7 +101,7 @@ def repack(received: IO[bytes], target: Path, start: str) -> Packed:
         tarfile.open(fileobj=received, mode="r|") as source,
     ):
         for member in source:
-            if Path(member.name).parts[:1] == (START,) or not (
+            if Path(member.name).parts[:1] in {(name,) for name in own} or not (
                 member.isreg() or member.isdir() or member.issym() or member.islnk()
             ):
                 continue
@@ -115,9 +117,10 @@ def repack(received: IO[bytes], target: Path, start: str) -> Packed:
                 content = io.BytesIO(data)
             archive.addfile(info, content)
             packed.note(member, data)
-        info = normal(f"./{START}", tarfile.REGTYPE, True)
-        info.size = len(start.encode())
-        archive.addfile(info, io.BytesIO(start.encode()))
+        for name, text in own.items():
+            info = normal(f"./{name}", tarfile.REGTYPE, name == START)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
     return packed
 
 
@@ -156,7 +159,7 @@ class Source:
         return bool(self.lock)
 
     @classmethod
-    def read(cls, folder: Path) -> Source:
+    def read(cls, folder: Path, node: str = "") -> Source:
         """Raises BuildError for a source that can't be built or started."""
         text = _read(folder / "package.json", MAX_PACKAGE + 1)
         if text is None:
@@ -172,7 +175,7 @@ class Source:
         return cls(
             package,
             command_of(package, has_server_js),
-            start_script(package, has_server_js),
+            start_script(package, has_server_js, node),
             next((lock.decode(errors="replace") for lock in locks if lock), ""),
             (_read(folder / ".npmrc", MAX_PACKAGE) or b"").decode(errors="replace"),
         )
@@ -243,20 +246,38 @@ def make(source: Source, scratch: Path, sandbox: Sandbox, options: argparse.Name
     variables = environment(options, scratch, os.environ)
     versions.refuse_variables(source.settings, variables)
     credentials = npm.has_secrets(settings)
-    for step in npm.steps(source.package, source.locked, credentials, options.build_script or npm.BUILD):
+    key = options.deploy_key.is_file()
+    if key:
+        (scratch / "known_hosts").write_bytes(options.known_hosts.read_bytes())
+    for step in npm.steps(source.package, source.locked, credentials, options.build_script or npm.BUILD, key):
         words = [f"{options.node}/bin/node", options.npm, *step.words]
         own: dict[str, str] = dict(step.environment)
-        secret = None
+        secrets: dict[str, Path] = {}
         if step.credential and credentials:
-            secret, own["npm_config_userconfig"] = options.npmrc, credential()
+            secrets["npmrc"], own["npm_config_userconfig"] = options.npmrc, credential("npmrc")
+        if step.credential and key:
+            secrets["key"], own["GIT_SSH_COMMAND"] = options.deploy_key, ssh(credential("key"), scratch / "known_hosts")
         try:
-            sandbox.run(words, variables | own, folder=scratch / "release", secret=secret)
+            sandbox.run(words, variables | own, folder=scratch / "release", secrets=secrets)
         except SandboxError as error:
             raise BuildError(f"npm {' '.join(step.words)} {error}{_hint(str(error), options)}") from error
 
 
+def ssh(key: str, known_hosts: Path) -> str:
+    """Git's command for a repository over SSH: with this key and these hosts, whatever the user's own settings are."""
+    options = (
+        f"UserKnownHostsFile={known_hosts}", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes"
+    )  # fmt: skip
+    return " ".join(["ssh", "-F", "/dev/null", "-i", key, *(f"-o {one}" for one in options)])
+
+
 def _hint(output: str, options: argparse.Namespace) -> str:
     """The way out where the output of npm shows a known reason."""
+    if re.search(r"Host key verification failed|Permission denied \(publickey", output):
+        return (
+            "\nA dependency comes from a Git repository over SSH: set release_deploy_key to a key that may read it, "
+            "and release_known_hosts to the lines of its host, as ssh-keyscan prints them"
+        )
     if re.search(r"gyp ERR! find Python|(make|g\+\+|cc): (not found|No such file)|not found: make", output):
         return "\nA native module is compiled: set release_build_packages to [make, g++, python3]"
     if "gyp ERR!" in output and not Path(options.node, "include/node/node.h").is_file():
@@ -293,6 +314,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     scratch = Path(tempfile.mkdtemp(prefix="build-", dir=options.scratch))
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})
+    node = os.path.realpath(options.node)
     sandbox = Sandbox(options.user, scratch, programs, options.timeout, options.memory)
     folder = scratch / "release"
     try:
@@ -308,12 +330,12 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
                 sandbox.run(["tar", "--extract", "--no-same-owner"], {}, folder=folder, stdin=handle)
         except SandboxError as error:
             raise BuildError(f"the source can't be unpacked: tar {error}") from error
-        source = Source.read(folder)
+        source = Source.read(folder, node)
         check(source, scratch, sandbox, options)
         make(source, scratch, sandbox, options)
         try:
             with sandbox.stream(["tar", "--create", "--sort=name", "."], folder=folder) as stream:
-                packed = repack(stream, partial, source.start)
+                packed = repack(stream, partial, {START: source.start, NODE: f"{node}\n"})
         except (SandboxError, tarfile.TarError) as error:
             raise BuildError(f"the release can't be packed: {error}") from error
         warnings = judge(source, packed, scratch, sandbox, options)
@@ -340,6 +362,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--npm", default="/opt/npm/current/bin/npm-cli.js")
     parser.add_argument("--ca-file", default="/etc/ssl/certs/ca-certificates.crt")
     parser.add_argument("--npmrc", type=Path, help="npm's settings, which may hold secrets")
+    parser.add_argument("--deploy-key", type=Path, default=DEPLOY_KEY, help="SSH key for Git, if there is one")
+    parser.add_argument("--known-hosts", type=Path, default=KNOWN_HOSTS, help="hosts that it is used for")
     parser.add_argument("--build-script", default="", help="script of package.json in place of `build`")
     parser.add_argument("--ignore-engines", dest="check_engines", action="store_false", help="build whatever it states")
     parser.add_argument("--timeout", type=int, default=900, help="seconds for each of npm's commands")

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from phoenix.common import process
 
 UNIT = "phoenix-build.service"
-CREDENTIAL = "secret"  # its file's name in the unit
+NONE: Mapping[str, Path] = MappingProxyType({})
 TAIL = 4000  # bytes of output that an error shows
 ROUNDS = 100  # of 50 ms, until what was killed has to be gone
 
@@ -81,7 +82,7 @@ class Sandbox:
     memory: str = "2G"
 
     def line(
-        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, secret: Path | None = None
+        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, secrets: Mapping[str, Path] = NONE
     ) -> list[str]:
         """The command line that runs words; values stay out of it, since everybody may read a command line."""
         properties = [
@@ -95,8 +96,7 @@ class Sandbox:
             f"MemoryMax={self.memory}",
             "Nice=10",  # control serves the fleet meanwhile
         ]
-        if secret:
-            properties.append(f"LoadCredential={CREDENTIAL}:{secret}")
+        properties += [f"LoadCredential={name}:{path}" for name, path in secrets.items()]
         return [
             *("systemd-run", "--pipe", "--wait", "--collect", "--service-type=exec", f"--unit={UNIT}"),
             *(f"--property={one}" for one in properties),
@@ -130,12 +130,12 @@ class Sandbox:
         environment: Mapping[str, str],
         folder: Path,
         stdin: IO[bytes] | None = None,
-        secret: Path | None = None,
+        secrets: Mapping[str, Path] = NONE,
         stderr: IO[bytes] | int = subprocess.STDOUT,
     ) -> Iterator[subprocess.Popen[bytes]]:
         self.end()
         running = subprocess.Popen(
-            self.line(words, environment, folder, secret),
+            self.line(words, environment, folder, secrets),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
             stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -156,14 +156,14 @@ class Sandbox:
         *,
         folder: Path,
         stdin: IO[bytes] | None = None,
-        secret: Path | None = None,
+        secrets: Mapping[str, Path] = NONE,
     ) -> None:
-        """Run words in a folder, to their end. secret: a file that only they can read, at the path of credential().
+        """Run words in a folder, to their end. secrets: files that only they can read, at the paths of credential().
 
         Raises:
             SandboxError: they failed, took too long, or needed too much memory.
         """
-        with self._process(words, environment, folder, stdin, secret) as running:
+        with self._process(words, environment, folder, stdin, secrets) as running:
             assert running.stdout
             tail = b""
             while block := running.stdout.read1(1 << 16):  # type: ignore[attr-defined]
@@ -189,6 +189,6 @@ class Sandbox:
                 raise SandboxError(f"ended with status {status}:\n{tail}")
 
 
-def credential() -> str:
-    """The path at which a command finds its secret."""
-    return f"/run/credentials/{UNIT}/{CREDENTIAL}"
+def credential(name: str) -> str:
+    """The path at which a command finds one of its secrets."""
+    return f"/run/credentials/{UNIT}/{name}"

@@ -140,8 +140,13 @@ def command_of(package: Mapping[str, Any], has_server_js: bool) -> str:
     return (package.get("scripts") or {}).get("start") or ("node server.js" if has_server_js else "")
 
 
-def start_script(package: Mapping[str, Any], has_server_js: bool) -> str:
-    """The text of .phoenix-start; the shell replaces itself by the program."""
+def path_line(node: str) -> str:
+    """The shell's line that puts the release's programs first, and then the Node.js that it was built for, a folder."""
+    return f'export PATH="$PWD/node_modules/.bin:{f"{node}/bin:" if node else ""}$PATH"'
+
+
+def start_script(package: Mapping[str, Any], has_server_js: bool, node: str = "") -> str:
+    """The text of .phoenix-start; the shell replaces itself by the program, with the Node.js in the folder `node`."""
     scripts = package.get("scripts") or {}
     for hook in ("prestart", "poststart"):
         if scripts.get(hook):
@@ -157,7 +162,7 @@ def start_script(package: Mapping[str, Any], has_server_js: bool) -> str:
         "#!/bin/sh",
         "# Made when the release was built, from npm start's command; systemd runs it in the release.",
     ]
-    lines.append('export PATH="$PWD/node_modules/.bin:$PATH"')
+    lines.append(path_line(node))
     lines += [f"export {name}={shlex.quote(value)}" for name, value in package_variables(package, "start").items()]
     lines += [f"export {name}={quote(value)}" for name, value in variables]
     lines.append("exec " + " ".join(quote(word) for word in words))

@@ -80,8 +80,8 @@ def refuse(package: Mapping[str, Any], lock: str, command: str, seen: Versions, 
         )
     if engines and engine(package) in seen.excluded:
         raise BuildError(
-            f"package.json: engines.node {engine(package)!r} excludes Node.js {seen.node}. Set nodejs_version, "
-            "nodejs_archive and nodejs_archive_checksum to a version that it allows, correct engines, or set "
+            f"package.json: engines.node {engine(package)!r} excludes Node.js {seen.node}. Set nodejs_version to "
+            "one of nodejs_archives that it allows, correct engines, or set "
             "release_check_engines to false"
         )
     loader = re.search(r"(^|\s)(-r|--require|--experimental-modules|--loader)\b", command)
@@ -89,8 +89,8 @@ def refuse(package: Mapping[str, Any], lock: str, command: str, seen: Versions, 
     if module and not loader and numbers(seen.node) < MODULES:
         raise BuildError(
             f"the application is an ES module ({'type' if package.get('type') == 'module' else command!r} in "
-            f"package.json), which Node.js {seen.node} does not load. Set nodejs_version, nodejs_archive and "
-            "nodejs_archive_checksum to 12.17 or later, with release_npm_version to an npm that runs on it, or "
+            f"package.json), which Node.js {seen.node} does not load. Set nodejs_version to 12.17 or "
+            "later, with its archive in nodejs_archives, with release_npm_version to an npm that runs on it, or "
             "translate it to CommonJS when it is built"
         )
 

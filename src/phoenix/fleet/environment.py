@@ -12,6 +12,7 @@ from typing import Any
 HEAP_SHARE = 0.75
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size\b")
 _SIZE = re.compile(r"(\d+)([KMGT]?)")
+_SPECIAL, _ESCAPED = re.compile(r'[\\"$`]'), r"\\\g<0>"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = ("PORT", "DB_CONNECTION_STRING")
 # A folder there would be hidden from the instance, shared with the system, or Phoenix's own.
@@ -64,6 +65,12 @@ def variables(settings: Mapping[str, Any], database: str, memory: Any) -> dict[s
     if heap and not _HEAP.search(options):
         found["NODE_OPTIONS"] = f"{options} --max-old-space-size={heap}".strip()
     return {**found, "DB_CONNECTION_STRING": database}
+
+
+def lines(variables: Mapping[str, str]) -> str:
+    """An environment as a file for systemd, which undoes backslash escapes within double quotes."""
+    ordered = sorted(variables, key=str.lower)
+    return "".join(f'{name}="{_SPECIAL.sub(_ESCAPED, str(variables[name]))}"\n' for name in ordered)
 
 
 def path_errors(paths: Iterable[Any]) -> list[str]:

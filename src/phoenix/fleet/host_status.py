@@ -15,6 +15,7 @@ from phoenix.build import identity
 from phoenix.common import files, systemd
 from phoenix.database import replica_set
 from phoenix.fleet import updates
+from phoenix.processes import cli as processes
 from phoenix.provider import published
 from phoenix.state import desired
 
@@ -80,6 +81,9 @@ def main(arguments: list[str]) -> int:
     if known := floating.addresses():
         with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
             status["floating"] = floating.held(known)
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        if kept := processes.report():
+            status["processes"] = kept
     if scaling := autoscaler():
         status["autoscaler"] = scaling
     if made := published.read_status():

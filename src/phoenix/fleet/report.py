@@ -61,6 +61,7 @@ def status(hosts: Mapping[str, Sequence[str]], results: Mapping[str, Mapping[str
         f"floating address {address}: {' and '.join(holders) or 'on no load balancer'}"
         for address, holders in _holders(statuses).items()
     ]
+    lines += _processes(statuses)
     lines += [f"backup on {host}: {seen['backup']}" for host, seen in statuses.items() if "backup" in seen]
     for seen in statuses.values():
         if "drained" in seen:
@@ -70,6 +71,21 @@ def status(hosts: Mapping[str, Sequence[str]], results: Mapping[str, Mapping[str
         if "demand" in seen:
             lines += ["", *published.lines(seen["demand"], float(seen["demand"]["now"]))]
     return lines
+
+
+def _processes(statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where each process and schedule runs, and what keeps one from it."""
+    reports = {host: seen["processes"] for host, seen in statuses.items() if seen.get("processes")}
+    slots = sorted({slot for report in reports.values() for slot in report["holders"]})
+    lines = []
+    for slot in slots:
+        here = [
+            f"{host} ({one['revision'].partition(' ')[0]}{f', restarts {n}' if (n := one['restarts']) else ''})"
+            for host, report in reports.items()
+            if (one := report["running"].get(slot))
+        ]
+        lines.append(f"process {slot}: {' and '.join(here) or 'on no host'}")
+    return lines + [f"processes on {host}: {report['error']}" for host, report in reports.items() if report["error"]]
 
 
 def failed_units(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

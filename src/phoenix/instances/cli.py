@@ -31,12 +31,13 @@ from phoenix.instances import (
 )
 from phoenix.instances.health import HealthCheck, Unhealthy
 from phoenix.instances.model import Change
+from phoenix.processes import target
 from phoenix.state import turn
 
 
 def status(release: str | None, configuration: str | None) -> dict[str, Any]:
     """The instances. Stale: active, but not with that release and that configuration (by default the current ones)."""
-    accepted = configurations.accepted()
+    accepted, given = configurations.accepted(), target.read().configuration
     revision = units.revision_of(
         str(paths.RELEASES / release) if release else files.target(paths.CURRENT), configuration or accepted
     )
@@ -46,6 +47,7 @@ def status(release: str | None, configuration: str | None) -> dict[str, Any]:
         "kept": releases.kept(),
         "configuration": accepted,
         "configurations": configurations.names(),
+        "processes": sorted({*target.processes(given), *target.processes(configuration or accepted)}),
         "instances": [
             {
                 "port": instance.port,
@@ -124,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seconds", type=float, default=0)
     verbs.add_parser(
         "configure", parents=[check],
-        help='write a configuration, {"template", "unit", "environment"} on standard input, beside the others',
+        help='write a configuration, {"template", "unit", "environment", "processes"} on standard input, beside others',
     )  # fmt: skip
     verbs.add_parser(
         "export", parents=[configuration], help="a configuration, for take-over on another host; it holds secrets"
@@ -177,7 +179,7 @@ def configure(check: bool) -> dict[str, Any]:
     given = json.load(sys.stdin)
     ports = [instance.port for instance in units.find() if instance.release]
     name, changes, differs = configurations.configure(
-        given["template"], given["unit"], given["environment"], ports, check
+        given["template"], given["unit"], given["environment"], ports, check, given.get("processes", {})
     )
     if not check:
         units.reload_changed()

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phoenix.build.start import package_variables
+from phoenix.build.start import package_variables, path_line
 from phoenix.common import files
 from phoenix.instances import paths, releases
 
@@ -33,14 +33,22 @@ CONFIGURATION = Path("/etc/phoenix/configuration")
 NOT_TAKEN = (
     "Exec", "Type", "Restart", "WorkingDirectory", "SyslogIdentifier", "RemoveIPC", "WatchdogSec", "RuntimeMaxSec"
 )  # fmt: skip
+# A program with its arguments, and nothing that only a shell does.
+PLAIN = re.compile(r"[A-Za-z0-9_./][^;&|<>()`\n=]*( [^;&|<>()`\n]*)?")
+BUILTINS = (
+    ".", "cd", "command", "eval", "exec", "exit", "export", "if", "read", "set", "trap", "ulimit", "umask", "unset",
+    "while",
+)  # fmt: skip
 
 
 class CommandError(Exception):
     """The command can't be run; the text says why."""
 
 
-def shell_text(package: Mapping[str, Any], words: Sequence[str]) -> str:
+def shell_text(package: Mapping[str, Any], words: Sequence[str], node: str = "") -> str:
     """The text for the shell, with npm's variables: one word is taken as the shell's, several as one program's.
+
+    node is the folder of the Node.js that the release was built for; "" for that of the configuration.
 
     Raises:
         CommandError: package.json does not have the script.
@@ -48,7 +56,9 @@ def shell_text(package: Mapping[str, Any], words: Sequence[str]) -> str:
     script, text = _resolved(package, words)
     variables = package_variables(package, script)
     exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    return "; ".join(['export PATH="$PWD/node_modules/.bin:$PATH"', *exported, text])
+    if PLAIN.fullmatch(text) and text.split()[0] not in BUILTINS:
+        text = f"exec {text}"  # signals reach the program itself
+    return "; ".join([path_line(node), *exported, text])
 
 
 def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, str]:
@@ -69,7 +79,8 @@ def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, st
         )
     given = shlex.join(rest[1:] if rest[:1] == ["--"] else rest)
     steps = [scripts.get(f"pre{name}"), f"{scripts[name]} {given}".strip(), scripts.get(f"post{name}")]
-    return name, " && ".join(f"({step})" for step in steps if step)
+    found = [step for step in steps if step]
+    return name, found[0] if len(found) == 1 else " && ".join(f"({step})" for step in found)
 
 
 def settings(*texts: str) -> list[str]:
@@ -125,7 +136,7 @@ def run(words: Sequence[str], name: str, seconds: int) -> int:
     """
     release = releases.unpacked(name or Path(files.target(paths.CURRENT)).name)
     package = json.loads((release / "package.json").read_text(encoding="utf-8"))
-    text = shell_text(package, words)
+    text = shell_text(package, words, releases.node(release))
     began = time.monotonic()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     try:

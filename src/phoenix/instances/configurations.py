@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from phoenix.common import files
 from phoenix.instances import paths
@@ -20,8 +22,10 @@ from phoenix.instances.model import Change
 
 ENVIRONMENT, UNIT = "environment", "unit.conf"
 DIGITS = 12
+NONE: Mapping[str, str] = MappingProxyType({})
 # A value may have several lines.
 VARIABLE = re.compile(r'^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$', re.M | re.S)
+ESCAPED = re.compile(r"\\(.)", re.S)
 # What the template says itself, or what would follow no revision.
 NOT_ADOPTED = ("ExecStart=", "EnvironmentFile=", "Type=", "User=", "Group=", "WorkingDirectory=")
 
@@ -30,10 +34,10 @@ class NotWritten(Exception):
     """The configuration is not on this host, or can't be given to an instance; the text says why."""
 
 
-def name_of(template: str, unit: str, environment: str) -> str:
+def name_of(template: str, unit: str, environment: str, more: Mapping[str, str] = NONE) -> str:
     """The name of this content. The template is part of it: a change of it is rolled out like any other."""
     digest = hashlib.sha256()
-    for text in (template, unit, environment):
+    for text in (template, unit, environment, *(part for one in sorted(more.items()) for part in one)):
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()[:DIGITS]
 
@@ -87,24 +91,23 @@ def with_node(unit: str) -> str:
     return unit.replace(str(paths.NODEJS), str(paths.NODEJS.parent / version)) if version else unit
 
 
-def write(template: str, unit: str, environment: str) -> str:
+def write(template: str, unit: str, environment: str, more: Mapping[str, str] = NONE) -> str:
     """Write the revision, as a whole or not at all, and return its name. One that was damaged is replaced."""
-    return _write(name_of(template, unit, environment), unit, environment)
+    content = {**more, ENVIRONMENT: environment, UNIT: unit}
+    return _write(name_of(template, unit, environment, more), content)
 
 
-def _write(name: str, unit: str, environment: str) -> str:
+def _write(name: str, content: Mapping[str, str]) -> str:
     folder = paths.CONFIGURATIONS / name
-    if _text(folder / UNIT) == unit and _text(folder / ENVIRONMENT) == environment:
+    if all(_text(folder / file) == text for file, text in content.items()):
         return name
     paths.CONFIGURATIONS.mkdir(mode=0o755, parents=True, exist_ok=True)
     if folder.is_dir():  # in use, perhaps: each file by itself, so that there is one at any time
-        files.replace(folder / ENVIRONMENT, environment, 0o600, durable=True)
-        files.replace(folder / UNIT, unit, durable=True)
+        _fill(folder, content)
         return name
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=paths.CONFIGURATIONS))
     try:
-        files.replace(partial / ENVIRONMENT, environment, 0o600, durable=True)
-        files.replace(partial / UNIT, unit, durable=True)
+        _fill(partial, content)
         partial.chmod(0o755)
         partial.replace(folder)
     except BaseException:
@@ -113,23 +116,27 @@ def _write(name: str, unit: str, environment: str) -> str:
     return name
 
 
-def export(name: str) -> dict[str, str]:
+def _fill(folder: Path, content: Mapping[str, str]) -> None:
+    for file, text in content.items():
+        files.replace(folder / file, text, 0o644 if file == UNIT else 0o600, durable=True)
+
+
+def export(name: str) -> dict[str, Any]:
     """The revision, for another host with the same settings. Raises NotWritten."""
-    folder = written(name)
-    return {"name": name, "unit": _text(folder / UNIT), "environment": _text(folder / ENVIRONMENT)}
+    return {"name": name, "files": {path.name: _text(path) for path in sorted(written(name).iterdir())}}
 
 
-def take_over(given: Mapping[str, str]) -> list[Change]:
+def take_over(given: Mapping[str, Any]) -> list[Change]:
     """Begin with the revision that another host with the same settings serves with.
 
     So a host that is added in the same run in which settings change starts its instances with what was accepted, and
     gets the new revision with the rest, behind the canary. Its name is the other host's: it comes of an older template.
     Not where this host has an accepted one already, or lacks the Node.js that it names.
     """
-    needed = re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["unit"])
+    needed = re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["files"][UNIT])
     if accepted() or not all(Path(folder).is_dir() for folder in needed):
         return []
-    _write(given["name"], given["unit"], given["environment"])
+    _write(given["name"], given["files"])
     return [Change("write", configuration=given["name"]), *accept(given["name"])]
 
 
@@ -148,29 +155,31 @@ def adopt(ports: Collection[int]) -> list[Change]:
 
 
 def configure(
-    template: str, unit: str, environment: str, ports: Collection[int], check: bool
+    template: str, unit: str, environment: str, ports: Collection[int], check: bool, more: Mapping[str, str] = NONE
 ) -> tuple[str, list[Change], list[str]]:
     """Write the template of the units, and the revision beside the others; nothing uses it yet.
 
-    `ports` are those of the instances that this host has. Returns the revision's name, what was changed, and how the
-    revision differs from the accepted one.
+    `more` are files of the processes besides the instances, `ports` those of this host's instances. Returns the
+    revision's name, what was changed, and how it differs from the accepted one.
     """
     unit = with_node(unit)
-    name = name_of(template, unit, environment)
+    name = name_of(template, unit, environment, more)
     needed = name not in names() or _text(paths.template()) != template
     changes = [Change("write", configuration=name)] if needed else []
     if not check:
         adopted = adopt(ports)
         if needed:
             files.replace(paths.template(), template, durable=True)
-        write(template, unit, environment)
+        write(template, unit, environment, more)
         changes = adopted + changes
     return name, changes, differences((unit, environment), accepted())
 
 
 def prune(besides: Collection[str] = ()) -> list[Change]:
     """Remove every revision that nothing uses: it may hold secrets that were replaced since."""
-    used = {accepted(), *besides, *(Path(files.target(link)).name for link in paths.UNITS.glob("phoenix@*.service.d"))}
+    links = paths.UNITS.glob("phoenix@*.service.d")
+    used = {accepted(), *besides, *(Path(files.target(link)).name for link in links)}
+    used.add(paths.processes().get("configuration", ""))
     removed = [name for name in names() if name not in used]
     for name in removed:
         shutil.rmtree(paths.CONFIGURATIONS / name)

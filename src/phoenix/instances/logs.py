@@ -1,6 +1,6 @@
-"""What this host's instances write, from the journal.
+"""What this host's instances and other processes write, from the journal.
 
-phoenixctl logs [--since TIME] [--lines N] [--follow] [PORT...]
+phoenixctl logs [--since TIME] [--lines N] [--follow] [PORT|PROCESS...]
 
 Each line: time in UTC, host, unit, text. TIME is systemd's: "2 hours ago", "2026-11-25 10:00:00", "today".
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-UNITS = ("phoenix@*.service",)
+UNITS = ("phoenix@*.service", "phoenix-*@*.service")
 FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP"
 
 
@@ -46,9 +46,9 @@ def merged(outputs: Iterable[str], keep: int = 0) -> list[str]:
     return found[-keep:] if keep else found
 
 
-def command(since: str, count: int, follow: bool, ports: Sequence[int]) -> list[str]:
-    """journalctl's command line."""
-    units = [f"phoenix@{port}.service" for port in ports] or UNITS
+def command(since: str, count: int, follow: bool, names: Sequence[str]) -> list[str]:
+    """journalctl's command line; names are ports of instances, and processes or schedules."""
+    units = [f"phoenix@{name}.service" if name.isdigit() else f"phoenix-{name}@*.service" for name in names] or UNITS
     return [
         *("journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet", "--no-pager"),
         *(f"--unit={unit}" for unit in units),
@@ -63,12 +63,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--since", default="")
     parser.add_argument("--lines", type=int, default=0, help="only the newest; 0: all")
     parser.add_argument("--follow", action="store_true", help="go on with what they write from now on")
-    parser.add_argument("ports", type=int, nargs="*", metavar="PORT")
+    parser.add_argument("names", nargs="*", metavar="PORT|PROCESS")
     options = parser.parse_args(arguments)
     # A reader that has seen enough, such as head, closes the pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     journal = subprocess.Popen(
-        command(options.since, options.lines, options.follow, options.ports), stdout=subprocess.PIPE, text=True
+        command(options.since, options.lines, options.follow, options.names), stdout=subprocess.PIPE, text=True
     )
     assert journal.stdout
     try:

@@ -40,7 +40,19 @@ def unpacked(name: str) -> Path:
     release = paths.RELEASES / name
     if not (release / ".phoenix-start").is_file():
         raise NotUnpacked(f"{release} is not on this host: it has to be unpacked first")
+    folder = node(release)
+    if folder and not Path(folder, "bin/node").exists():
+        raise NotUnpacked(
+            f"{name} was built for the Node.js in {folder}, which is not on this host: add that version to "
+            "nodejs_archives, and run site.yml"
+        )
     return release
+
+
+def node(release: Path) -> str:
+    """The folder of the Node.js that the release was built for; "" for a release of an earlier version of Phoenix."""
+    record = release / ".phoenix-node"
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else ""
 
 
 def mark_current() -> None:
@@ -51,8 +63,14 @@ def mark_current() -> None:
 def prune(keep: int, check: bool = False) -> list[Change]:
     """Remove the oldest of those that were current once. Others may be about to become current."""
     found = {name: (paths.RELEASES / name / MARK).stat().st_mtime for name in kept()}
+    return _remove(old(found, used(), keep), check)
+
+
+def used() -> set[str]:
+    """Names of the releases that something here runs, or would after a restart."""
     links = [paths.CURRENT, *paths.LINKS.glob("[0-9]*")]
-    return _remove(old(found, {Path(files.target(link)).name for link in links if link.is_symlink()}, keep), check)
+    given = paths.processes().get("release")
+    return {Path(files.target(link)).name for link in links if link.is_symlink()} | ({given} if given else set())
 
 
 def activate(name: str, keep: int) -> list[Change]:
@@ -70,8 +88,7 @@ def activate(name: str, keep: int) -> list[Change]:
 def drop(name: str, force: bool = False) -> list[Change]:
     """Remove a release that never became the current one; with force also one that did. One in use stays."""
     release = paths.RELEASES / name
-    used = any(files.target(link) == str(release) for link in (paths.CURRENT, *paths.LINKS.glob("[0-9]*")))
-    if used or (not force and (release / MARK).exists()) or not release.is_dir():
+    if name in used() or (not force and (release / MARK).exists()) or not release.is_dir():
         return []
     return _remove([name], False)
 

@@ -64,6 +64,11 @@ def needed(
     return bool(plan["canary"] or plan["steps"] or release != recorded or any(unlike))
 
 
+def processes(statuses: Statuses) -> bool:
+    """Whether any host has processes besides the instances, or gets some."""
+    return any(status.get("processes") for status in statuses.values())
+
+
 def changed(configurations: Mapping[str, str], former: Mapping[str, str]) -> bool:
     """Whether a host that had a configuration gets another one: then there is a way back."""
     return any(former.get(host, name) != name for host, name in configurations.items())

@@ -4,11 +4,12 @@
   switch   the instances of `step`, which are out of rotation, are given the target, and are healthy with it
   watch    the canary `step` is asked by the load balancers, put into rotation and judged; until then it stays
            recorded as out
+  processes  the processes besides the instances are given the target, and run with it
   finish   all healthy ones are in rotation, new instances get the target, and it is recorded, last of all
 
-Whatever was begun is undone by the same operations towards the former target, from what the hosts report then: rotate
-and switch undo a switch, the next rotation undoes a rotation, and what finish recorded is recorded back. So it does not
-matter where the roll-out was cut, or whether the play that undoes it is the same.
+Whatever was begun is undone by the same operations towards the former target, from what the hosts report then:
+processes undo processes, rotate and switch undo a switch, the next rotation undoes a rotation, and what finish recorded
+is recorded back. So it does not matter where the roll-out was cut, or whether the play that undoes it is the same.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from typing import Any
 Operation = dict[str, Any]
 
 
-def forward(plan: Mapping[str, Any], drained: Sequence[str], hosts: Sequence[Mapping[str, Any]]) -> list[Operation]:
+def forward(
+    plan: Mapping[str, Any],
+    drained: Sequence[str],
+    hosts: Sequence[Mapping[str, Any]],
+    processes: bool = False,
+) -> list[Operation]:
     """The operations of a roll-out.
 
-    `drained` is out of rotation when it begins; `hosts` are {name, address, ports}.
+    `drained` is out of rotation when it begins; `hosts` are {name, address, ports}; processes: whether a host has
+    others than instances, before or after.
     """
     operations: list[Operation] = []
     out = list(drained)
@@ -35,7 +42,7 @@ def forward(plan: Mapping[str, Any], drained: Sequence[str], hosts: Sequence[Map
     for step in plan["steps"]:
         operations += _switched(step, out, hosts)
         out = _without(out, step)
-    return [*operations, {"do": "finish"}]
+    return [*operations, *([{"do": "processes"}] if processes else []), {"do": "finish"}]
 
 
 def back(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -117,6 +117,13 @@ TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
     ("phoenix_deploy", CRITICAL, "control1", "phoenix_metrics.deploy_last_result", constant(value=2)),
     ("phoenix_deploy_running", WARNING, "control1", "phoenix_metrics.deploy_running", constant(value=1)),
     ("phoenix_pipeline", WARNING, "control1", "phoenix_metrics.pipeline_last_result", constant(value=1)),
+    (
+        "phoenix_process_unplaced",
+        WARNING,
+        "control1",
+        "phoenix_metrics.processes_unplaced_age_seconds",
+        lambda t: {"value": t},
+    ),
     ("phoenix_pipeline_running", WARNING, "control1", "phoenix_metrics.pipeline_running", constant(value=1)),
     ("phoenix_mongodb_down", CRITICAL, "db2", "phoenix_mongodb.member", constant(up=0, sees_primary=1)),
     ("phoenix_mongodb_primary", CRITICAL, "db2", "phoenix_mongodb.member", constant(up=1, sees_primary=0)),

@@ -61,6 +61,19 @@ def test_with_a_credential_everything_is_fetched_before_any_script_runs() -> Non
         assert not step.credential or step.environment["npm_config_ignore_scripts"] == "true"
 
 
+def test_with_a_deploy_key_everything_is_installed_before_any_script_runs() -> None:
+    package = {**DEV, "scripts": {"build": "tsc", "postinstall": "node a.js", "prepare": "node b.js"}}
+    found = [(" ".join(step.words), step.credential) for step in npm.steps(package, True, False, git=True)]
+    assert found == [
+        ("ci", True),
+        ("rebuild", False),
+        ("run postinstall", False),
+        ("run prepare", False),
+        ("run build", False),
+        ("prune --production", False),
+    ]
+
+
 SETTINGS = """registry=https://npm.example.org/
 @acme:registry = https://npm.acme.example.org/
 cafile=/etc/ssl/certs/acme.pem

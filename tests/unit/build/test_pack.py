@@ -47,7 +47,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
         entry("./link", tarfile.SYMTYPE, link="a.js"),
         entry("./same", tarfile.LNKTYPE, link="./a.js"),
     )
-    release.repack(received, target, "#!/bin/sh\n")
+    release.repack(received, target, {release.START: "#!/bin/sh\n", release.NODE: "/opt/nodejs/8.11.1\n"})
     found = packed(target)
     assert {name: oct(one.mode) for name, one in found.items() if not one.issym()} == {
         ".": "0o755",
@@ -55,6 +55,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
         "./run": "0o755",
         "./same": "0o644",
         "./.phoenix-start": "0o755",
+        "./.phoenix-node": "0o644",
     }
     assert {(one.uid, one.gid, one.uname, one.mtime) for one in found.values()} == {(0, 0, "root", 0)}
     assert (found["./link"].linkname, found["./same"].linkname) == ("a.js", "./a.js")
@@ -71,7 +72,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
 )
 def test_what_scripts_left_behind_in_bad_faith_is_not_packed(tmp_path: Path, left: list[tarfile.TarInfo]) -> None:
     target = tmp_path / "release.tar.gz"
-    release.repack(stream(*left), target, "#!/bin/sh\nexec node a.js\n")
+    release.repack(stream(*left), target, {release.START: "#!/bin/sh\nexec node a.js\n"})
     with tarfile.open(target) as archive:
         (only,) = archive.getmembers()
         assert only.name == "./.phoenix-start"
@@ -84,8 +85,8 @@ def test_what_scripts_left_behind_in_bad_faith_is_not_packed(tmp_path: Path, lef
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     one, other = entry("./a.js"), entry("./a.js", mode=0o664)
     other.uid, other.mtime = 999, 99999
-    release.repack(stream(one), tmp_path / "1.tar.gz", "x")
-    release.repack(stream(other), tmp_path / "2.tar.gz", "x")
+    release.repack(stream(one), tmp_path / "1.tar.gz", {release.START: "x"})
+    release.repack(stream(other), tmp_path / "2.tar.gz", {release.START: "x"})
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
 
 
@@ -162,7 +163,7 @@ def test_proxies_and_named_variables_reach_the_build_and_no_others(tmp_path: Pat
 class Bare(sandbox.Sandbox):
     """Runs commands as they are, as this user."""
 
-    def line(self, words, environment, folder, secret=None):  # type: ignore[no-untyped-def]
+    def line(self, words, environment, folder, secrets=sandbox.NONE):  # type: ignore[no-untyped-def]
         return ["env", "-C", str(folder), *words]
 
     def end(self) -> None:
@@ -204,6 +205,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
         timeout=60,
         memory="1G",
         pass_environment=[],
+        deploy_key=tmp_path / "no-key",
         build_script="",
         check_engines=True,
         keep=5,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.build.sandbox import CREDENTIAL, UNIT, Sandbox, SandboxError
+from phoenix.build.sandbox import UNIT, Sandbox, SandboxError
 
 FOLDER = Path("/var/lib/phoenix/build/build-x")
 SANDBOX = Sandbox("phoenix-build", FOLDER, (Path("/opt/nodejs"),), timeout=60, memory="1G")
@@ -32,17 +32,17 @@ def test_only_the_builds_own_folder_can_be_written() -> None:
 
 
 def test_values_and_secrets_stay_out_of_the_command_line() -> None:
-    line = SANDBOX.line(["node"], {"https_proxy": "http://me:secret@proxy"}, FOLDER, Path("/etc/npmrc"))
+    line = SANDBOX.line(["node"], {"https_proxy": "http://me:secret@proxy"}, FOLDER, {"npmrc": Path("/etc/npmrc")})
     assert "--setenv=https_proxy" in line
     assert not [word for word in line if "me:secret" in word]
-    assert f"LoadCredential={CREDENTIAL}:/etc/npmrc" in properties(line)
+    assert "LoadCredential=npmrc:/etc/npmrc" in properties(line)
     assert not [one for one in properties(SANDBOX.line(["node"], {}, FOLDER)) if one.startswith("LoadCredential")]
 
 
 class Bare(Sandbox):
     """Runs commands as they are."""
 
-    def line(self, words, environment, folder, secret=None):  # type: ignore[no-untyped-def]
+    def line(self, words, environment, folder, secrets=None):  # type: ignore[no-untyped-def]
         return list(words)
 
     def end(self) -> None:

@@ -94,6 +94,10 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
             )
         },
     },
+    "phoenix-files-backup.service": {
+        "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],
+        "ProtectProc": ["default"],
+    },
     "phoenix-jenkins-backup.service": {
         "CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE"],
         "ProtectProc": ["default"],
@@ -112,6 +116,7 @@ STRICTER = {
     "phoenix-backup-scratch@.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["AF_INET AF_UNIX"]},
     "phoenix-backup-watch.service": {"PrivateNetwork": ["yes"]},
     "phoenix-firewall.service": {"RestrictAddressFamilies": ["AF_NETLINK AF_UNIX"]},
+    "phoenix-files-backup.service": {"PrivateNetwork": ["yes"]},
     "phoenix-jenkins-backup.service": {"PrivateNetwork": ["yes"]},
     "phoenix-metering.service": {"RestrictAddressFamilies": ["AF_INET"], "IPAddressDeny": ["any"]},
     "phoenix-probe.service": {"RestrictAddressFamilies": ["AF_INET AF_UNIX"], "InaccessiblePaths": ["-/etc/phoenix"]},

@@ -45,6 +45,22 @@ def test_a_script_runs_as_npm_runs_it_and_a_command_as_it_is(words: tuple[str, .
     assert shell(*words).stdout == output
 
 
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (("node worker.js --a=$B",), "exec node worker.js --a=$B"),
+        (("npm run fail",), "(exit 3) && (echo never)"),
+        (("cd a",), "cd a"),
+        (("A=1 node b",), "A=1 node b"),
+        (("node a; node b",), "node a; node b"),
+        (("npm run worker",), "exec node worker.js"),
+    ],
+)
+def test_a_single_program_replaces_the_shell_and_gets_signals_itself(words: tuple[str, ...], last: str) -> None:
+    package = {"scripts": {**PACKAGE["scripts"], "worker": "node worker.js"}}
+    assert command.shell_text(package, words).endswith(f"; {last}")
+
+
 def test_a_script_that_fails_ends_it_with_its_status() -> None:
     done = shell("npm run fail")
     assert (done.returncode, done.stdout) == (3, "")

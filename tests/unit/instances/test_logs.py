@@ -35,6 +35,6 @@ def test_lines_of_several_hosts_are_in_the_order_of_their_times() -> None:
 
 def test_all_instances_or_some_since_a_time() -> None:
     assert "--unit=phoenix@*.service" in logs.command("", 0, False, [])
-    some = logs.command("1 hour ago", 10, True, [3000, 3001])
-    assert {"--unit=phoenix@3000.service", "--unit=phoenix@3001.service", "--since=1 hour ago", "--lines=10",
+    some = logs.command("1 hour ago", 10, True, ["3000", "worker"])
+    assert {"--unit=phoenix@3000.service", "--unit=phoenix-worker@*.service", "--since=1 hour ago", "--lines=10",
             "--follow"} <= set(some)  # fmt: skip

@@ -45,6 +45,7 @@ class Host:
     address: str
     current: str = "r0"
     accepted: str = "c0"
+    processes: tuple[str, str] = ("r0", "c0")  # what workers run
     up: bool = True
     instances: dict[int, Instance] = field(default_factory=dict)
 
@@ -55,6 +56,7 @@ class Host:
             "configuration": self.accepted,
             "releases": ["r0", release],
             "kept": [self.current],
+            "processes": ["worker"],
             "instances": [
                 {
                     "port": port,
@@ -212,6 +214,20 @@ class Play:
             results.append({"item": name, **({"rc": 0} if host.up else {"unreachable": True})})
         return results
 
+    def switch_processes(self, statuses: Any, release: str, configurations: dict[str, str]) -> None:
+        failed = []
+        for name in reach.left(decisions.holding(statuses, release), self.lost):
+            self.tick()
+            host = self.fleet.hosts[name]
+            if not host.up:
+                self.lost.append(name)
+                continue
+            host.processes = (release, configurations.get(name) or host.accepted)
+            if CRASHES in (self.fleet.quality[which] for which in host.processes) or self.broken("database"):
+                failed.append(name)
+        if failed or reach.refusal(reach.wanted(self.fleet.listed()), self.lost, 0.5):
+            raise Failed(f"processes on {failed}, or too few hosts")
+
     def record(self, release: str, configurations: dict[str, str]) -> None:
         self.tick()
         if self.broken("disk"):
@@ -237,13 +253,15 @@ class Play:
         if not decisions.needed(found, statuses, release, recorded, target):
             return True
         try:
-            for operation in order.forward(found, list(fleet.drained), fleet.listed()):
+            for operation in order.forward(found, list(fleet.drained), fleet.listed(), decisions.processes(statuses)):
                 if operation["do"] == "rotate":
                     self.rotate(operation["down"])
                 elif operation["do"] == "switch":
                     self.switch(operation["step"], release, target)
                 elif operation["do"] == "watch":
                     self.watch(operation)
+                elif operation["do"] == "processes":
+                    self.switch_processes(statuses, release, target)
                 else:
                     self.finish(statuses, release, former, target)
         except Failed:
@@ -266,6 +284,10 @@ class Play:
             self.tick()
             self.renew()
             statuses = self.seen(recorded, former, 0)
+            try:
+                self.switch_processes(statuses, recorded, former)
+            except Failed as error:
+                self.stuck.append(str(error))
             found = plan.plan(statuses, self.fleet.listed(), recorded, [SPARE], self.share, before)
             for step in order.back(found):
                 try:
@@ -351,6 +373,7 @@ class CutAnywhere(RuleBasedStateMachine):
         assert Play(fleet, 0.25, "none", 0, "app1").run(fleet.release, {})
         for host in fleet.hosts.values():
             assert (host.current, host.accepted) == (fleet.release, fleet.configuration[host.name])
+            assert host.processes == (fleet.release, fleet.configuration[host.name])
             for one in host.instances.values():
                 assert (one.release, one.configuration) == (fleet.release, fleet.configuration[host.name])
                 assert one.note == (one.release, one.configuration)
