@@ -6,6 +6,7 @@ LAB := $(BIN)/python -m lab
 # For commands that need the Docker engine: also for users outside the group docker.
 ENGINE := lab/with-docker
 PLAY := $(BIN)/ansible-playbook
+STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 

@@ -12,13 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import docker
 
 from bench.fleet import Fleet, Row
-from tests.harness.autoscaling import Watch, consistent, settle, status_of
+from tests.harness.autoscaling import Watch, consistent, settings_of, settle, status_of
 from tests.harness.hosts import control_of
 from tests.harness.load import load
 from tests.harness.waiting import wait_for
@@ -37,6 +38,8 @@ class DemandWatch(Watch):
     def __init__(self, inventory: str, room: int, per_host: int) -> None:
         super().__init__(inventory, every=1.0)
         self.own, self.per_host = room, per_host
+        self.control = control_of(inventory)
+        self.rates: list[tuple[float, float]] = []
         self.states: list[tuple[float, dict[str, str]]] = []
         self.needed: float | None = None
 
@@ -44,6 +47,7 @@ class DemandWatch(Watch):
         super().sample()
         shown = self.control.run(f"cat {STATUS} /var/lib/phoenix/autoscaler/status.json")
         made, scaler = (json.loads(line) for line in shown.stdout.splitlines())
+        self.rates.append((time.monotonic(), float(scaler["panic_requests_per_second"] or 0)))
         self.states.append((time.monotonic(), {host["name"]: host["state"] for host in made["hosts"]}))
         if self.needed is None and (scaler["needed"] or 0) > self.own:
             self.needed = time.monotonic()
@@ -52,14 +56,18 @@ class DemandWatch(Watch):
         """The hosts on demand that exist or are on their way, with their states."""
         return {name: state for name, state in self.states[-1][1].items() if state != "deleted"} if self.states else {}
 
-    def save(self, path: Path, origin: float) -> None:
-        super().save(path, origin)
-        rows = json.loads(path.read_text())
-        rows["room"] = [
-            [round(at - origin, 1), self.own + self.per_host * sum(s in ("standby", "serving") for s in hosts.values())]
+    def save(self, path: Path, title: str, target: float) -> None:
+        """Write the samples for tests.simulation.plot, with times in seconds since the first."""
+        origin = self.rotation[0][0]
+        rooms = [
+            (at, self.own + self.per_host * sum(state in ("standby", "serving") for state in hosts.values()))
             for at, hosts in self.states
         ]
-        path.write_text(json.dumps(rows) + "\n")
+        rows = {
+            name: [[round(at - origin, 1), number] for at, number in samples]
+            for name, samples in (("rate", self.rates), ("rotation", self.rotation), ("room", rooms))
+        }
+        path.write_text(json.dumps({"title": title, "target": target, **rows}) + "\n")
 
 
 @contextlib.contextmanager
@@ -99,7 +107,8 @@ def measure(fleet: Fleet) -> list[Row]:
         return []
     settings = seconds(fleet.inventory)
     own, per_host = settings["room"], settings["instances_per_host"]
-    wanted = -(-int(HIGH) // 10)
+    target = settings_of(fleet.inventory).target
+    wanted = ceil(HIGH / target)
     settle(fleet.inventory)
     client = fleet.client()
     with DemandWatch(fleet.inventory, own, per_host) as watch:
@@ -119,8 +128,8 @@ def measure(fleet: Fleet) -> list[Row]:
     first = next(at for at, count in watch.rotation if count > own)
     all_there = next(at for at, count in watch.rotation if count >= wanted)
     wait_for(lambda: consistent(fleet.inventory), 60, "a consistent fleet")
-    watch.save(RECORD, watch.rotation[0][0])
-    plot.save(RECORD.with_suffix(".svg"), [plot.recorded_demand(RECORD)])
+    watch.save(RECORD, f"{LOW} to {HIGH:g} requests/s onto hosts that did not exist, and back", target)
+    plot.save(RECORD.with_suffix(".svg"), [plot.recorded(RECORD)])
     failed = sum(int(str(result.get("failed", 0))) for result in (low, high, after))
     sent = sum(int(str(result.get("sent", 0))) for result in (low, high, after))
     what = f"{LOW} to {HIGH:g}/s onto hosts that did not exist"

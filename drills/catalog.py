@@ -22,12 +22,22 @@ DRILLS: list[Drill] = [
 
 # Sections whose case an end-to-end test provokes, with what the section says to do: section -> file::test.
 TESTED: Mapping[str, str] = {
-    "Alarm: phoenix_service_cpu": "tests/e2e/test_alerts.py::test_busy_core_is_reported_once_and_cleared_once",
+    "Alarm: phoenix_service_cpu": "tests/e2e/test_alerts.py::test_busy_core_is_reported_once",
     "Alarm: phoenix_restarts": "tests/e2e/test_fleet.py::test_killed_instances_are_unseen",
     "Alarm: phoenix_http_errors": "tests/e2e/test_deploy.py::test_a_version_that_fails_later_is_found_by_its_answers",
     "Alarm: phoenix_floating_two": "tests/e2e/test_pair.py::test_two_masters_are_reported_and_become_one",
     "Alarm: phoenix_deploy": "tests/e2e/test_deploy.py::test_a_slow_version_is_stopped_at_the_canary",
     "Alarm: phoenix_deploy_running": "tests/e2e/test_cuts.py::test_plays_that_are_cut_anywhere",
+    "Alarm: phoenix_demand_stray": "tests/unit/provider/test_service.py::test_a_stray_that_is_not_deleted_is_counted",
+    "Alarm: phoenix_demand_stalled": (
+        "tests/unit/provider/test_service.py::test_a_damaged_record_stops_everything_and_is_said"
+    ),
+    "Control, the database, or the whole fleet is lost": (
+        "tests/database/test_recovery.py::test_a_fleet_is_back_from_the_copy_and_a_key"
+    ),
+    "An old dump is wanted again": (
+        "tests/unit/backup/test_returned.py::test_a_dump_that_retention_let_go_can_come_back"
+    ),
     "Alarm: phoenix_oplog_gap": "tests/database/test_moment.py::test_a_gap_is_reported_refused_and_followed_by_a_dump",
     "Alarm: phoenix_backup_result": "tests/e2e/test_backup.py::test_a_shrunken_backup_fails_a_unit",
     "Alarm: phoenix_notify": "tests/e2e/test_alerts.py::test_message_survives_a_receiver_that_is_down",
@@ -45,6 +55,10 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_host_cpu",
         "Alarm: phoenix_autoscaler_maximum",
         "Alarm: phoenix_scaling",
+        "Alarm: phoenix_process_unplaced",
+        "Alarm: phoenix_demand_creation",
+        "Alarm: phoenix_demand_provider",
+        "Alarm: phoenix_demand_leaving",
         "Alarm: phoenix_pipeline",
         "Alarm: phoenix_collector",
         "Alarm: phoenix_metrics_missing",
@@ -83,9 +97,6 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_memory_pressure",
         "Alarm: phoenix_clock",
     ),
-    "it begins with every host removed, so that there is no load to serve: by hand, as the section records": (
-        "The fleet is lost, the store is not",
-    ),
-    "it needs a copy outside of the lab": ("The store is lost too",),
+    "it begins on the operator's own machine, without the inventory: by hand": ("The inventory is lost as well",),
     "each of the lab's profiles runs one version of the server": ("MongoDB is upgraded",),
 }

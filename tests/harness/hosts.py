@@ -44,9 +44,14 @@ def control_of(inventory: str) -> Any:
 
 
 def secrets_of(inventory: str) -> list[str]:
-    """List every secret that was generated for this inventory."""
+    """List every secret that was generated for this inventory, of private keys one line."""
     folder = Path(inventory, ".secrets")
-    found = [path.read_text().strip() for path in folder.iterdir() if not path.name.endswith(".lock")]
+    found = []
+    for path in folder.iterdir():
+        if path.suffix not in (".lock", ".pub"):
+            lines = path.read_text().strip().splitlines()
+            # Frame and first line are those of any OpenSSH key, the public half follows, and the secret ends it.
+            found.append(lines[-3] if lines[0].startswith("-----BEGIN ") else "\n".join(lines))
     assert found, f"no secrets in {folder}"
     return found
 

@@ -1,7 +1,7 @@
 """The slots' leases, in a collection of the application's database.
 
 The database is what every application host reaches, and what the application can't work without. No host's clock is
-compared with another's: a lease has lapsed for whoever has seen it unchanged for long enough.
+compared with another's: a lease has lapsed for a host that has seen it unchanged for long enough.
 """
 
 from __future__ import annotations

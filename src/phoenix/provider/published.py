@@ -49,7 +49,7 @@ def key_of(address: str, known_hosts: Path = KNOWN_HOSTS) -> str:
 
 
 def with_keys(record: Path = RECORD, known_hosts: Path = KNOWN_HOSTS) -> list[dict[str, Any]]:
-    """As read(), with each host's key, for the known_hosts of whoever runs plays. Raises as read() does."""
+    """As read(), with each host's key, for the known_hosts of the user who runs plays. Raises as read() does."""
     return [{**host, "key": key_of(host["address"], known_hosts)} for host in read(record)]
 
 

@@ -1,8 +1,11 @@
+#!/usr/bin/python3
 """Clients of the application long-lived, until SIGTERM: long_lived.py URL; prints what they saw as JSON.
 
 By kind: opened, lost (one that was open ended), refused (one could not be opened), answers, and outage_s, the longest
 time from a loss to the next answer. Polls and uploads are requests: sent and failed.
 """
+
+from __future__ import annotations
 
 import base64
 import contextlib
@@ -16,6 +19,8 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 URL = urlsplit(sys.argv[1])
@@ -25,20 +30,26 @@ DIGEST = hashlib.sha256(UPLOAD).hexdigest().encode()
 WAIT_S = 30
 ended = threading.Event()
 lock = threading.Lock()
-seen = {
+seen: dict[str, dict[str, float]] = {
     kind: {"opened": 0, "lost": 0, "refused": 0, "answers": 0, "outage_s": 0.0}
     for kind in ("websocket", "polling", "events")
 }
-requests = {kind: {"sent": 0, "failed": 0, "slowest_s": 0.0} for kind in ("poll", "upload")}
+requests: dict[str, dict[str, float]] = {
+    kind: {"sent": 0, "failed": 0, "slowest_s": 0.0} for kind in ("poll", "upload")
+}
+
+
+Answered = Callable[[], None]
+Headers = dict[str, list[str]]
 
 
 class Lost(Exception):
     pass
 
 
-def connect():
+def connect() -> socket.socket:
     port = URL.port or (443 if URL.scheme == "https" else 80)
-    plain = socket.create_connection((URL.hostname, port), WAIT_S)
+    plain = socket.create_connection((str(URL.hostname), port), WAIT_S)
     plain.settimeout(WAIT_S)
     if URL.scheme != "https":
         return plain
@@ -47,26 +58,26 @@ def connect():
     return context.wrap_socket(plain, server_hostname=URL.hostname)
 
 
-def ask(connection, path, *headers, method="GET", data=b""):
+def ask(connection: socket.socket, path: str, *headers: str, method: str = "GET", data: bytes = b"") -> None:
     lines = [f"{method} {path} HTTP/1.1", f"Host: {URL.hostname}", *headers]
     if data or method == "POST":
         lines.append(f"Content-Length: {len(data)}")
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + data)
 
 
-def head(stream):
+def head(stream: BinaryIO) -> tuple[int, Headers]:
     """The status and the headers of an answer."""
     status = stream.readline().split()
     if len(status) < 2:
         raise Lost
-    headers = {}
+    headers: Headers = {}
     while line := stream.readline().strip():
         name, _, value = line.decode("latin-1").partition(":")
         headers.setdefault(name.lower(), []).append(value.strip())
     return int(status[1]), headers
 
 
-def whole(path, *headers, method="GET", data=b""):
+def whole(path: str, *headers: str, method: str = "GET", data: bytes = b"") -> tuple[int, Headers, bytes]:
     """One request on a connection of its own: status, headers, body."""
     with contextlib.closing(connect()) as connection:
         ask(connection, path, "Connection: close", *headers, method=method, data=data)
@@ -75,14 +86,14 @@ def whole(path, *headers, method="GET", data=b""):
             return status, found, stream.read()
 
 
-def exactly(stream, count):
+def exactly(stream: BinaryIO, count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise Lost
     return data
 
 
-def receive(stream):
+def receive(stream: BinaryIO) -> str:
     """The text of the next frame; RFC 6455, unmasked and not fragmented, as the server sends them."""
     first, second = exactly(stream, 2)
     length = second & 127
@@ -94,14 +105,14 @@ def receive(stream):
     return data.decode()
 
 
-def send(connection, text):
+def send(connection: socket.socket, text: str) -> None:
     mask, data = os.urandom(4), text.encode()
     assert len(data) < 126
     masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
     connection.sendall(bytes([0x81, 0x80 | len(data)]) + mask + masked)
 
 
-def websocket(answered):
+def websocket(answered: Answered) -> None:
     """Socket.IO 2 over WebSocket alone: says something twice a second, and has it said back."""
     with contextlib.closing(connect()) as connection, connection.makefile("rb") as stream:
         key = base64.b64encode(os.urandom(16)).decode()
@@ -123,7 +134,7 @@ def websocket(answered):
             ended.wait(0.5)
 
 
-def polling(answered):
+def polling(answered: Answered) -> None:
     """Socket.IO 2 over polls alone, which need one instance: with the cookies that nginx sets."""
     status, headers, body = whole("/socket.io/?EIO=3&transport=polling")
     if status != 200:
@@ -146,7 +157,7 @@ def polling(answered):
         ended.wait(0.5)
 
 
-def events(answered):
+def events(answered: Answered) -> None:
     with contextlib.closing(connect()) as connection, connection.makefile("rb") as stream:
         ask(connection, "/events", "Accept: text/event-stream")
         if head(stream)[0] != 200:
@@ -159,11 +170,12 @@ def events(answered):
                 answered()
 
 
-def keep_open(kind, client):
+def keep_open(kind: str, client: Callable[[Answered], None]) -> None:
     """Open it again at once whenever it ends, as the libraries of browsers do after a moment."""
-    state = {"open": False, "since": None}  # since the loss of the one before
+    # since: of the loss of the one before
+    state: dict[str, Any] = {"open": False, "since": None}
 
-    def answered():
+    def answered() -> None:
         with lock:
             if not state["open"]:
                 state["open"] = True
@@ -186,7 +198,7 @@ def keep_open(kind, client):
         time.sleep(0.2)
 
 
-def again(kind, pause, path, wanted, **request):
+def again(kind: str, pause: float, path: str, wanted: bytes, **request: Any) -> None:
     while not ended.is_set():
         began = time.monotonic()
         try:
@@ -201,7 +213,7 @@ def again(kind, pause, path, wanted, **request):
         ended.wait(pause)
 
 
-def main():
+def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     threads = [threading.Thread(target=keep_open, args=("websocket", websocket)) for _ in range(SOCKETS)]
     threads += [threading.Thread(target=keep_open, args=("polling", polling)) for _ in range(STREAMS)]
@@ -220,4 +232,5 @@ def main():
         print(json.dumps({**seen, **requests}))
 
 
-main()
+if __name__ == "__main__":
+    main()

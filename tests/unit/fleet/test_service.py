@@ -95,7 +95,7 @@ def test_one_balancer_that_could_serve_is_enough() -> None:
 
 # --- application hosts
 
-HOSTS = [
+HOSTS: list[dict[str, Any]] = [
     {"name": "app1", "address": "192.0.2.21", "ports": [3000]},
     {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
     {"name": "app3", "address": "192.0.2.23", "ports": []},

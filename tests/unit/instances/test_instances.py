@@ -101,7 +101,7 @@ def test_what_listens_for_its_own_host_only_is_refused(
 ) -> None:
     """It answers every check made there, and no load balancer reaches it."""
     monkeypatch.setattr(units, "restarts", lambda port: 0)
-    monkeypatch.setattr(health, "ask", lambda *asked: "")
+    monkeypatch.setattr(health, "ask", lambda *asked, **more: "")
     with pytest.raises(health.Unhealthy, match="listens on a loopback address only"):
         health.wait(server([(200, 0)], address), CHECK)
     health.wait(server([(200, 0)]), CHECK)
