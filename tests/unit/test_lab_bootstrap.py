@@ -231,11 +231,17 @@ def test_without_sudo_the_group_is_the_remedy(shared: Path) -> None:
     assert re.fullmatch(r"\S+ is not in the group docker .*'adduser \S+ docker', then log in again\n", done.stderr)
 
 
+def make(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run make as a person does: not as a part of the make that may run the tests."""
+    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *words], env=own, capture_output=True, text=True, check=False)
+
+
 def test_help_lists_every_target() -> None:
     makefile = (TOP / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
-    shown = subprocess.run(["make", "-C", TOP, "help"], capture_output=True, text=True, check=True).stdout
+    shown = make("-C", TOP, "help").stdout
     listed = re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)
     assert sorted(listed) == sorted(phony[1].split())
     assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
@@ -255,6 +261,6 @@ def test_targets_that_need_a_fleet_explain_how_to_start_one(tmp_path: Path) -> N
         "ci-local",
         "alert-test",
     ):
-        done = subprocess.run(["make", "-s", "-C", tmp_path, target], capture_output=True, text=True, check=False)
+        done = make("-s", "-C", tmp_path, target)
         assert done.returncode == 2, target
         assert done.stderr.splitlines()[0] == "This checkout has no fleet: run make up first.", target
