@@ -18,9 +18,6 @@ from tests.harness import instances
 from tests.harness.autoscaling import still
 from tests.harness.hosts import Hosts, control_of, first_of, hosts_of
 
-# `make stopped` alone runs these.
-collect_ignore = [] if os.environ.get("PHOENIX_STOPPED") else ["test_stopped_hosts.py"]
-
 Pids = dict[str, tuple[int, int]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,16 @@ def test_one_module_names_phoenix_own_programs() -> None:
         if path != Path(programs.__file__):
             text = path.read_text(encoding="utf-8")
             assert not [name for name in named if name in text], f"{path.relative_to(TOP)}: use tests.harness.programs"
+
+
+def test_stopped_hosts_are_left_out_of_make_test() -> None:
+    """Molecule names each file to pytest, which then collects it whatever a conftest.py ignores."""
+    path = TOP / "tests" / "e2e" / "test_stopped_hosts.py"
+    environment = {name: value for name, value in os.environ.items() if name != "PHOENIX_STOPPED"}
+    asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet", str(path)]
+    done = subprocess.run(asked, check=False, cwd=TOP, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("4 skipped"), done.stdout
 
 
 def commands() -> dict[str, str]:
