@@ -2,7 +2,8 @@
 
 phoenixctl requests sample   prints the paths that clients recently requested most, with success, as JSON
 phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
-                             as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "buckets"}}};
+                             as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "earlier",
+                             "earlier_errors", "buckets"}}}, the earlier ones from shortly before;
                              servers that fail more often than the others (--canary, --errors) are taken out of
                              rotation at once
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import datetime
 import json
 import math
 import re
@@ -38,6 +40,10 @@ POLL_SECONDS = 0.1
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 # Half of what a rehearsal allows an answer by default.
 SLOW_S = 1.0
+# How often the others usually fail is also read from before the watch, over so many times its length: beside a single
+# instance as many answers again would not show it well enough.
+EARLIER = 3
+TAIL_BYTES = 4 << 20
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -69,17 +75,27 @@ def attempts(entry: dict[str, Any]) -> list[tuple[str, int, float]]:
     return found
 
 
+def logged(entry: dict[str, Any]) -> float:
+    """When nginx wrote the entry, in s since the epoch; 0 without a time."""
+    try:
+        return datetime.datetime.fromisoformat(str(entry.get("time", ""))).timestamp()
+    except ValueError:
+        return 0.0
+
+
 def bucket(seconds: float) -> int:
     return max(0, math.ceil(math.log(max(seconds, FIRST_BUCKET_S) / FIRST_BUCKET_S, GROWTH) - 1e-9))
 
 
 @dataclass
 class Server:
-    """What one instance answered; `asked` of the requests came from here."""
+    """What one instance answered; `asked` of the requests came from here, the `earlier` ones before it was watched."""
 
     requests: int = 0
     asked: int = 0
     errors: int = 0
+    earlier: int = 0
+    earlier_errors: int = 0
     buckets: collections.Counter[int] = field(default_factory=collections.Counter)
 
 
@@ -99,6 +115,17 @@ class Watch:
             elif status and now >= self.warm:
                 server.buckets[bucket(seconds)] += 1
 
+    def recall(self, lines: Iterable[bytes], since: float, without: Collection[str]) -> None:
+        """Count the answers since then (s since the epoch) of all but these servers, which may have run anything."""
+        for line in lines:
+            entry = parse(line)
+            if logged(entry) >= since:
+                for name, status, _ in attempts(entry):
+                    if name not in without:
+                        server = self.servers.setdefault(name, Server())
+                        server.earlier += 1
+                        server.earlier_errors += status >= 500
+
     def add_asked(self, name: str, wrong: str) -> None:
         server = self.servers.setdefault(name, Server())
         server.requests += 1
@@ -109,8 +136,12 @@ class Watch:
         """Whether these servers fail, beside the others."""
         own = [one for name, one in self.servers.items() if name in names]
         others = [one for name, one in self.servers.items() if name not in names]
-        failed, asked = sum(one.errors for one in own), sum(one.requests for one in own)
-        return glances.fail(failed, asked, sum(one.errors for one in others), sum(one.requests for one in others))
+        return glances.fail(
+            sum(one.errors for one in own),
+            sum(one.requests for one in own),
+            sum(one.errors + one.earlier_errors for one in others),
+            sum(one.requests + one.earlier for one in others),
+        )
 
     def result(self) -> dict[str, Any]:
         return {
@@ -119,6 +150,8 @@ class Watch:
                     "requests": one.requests,
                     "asked": one.asked,
                     "errors": one.errors,
+                    "earlier": one.earlier,
+                    "earlier_errors": one.earlier_errors,
                     "buckets": dict(sorted(one.buckets.items())),
                 }
                 for name, one in sorted(self.servers.items())
@@ -161,6 +194,10 @@ def watch(options: argparse.Namespace) -> int:
     """Put the instances into rotation and watch them; a watcher started afterwards would miss the first requests."""
     paths = json.loads(sys.stdin.read() or "[]") if options.ask else []
     asker = questions.Questions(options.canary, paths, options.url, options.limit)
+    counts = Watch()
+    counts.recall(
+        tail(LOG, TAIL_BYTES), time.time() - EARLIER * options.seconds, without={*options.canary, *options.down}
+    )
     try:
         turn.enter(options.lock)
         if wrong := asker.before():
@@ -172,7 +209,7 @@ def watch(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     mark = upstreams.place(LOG)
-    counts = Watch(time.monotonic() + options.warmup)
+    counts.warm = time.monotonic() + options.warmup
     glances = evidence.Glances(max(1, options.errors), options.allowed)
     asker.go_on()
     for line in follow(mark, LOG, options.seconds):
@@ -220,7 +257,7 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     verb = commands.add_parser("sample")
     verb.add_argument("--count", type=int, default=20, help="paths")
-    verb.add_argument("--bytes", type=int, default=4 << 20, help="how much of the log's end is read")
+    verb.add_argument("--bytes", type=int, default=TAIL_BYTES, help="how much of the log's end is read")
     verb = commands.add_parser("watch")
     verb.add_argument("--seconds", type=float, required=True)
     verb.add_argument("--warmup", type=float, default=0, help="seconds in which latencies don't count")

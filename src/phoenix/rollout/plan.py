@@ -146,6 +146,13 @@ def _sum(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> t
     return requests, asked, errors, buckets
 
 
+def _usual(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int]:
+    """Answers of these servers while the canary was watched and shortly before, and how many of them were errors."""
+    seen = [one.get("servers", {}).get(server, {}) for one in observations for server in servers]
+    answers = sum(one.get("requests", 0) + one.get("earlier", 0) for one in seen)
+    return answers, sum(one.get("errors", 0) + one.get("earlier_errors", 0) for one in seen)
+
+
 def quantile(buckets: Mapping[int, int], share: float) -> float:
     """Upper end, in seconds, of the bucket that holds this share of the answers; 0 without any."""
     left = share * sum(buckets.values())
@@ -190,8 +197,9 @@ def judge(
     faults = []
     if not requests:
         faults.append("no request reached it, so it has proven nothing")
-    if evidence.worse(errors, requests, other_errors, other_requests, rules.error_share):
-        beside = other_errors / other_requests if other_requests else 0.0
+    usual, usual_errors = _usual(observations, others)
+    if evidence.worse(errors, requests, usual_errors, usual, rules.error_share):
+        beside = usual_errors / usual if usual else 0.0
         faults.append(
             f"{errors} of its {requests} answers were 5xx or none at all ({errors / requests:.1%}; the others: "
             f"{beside:.1%})"

@@ -1,5 +1,6 @@
 """What runs on the load balancers: phoenix.balancer."""
 
+import datetime
 import http.server
 import io
 import json
@@ -105,6 +106,28 @@ def test_many_failures_end_the_watch(
     assert time.monotonic() - start < 5
     assert asked == [[], ["a:1"]], "into rotation first, and out of it when it failed"
     assert json.loads(capsys.readouterr().out)["servers"]["a:1"]["errors"] == 5
+
+
+def test_what_the_others_answered_shortly_before_counts_as_usual() -> None:
+    """Neither what a server did that is out of rotation, such as a canary that was refused, nor what is long past."""
+    now = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.UTC)
+
+    def at(seconds: float, server: str, status: str) -> bytes:
+        return entry(server, status, time=(now - datetime.timedelta(seconds=seconds)).isoformat())
+
+    counts = traffic.Watch()
+    lines = [at(500, "o:1", "500"), at(20, "o:1", "500"), *[at(10, "o:1", "200")] * 99, b"cut", entry("o:1", "500")]
+    counts.recall([*lines, at(5, "down:1", "500"), at(5, "c:1", "500")], now.timestamp() - 30, {"c:1", "down:1"})
+    for number in range(20):
+        counts.add(entry("c:1", "500" if number < 4 else "200"), 0)
+        counts.add(entry("o:1", "500" if number < 1 else "200"), 0)
+    seen = counts.result()["servers"]
+    assert set(seen) == {"c:1", "o:1"} and (seen["o:1"]["earlier"], seen["o:1"]["earlier_errors"]) == (100, 1)
+    assert (seen["o:1"]["requests"], seen["o:1"]["errors"]) == (20, 1)
+    (fault,) = rollout.judge([{"servers": seen}], ["c:1"], ["o:1"], {})["faults"]
+    assert "4 of its 20 answers" in fault and "the others: 1.7%" in fault
+    alone = {name: {**one, "earlier": 0, "earlier_errors": 0} for name, one in seen.items()}
+    assert rollout.judge([{"servers": alone}], ["c:1"], ["o:1"], {})["faults"] == [], "20 answers say less"
 
 
 POOLS = """upstream phoenix {
