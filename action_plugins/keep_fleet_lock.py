@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-_SOURCES = str(Path(__file__).resolve().parents[3] / "src")
+_SOURCES = str(Path(__file__).resolve().parents[1] / "src")
 if _SOURCES not in sys.path:
     sys.path.insert(0, _SOURCES)
 

@@ -1,0 +1,87 @@
+"""The action plugin phoenixctl: what it runs through the connection, and what it returns."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.shared import TOP
+
+
+def plugin() -> Any:
+    path = TOP / "action_plugins" / "phoenixctl.py"
+    spec = importlib.util.spec_from_file_location("phoenixctl_action", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ActionModule
+
+
+class Host:
+    """Stands for the connection: answers each command in the same way, and keeps what it was asked."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.answer = {"rc": 0, "stdout": "", "stderr": ""} | answer
+        self.asked: list[tuple[str, bytes]] = []
+
+    def run(self, command: str, in_data: bytes) -> dict[str, Any]:
+        self.asked.append((command, in_data))
+        return self.answer
+
+
+def run(host: Host, *, check: bool = False, seconds: int = 0, **arguments: Any) -> dict[str, Any]:
+    action = object.__new__(plugin())
+    action._task = SimpleNamespace(
+        args=arguments, check_mode=check, async_val=seconds, diff=False, environment=None, delegate_to=None
+    )
+    action._low_level_execute_command = host.run
+    action._execute_module = lambda name, words, **more: {"module": name, **words, **more}
+    action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None), become=None)
+    action._supports_async = True
+    action.validate_argument_spec = lambda spec: (
+        None,
+        {name: arguments.get(name, one.get("default")) for name, one in spec.items()},
+    )
+    result: dict[str, Any] = action.run(task_vars={})
+    return result
+
+
+def test_words_are_quoted_and_the_answer_is_that_of_a_command() -> None:
+    host = Host(stdout='{"a": 1}\n', stderr="careful\r\n")
+    result = run(host, argv=["state", "record", "a b; reboot"])
+    assert host.asked == [("/usr/local/bin/phoenixctl state record 'a b; reboot'", b"\n")]
+    assert (result["rc"], result["stdout"], result["stderr_lines"]) == (0, '{"a": 1}', ["careful"])
+    assert result["changed"] and "failed" not in result
+
+
+def test_standard_input_is_passed_as_it_is() -> None:
+    host = Host()
+    run(host, argv=["upstreams", "apply"], stdin="upstream phoenix {\n}")
+    assert host.asked[0][1] == b"upstream phoenix {\n}"
+
+
+@pytest.mark.parametrize(("stderr", "message"), [("held by ann", "held by ann"), ("", "ended with 75")])
+def test_a_failure_says_what_the_program_says(stderr: str, message: str) -> None:
+    result = run(Host(rc=75, stderr=stderr), argv=["lock", "acquire"])
+    assert result["failed"] and result["rc"] == 75 and message in result["msg"]
+
+
+def test_a_host_without_the_program_is_skipped_only_on_request() -> None:
+    missing = Host(rc=127, stderr="sh: 1: /usr/local/bin/phoenixctl: not found")
+    assert run(missing, argv=["state", "show"])["failed"]
+    result = run(missing, argv=["state", "show"], if_installed=True)
+    assert result["rc"] == 0 and not result["changed"] and result["stdout"].startswith("skipped")
+
+
+def test_nothing_runs_in_check_mode() -> None:
+    host = Host()
+    assert run(host, check=True, argv=["lock", "release"])["skipped"] and not host.asked
+
+
+def test_in_the_background_it_is_a_command() -> None:
+    result = run(Host(), seconds=30, argv=["requests", "watch"], stdin="[]")
+    assert result["module"] == "ansible.legacy.command" and result["wrap_async"]
+    assert result["argv"] == ["/usr/local/bin/phoenixctl", "requests", "watch"] and result["stdin"] == "[]"
