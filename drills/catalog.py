@@ -32,6 +32,9 @@ TESTED: Mapping[str, str] = {
     "Alarm: phoenix_demand_stalled": (
         "tests/unit/provider/test_service.py::test_a_damaged_record_stops_everything_and_is_said"
     ),
+    "A certificate by ACME is not issued": (
+        "tests/serving/test_acme.py::test_a_refused_one_leaves_the_old_one_serving_and_fails"
+    ),
     "Control, the database, or the whole fleet is lost": (
         "tests/database/test_recovery.py::test_a_fleet_is_back_from_the_copy_and_a_key"
     ),

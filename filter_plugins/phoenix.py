@@ -14,6 +14,7 @@ if _SOURCES not in sys.path:
 from ansible.errors import AnsibleFilterError  # noqa: E402
 from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
+from phoenix.balancer import acme  # noqa: E402
 from phoenix.build import plugins, toolkit  # noqa: E402
 from phoenix.database import keys, replica_set, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
@@ -246,6 +247,8 @@ class FilterModule:
             "phoenix_place_around": _reported(placement.place_around),
             "phoenix_certificate_error": certificate.error,
             "phoenix_certificates_errors": certificate.errors,
+            "phoenix_certificate_files": certificate.files,
+            "phoenix_acme_errors": acme.errors,
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,

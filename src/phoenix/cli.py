@@ -37,6 +37,7 @@ AREAS: Mapping[str, Area] = {
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
     "capacity": Area("phoenix.autoscaler.capacity", "the number of instances: explain, hold, release"),
+    "certificates": Area("phoenix.balancer.acme", "certificates by ACME: account, due, issue, validate"),
     "demand": Area("phoenix.provider.service", "hosts on demand: serve, validate, show", python=AUTOSCALER_PYTHON),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "floating": Area("phoenix.balancer.floating", "this load balancer's floating addresses: show, leave"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -42,9 +43,9 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def listens(port: int) -> bool:
+def listens(port: int, address: str = "") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address or "127.0.0.1", port)) == 0
 
 
 class Instances:
@@ -91,13 +92,14 @@ def instances() -> Iterator[Instances]:
 class Site:
     """nginx with the role's templates and these settings, in a folder of its own and on ports of its own."""
 
-    def __init__(self, program: str, folder: Path, instances: Instances, **settings: Any) -> None:
-        self.program, self.folder = program, folder
-        self.http, self.https, status = free_ports(3)
+    def __init__(self, program: str, folder: Path, instances: Instances, at: str = "", **settings: Any) -> None:
+        """at: the only address that it listens on, instead of all."""
+        self.program, self.folder, self.at = program, folder, at
+        http, https, status = free_ports(3)
         host = {"name": "app1", "address": "127.0.0.1", "ports": instances.ordinary, "spare_port": instances.spare}
         self.settings = {
-            "nginx_http_port": self.http,
-            "nginx_https_port": self.https,
+            "nginx_http_port": http,
+            "nginx_https_port": https,
             "nginx_status_port": status,
             "nginx_server_names": [NAME],
             # Generous, as most requests here are one client's.
@@ -107,18 +109,22 @@ class Site:
             "__nginx_spare": [host],
             **settings,
         }
+        self.http, self.https = self.settings["nginx_http_port"], self.settings["nginx_https_port"]
         for name in ("phoenix/pages", "tls", "log", "temporary"):
             (folder / name).mkdir(parents=True)
         for status in self.settings.get("__nginx_pages", []):
             (folder / "phoenix" / "pages" / f"{status}.html").write_text(f"<p>our own page for {status}</p>\n")
         (folder / "mime.types").write_text("types { text/html html; }")
         self.certificate("phoenix", NAME)
-        for one in self.settings.get("nginx_certificates", []):
-            self.certificate(one["names"][0].replace("*", "_"), one["names"][0])
+        names = [one["names"] for one in self.settings.get("nginx_certificates", [])]
+        for first, *_ in names + self.settings.get("nginx_acme_names", []):
+            self.certificate(first.replace("*", "_"), first, one_file=True)
         self.write()
 
-    def certificate(self, name: str, host: str) -> None:
-        key, chain = (self.folder / "tls" / f"{name}.{kind}" for kind in ("key", "crt"))
+    def certificate(self, name: str, host: str, one_file: bool = False) -> None:
+        key, chain = (
+            self.folder / "tls" / f"{name}.{kind}" for kind in (("pem", "pem") if one_file else ("key", "crt"))
+        )
         command: list[str | Path] = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
         command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={host}"]
         command += ["-addext", f"subjectAltName=DNS:{host}", "-keyout", key, "-out", chain]
@@ -136,6 +142,8 @@ class Site:
                 ("/etc/nginx", str(self.folder)),
             ):
                 text = text.replace(theirs, ours)
+            if self.at:
+                text = re.sub(r"(?m)^( +listen )([0-9]+)(?=[ ;])", rf"\g<1>{self.at}:\2", text)
             kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             own = "".join(f"    {kind}_temp_path {self.folder}/temporary/{kind};\n" for kind in kinds)
             (self.folder / path).write_text(text.replace("\nhttp {\n", f"\nhttp {{\n{own}"))
@@ -152,7 +160,7 @@ class Site:
     def start(self) -> None:
         self.run("-t")
         self.run()
-        wait_for(lambda: listens(self.https), 10, "nginx")
+        wait_for(lambda: listens(self.https, self.at), 10, "nginx")
 
     def reload(self) -> None:
         """Reload, and wait until the old workers take no requests, as phoenixctl does."""
@@ -168,7 +176,7 @@ class Site:
 
     def client(self, scheme: str = "https", name: str = NAME, seconds: float = 10) -> Client:
         port = self.https if scheme == "https" else self.http
-        client = Client(f"{scheme}://127.0.0.1:{port}", seconds)
+        client = Client(f"{scheme}://{self.at or '127.0.0.1'}:{port}", seconds)
         client.host = name.encode()
         return client
 
@@ -201,10 +209,10 @@ def sites(nginx_program: str, instances: Instances, tmp_path_factory: pytest.Tem
     """Start an nginx with these settings; it ends with the module."""
     started: list[Site] = []
 
-    def start(**settings: Any) -> Site:
+    def start(at: str = "", **settings: Any) -> Site:
         unknown = settings.keys() - inputs("nginx").keys()
         assert not unknown, unknown
-        site = Site(nginx_program, tmp_path_factory.mktemp("nginx"), instances, **settings)
+        site = Site(nginx_program, tmp_path_factory.mktemp("nginx"), instances, at, **settings)
         started.append(site)
         site.start()
         return site

@@ -37,6 +37,14 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "autoscaler_action_timeout_seconds": {"type": "float", "default": 180.0},
         "autoscaler_enabled": {"type": "bool", "default": True},
     },
+    "acme": {
+        "acme_certificates": {"type": "list", "default": []},
+        "acme_email": {"type": "str", "default": "operations@example.org"},
+        "acme_directory": {"type": "str", "default": "https://acme.example.org/directory"},
+        "acme_dns_hook": {"type": "str", "default": ""},
+        "acme_other_names": {"type": "list", "default": ["old.example.org"]},
+        "acme_tls_enabled": {"type": "bool", "default": True},
+    },
     "nginx": {
         "nginx_unwanted_policy": {"type": "str", "choices": ["block", "isolate"], "default": "block"},
         "nginx_tls_enabled": {"type": "bool", "default": False},
@@ -135,6 +143,10 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("control1", "alerting_recipients", {"default": ["hook"]}, ["names the channel 'hook'"]),
     ("control1", "alerting_channels", {"mail": {"type": "email", "to": []}}, ["mail lacks host, port, sender"]),
     ("control1", "alerting_channels", {"mail": {"type": "mail"}}, ["mail has no type", "email, webhook, slack"]),
+    ("control1", "acme_certificates", [{"names": ["A.example.org"]}], ["'A.example.org' is no host name"]),
+    ("control1", "acme_certificates", [{"names": ["old.example.org"]}], ["is in nginx_certificates as well"]),
+    ("control1", "acme_certificates", [{"names": ["*.example.org"]}], ["*.example.org needs challenge: dns-01"]),
+    ("control1", "acme_certificates", ["a.example.org"], ["acme_certificates[0]: 'a.example.org' has no list"]),
     ("control1", "phoenix_url", "www.example.org", ["phoenix_url: 'www.example.org' is no address of a web site"]),
     ("control1", "phoenix_url", "https://:443", ["phoenix_url: 'https://:443' is no address"]),
     ("control1", "phoenix_url", "https://a.example:x", ["phoenix_url: 'https://a.example:x' is no address"]),
@@ -262,6 +274,19 @@ def test_settings_that_hosts_read_for_each_other_must_be_equal(hosts: Hosts) -> 
         hosts[host]["mongodb_port"] = port
     (found,) = errors(hosts, GROUPS, SPECS)
     assert found.startswith("mongodb_port: 27017 on lb1, 27018 on db1; it must be the same on every host")
+
+
+def test_certificates_are_checked_before_what_other_hosts_derive_is_known(hosts: Hosts) -> None:
+    certificates = [{"names": ["a.example.org"]}]
+    derived = {"acme_other_names": None, "acme_tls_enabled": None}
+    assert (
+        errors(
+            {**hosts, "control1": {**hosts["control1"], "acme_certificates": certificates, **derived}}, GROUPS, SPECS
+        )
+        == []
+    )
+    off = {**hosts["control1"], "acme_certificates": certificates, "acme_tls_enabled": False}
+    assert "nginx_tls_enabled = false" in errors({**hosts, "control1": off}, GROUPS, SPECS)[0]
 
 
 def test_floating_addresses_need_two_balancers_and_an_address_of_nobody(hosts: Hosts) -> None:

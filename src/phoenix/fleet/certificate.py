@@ -5,6 +5,7 @@ nginx would only say so once they are in place, or never.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from ipaddress import ip_address
@@ -72,6 +73,22 @@ def errors(certificates: Iterable[Mapping[str, Any]]) -> list[str]:
         for name, own in (("tls_certificate", "certificate"), ("tls_key", "key"), ("server_names", "names")):
             text = text.replace(f"nginx_{name}", f"nginx_certificates[{number}].{own}")
         found += [text] if text else []
+    return found
+
+
+def files(certificates: Iterable[Mapping[str, Any]], issued: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
+    """The files that nginx reads, name and content: an operator's (`nginx_certificates`), and those issued by ACME.
+
+    issued: results of Ansible's module `slurp`, some of which may have failed.
+    """
+    found = [
+        {"name": one["names"][0].replace("*", "_"), "content": f"{one['certificate'].strip()}\n{one['key'].strip()}\n"}
+        for one in certificates
+    ]
+    for one in issued:
+        name, kind = one["item"][: -len(".pem")], one["item"][-len(".pem") :]
+        if kind == ".pem" and one.get("content"):
+            found.append({"name": name, "content": b64decode(one["content"]).decode()})
     return found
 
 

@@ -13,7 +13,7 @@ import pwd
 import re
 import sys
 
-PLAYBOOKS = ("scale", "build", "deploy", "rollback", "verify", "status", "maintenance")
+PLAYBOOKS = ("scale", "build", "deploy", "rollback", "verify", "status", "maintenance", "certificates")
 VARIABLE = re.compile(r"(?:phoenix|scale|deploy|rollback|release)_[a-z0-9_]+=[A-Za-z0-9/][A-Za-z0-9._+:/@#-]*")
 USER = "phoenix-runner"
 TOP = "/opt/phoenix/runner"
@@ -42,13 +42,15 @@ def command(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     line = command(arguments)
-    if os.geteuid() != 0:
-        sys.exit("phoenixctl play: run it with sudo")
     account = pwd.getpwnam(USER)
     caller = os.environ.get("SUDO_USER", "root")
-    os.initgroups(USER, account.pw_gid)
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
+    # A unit's user is that one already.
+    if os.geteuid() != account.pw_uid:
+        if os.geteuid() != 0:
+            sys.exit("phoenixctl play: run it with sudo")
+        os.initgroups(USER, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
     os.chdir(f"{TOP}/project")
     environment = {
         "HOME": account.pw_dir,

@@ -1,7 +1,9 @@
 """A certificate that nginx could not serve is refused before it replaces one that it serves."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -49,6 +51,20 @@ OWN, KEY = pem(made("www.example.org", signer=SIGNER_MADE))
 STRANGER, _ = pem(made("signer"))
 SHORT, SHORT_KEY = pem(made("www.example.org", rsa.generate_private_key(65537, 1024)))
 _, LOCKED_KEY = pem(made("locked"), BestAvailableEncryption(b"secret"))
+
+
+def test_the_files_are_an_operators_and_what_was_issued() -> None:
+    ours = [{"names": ["*.example.org", "example.org"], "certificate": OWN, "key": KEY.strip()}]
+    read: list[dict[str, Any]] = [
+        {"item": "thumbprint", "content": b64encode(b"T").decode()},
+        {"item": "www.example.org.pem", "content": b64encode(b"chain and key").decode()},
+        {"item": "late.example.org.pem", "failed": True},
+    ]
+    first, second = certificate.files(ours, read)
+    assert first["name"] == "_.example.org"
+    assert x509.load_pem_x509_certificate(first["content"].encode()).public_bytes(Encoding.PEM).decode() == OWN
+    assert first["content"].endswith(KEY)
+    assert second == {"name": "www.example.org", "content": "chain and key"}
 
 
 def test_what_nginx_can_serve_has_no_fault() -> None:

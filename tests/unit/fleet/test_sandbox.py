@@ -51,6 +51,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "AmbientCapabilities": None,
         "UMask": ["0027"],
     },
+    "phoenix-certificates.service": {"ProtectProc": ["default"], "MemoryDenyWriteExecute": ["no"]},
     "phoenix-demand.service": {"ProtectProc": ["default"], "MemoryDenyWriteExecute": ["no"], "UMask": ["0022"]},
     "phoenix-autoscaler.service": {"ProtectProc": ["default"], "MemoryDenyWriteExecute": ["no"], "UMask": ["0022"]},
     "phoenix-backup-logs.service": {

@@ -18,6 +18,7 @@ from phoenix.fleet.inventory.fleet import (
     even_voters,
     floating_addresses,
     hasty_autoscaler,
+    unfit_certificates,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.providers import unmakeable_hosts, unprovidable_hosts
@@ -47,6 +48,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     clashing_ports,
     hasty_autoscaler,
     bad_archives,
+    unfit_certificates,
     unprovidable_hosts,
     unmakeable_hosts,
 )

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+from phoenix.balancer import acme
 from phoenix.fleet import floating
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory, boolean
 
 GROUPS = ("lb", "app", "db", "control")
 SAME_EVERYWHERE = (
+    "acme_certificates",
     "autoscaler_port",
     "demand_addresses",
     "demand_command",
@@ -62,6 +64,18 @@ def floating_addresses(inventory: Inventory) -> Iterator[Finding]:
         own = {host: str(inventory.value(host, "phoenix_address")) for host in inventory.hostvars}
         for message in floating.errors(addresses, {host: own[host] for host in balancers}, own):
             yield "", message
+
+
+def unfit_certificates(inventory: Inventory) -> Iterator[Finding]:
+    """Certificates that no CA would issue, or that nobody could serve."""
+    for host in inventory.members("control")[:1]:
+        names = ("certificates", "email", "directory", "dns_hook", "other_names", "tls_enabled")
+        values = {name: inventory.value(host, f"acme_{name}") for name in names}
+        if values["certificates"]:
+            # Derived from other hosts' variables, which may not be known yet: the role checks them again.
+            served, tls = values.pop("other_names") or [], values.pop("tls_enabled")
+            for message in acme.errors(values, served, tls=tls is None or boolean(tls)):
+                yield "", message
 
 
 def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
