@@ -23,6 +23,8 @@ async function main() {
     readPreference: 'primaryPreferred',
     serverSelectionTimeoutMS: 5000,
     connectTimeoutMS: 5000,
+    // Longer than any query may take. A host that lost its power never ends its connections.
+    socketTimeoutMS: 3000,
     appname: 'phoenix-app'
   });
   await client.connect();

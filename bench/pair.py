@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import docker
-
 from bench.fleet import Fleet, Row
-from lab.fleet import LABEL
 from tests.harness import plays
 from tests.harness.alarms import messages
 from tests.harness.hosts import REMOTE, first_of, ssh_command
 from tests.harness.load import RATE, load
+from tests.harness.machines import machines as all_machines
+from tests.harness.machines import power_off
 from tests.harness.pair import PATIENT, Pair
 from tests.harness.waiting import median, wait_for
 
@@ -25,11 +24,7 @@ MOVED = "reference: the design's"
 
 
 def measure(fleet: Fleet) -> list[Row]:
-    engine = docker.from_env()
-    machines = {
-        container.name.removeprefix("phoenix-"): container
-        for container in engine.containers.list(all=True, filters={"label": LABEL})
-    }
+    machines = all_machines()
     pair = Pair(fleet.inventory, fleet.url)
     try:
         return lost_host(fleet, pair, machines) + lost_nginx(fleet, pair) + switched(fleet, pair) + split(fleet, pair)
@@ -82,7 +77,7 @@ def lost_host(fleet: Fleet, pair: Pair, machines: dict[str, Any]) -> list[Row]:
     taken: list[float] = []
 
     def kill(holder: str, _: str) -> float:
-        return pair.power_off(machines[holder])
+        return power_off(machines[holder])
 
     def lose() -> None:
         taken.append(moved(fleet, pair, kill))

@@ -7,10 +7,10 @@ import time
 from bench.fleet import Fleet, Row
 from tests.harness import instances
 from tests.harness.database import lose_primary, replica_set_settings
-from tests.harness.hosts import Hosts, pid_of
-from tests.harness.instances import kill_and_ask, past_start, start_and_ask
+from tests.harness.hosts import Hosts
+from tests.harness.instances import freeze_and_wait, kill_and_ask, past_start, start_and_ask
 from tests.harness.load import RATE, load
-from tests.harness.waiting import median, wait_for
+from tests.harness.waiting import median
 
 KILLS = 15
 
@@ -52,9 +52,7 @@ def hung(fleet: Fleet, client: object, serving: Hosts) -> list[Row]:
     host = next(iter(serving.values()))
     past_start(host)
     with load(client, fleet.url) as result:
-        frozen = pid_of(host, "phoenix@3000")
-        host.check_output(f"kill -STOP {frozen}")
-        took = wait_for(lambda: pid_of(host, "phoenix@3000") not in (0, frozen), 20, "a hung instance is replaced")
+        took = freeze_and_wait(host)
     return [
         Row("instance hung to replaced", round(took, 2), "s", 10, "reference: the design's"),
         Row("slowest request meanwhile", float(result["max_s"]), "s", 30, "reference: the proxy's time-out"),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import docker
-
 from drills.model import Drill, Scene
-from tests.harness.waiting import wait_for
 
 SECTION = ("A load balancer is taken out on purpose, or lost",)
 
@@ -23,12 +20,8 @@ def bring_it_home(scene: Scene) -> None:
 
 def lose_the_holder(scene: Scene) -> dict[str, float]:
     holder, other = scene.pair.roles()
-    machine = docker.from_env().containers.get(f"phoenix-{holder}")
-    try:
-        scene.pair.power_off(machine)
-        took = wait_for(lambda: scene.pair.holds(other), 30, f"{other} has the address")
-    finally:
-        machine.start()
+    with scene.pair.lost(holder, scene.machines[holder]) as took:
+        pass
     # It is back, and leaves the address where it serves.
     assert scene.pair.roles() == (other, holder)
     return {"recovered": took}

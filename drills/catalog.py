@@ -45,7 +45,7 @@ TESTED: Mapping[str, str] = {
     "Alarm: phoenix_backup_result": "tests/e2e/test_backup.py::test_a_shrunken_backup_fails_a_unit",
     "Alarm: phoenix_notify": "tests/e2e/test_alerts.py::test_message_survives_a_receiver_that_is_down",
     "Alarm: phoenix_mongodb_primary": "tests/e2e/test_power.py::test_fleet_stopped_and_started_serves_untouched",
-    "Alarm: phoenix_host_silent": "tests/e2e/test_power.py::test_app_host_stopped_and_started_is_unseen",
+    "Alarm: phoenix_host_silent": "tests/e2e/test_soak.py::test_single_faults_are_survived",
     "The backup is late, failed, unproven, shrunken, or the store is full": (
         "tests/e2e/test_backup.py::test_a_killed_run_is_taken_over_and_leaves_nothing_partial"
     ),

@@ -5,33 +5,24 @@ from __future__ import annotations
 import time
 
 from drills.model import Drill, Scene
-from tests.harness.database import primaries
+from tests.harness.database import STATUS, another_is_primary, kept_down, primaries, whole
 from tests.harness.hosts import output_of
+from tests.harness.machines import replace
 from tests.harness.waiting import wait_for
-
-STATUS = "phoenixctl host status"
 
 
 def _start_all(scene: Scene) -> None:
     members = scene.hosts("db")
     for host in members.values():
         host.check_output("systemctl start mongod")
-    wait_for(lambda: _whole(scene), 120, "one primary, and the others follow")
-
-
-def _whole(scene: Scene) -> bool:
-    seen = [output_of(host, STATUS) for host in scene.hosts("db").values()]
-    return sorted('"PRIMARY"' in text for text in seen)[-2:] == [False, True] and all(
-        '"PRIMARY"' in text or '"SECONDARY"' in text for text in seen
-    )
+    wait_for(lambda: whole(members), 120, "one primary, and the others follow")
 
 
 def lose_the_primary(scene: Scene) -> dict[str, float]:
     members = scene.hosts("db")
     (primary,) = primaries(members)
-    members[primary].check_output("systemctl kill -s KILL mongod && systemctl stop mongod")
-    others = {name: host for name, host in members.items() if name != primary}
-    elected = wait_for(lambda: len(primaries(others)) == 1, 60, "another one is primary")
+    with kept_down(members[primary]):
+        elected = another_is_primary(members, primary)
     _start_all(scene)
     return {"recovered": elected}
 
@@ -47,7 +38,25 @@ def empty_a_member(scene: Scene) -> dict[str, float]:
     return {"recovered": time.monotonic() - began}
 
 
+def replace_members(scene: Scene) -> dict[str, float]:
+    """A secondary and then the primary, each by an empty host and site.yml alone."""
+    members = scene.hosts("db")
+    measured = {}
+    for role in ("secondary", "primary"):
+        (primary,) = primaries(members)
+        name = primary if role == "primary" else next(name for name in members if name != primary)
+        began = time.monotonic()
+        replace(scene.inventory, name)
+        if role == "primary":
+            another_is_primary(members, name)
+        scene.play("site")
+        wait_for(lambda: whole(members), 300, f"{name} has copied everything")
+        measured[role] = time.monotonic() - began
+    return {**measured, "recovered": max(measured.values())}
+
+
 DRILLS = [
     Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all, quick=True),
     Drill("empty-member", ("A database member is lost",), empty_a_member, clean=_start_all, quick=True),
+    Drill("replace-member", ("A database member is lost",), replace_members),
 ]

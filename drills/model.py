@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.harness import plays
 from tests.harness.hosts import Hosts, hosts_of
+from tests.harness.machines import machines
 from tests.harness.pair import Pair
 
 
@@ -31,6 +32,10 @@ class Scene:
         done = plays.run(self.inventory, name, *options, **variables)
         assert done.returncode == 0, f"{name}.yml failed:\n{done.stdout[-3000:]}{done.stderr[-500:]}"
         return done.stdout
+
+    @cached_property
+    def machines(self) -> dict[str, Any]:
+        return machines()
 
     @cached_property
     def pair(self) -> Pair:

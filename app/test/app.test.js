@@ -1,8 +1,10 @@
 'use strict';
 const assert = require('assert');
 const http = require('http');
+const net = require('net');
 const path = require('path');
 const { spawn } = require('child_process');
+const { URL: Address } = require('url');
 const { MongoClient } = require('mongodb');
 const page = require('../lib/page');
 
@@ -107,6 +109,29 @@ describe('application', () => {
     assert.strictEqual(await dead.exit, 1);
     assert(dead.output.includes('cannot start'));
   });
+  it('answers when the database falls silent without ending its connections', async () => {
+    const server = new Address(URL.replace(/^mongodb:/, 'http:'));
+    const pairs = [];
+    const relay = net.createServer(near => {
+      const far = net.connect(server.port, server.hostname);
+      near.pipe(far).pipe(near);
+      [near, far].forEach(end => end.on('error', () => {}));
+      pairs.push([near, far]);
+    });
+    await new Promise(resolve => relay.listen(0, '127.0.0.1', resolve));
+    const url = `mongodb://127.0.0.1:${relay.address().port}${server.pathname}?directConnection=true`;
+    const one = start({ DB_CONNECTION_STRING: url });
+    const there = await one.port;
+    assert((await get(there, '/')).body.includes('id="count"'));
+    pairs.forEach(([near, far]) => { near.unpipe(far); far.unpipe(near); });
+    relay.removeAllListeners('connection');
+    const answer = await get(there, '/');
+    assert.strictEqual(answer.status, 200);
+    assert(answer.body.includes('unavailable'));
+    one.child.kill('SIGKILL');
+    pairs.forEach(ends => ends.forEach(end => end.destroy()));
+    relay.close();
+  }).timeout(60000);
   ['PORT', 'DB_CONNECTION_STRING'].forEach(name => it(`names ${name} when it is missing`, async () => {
     const dead = start({ [name]: '' });
     assert.strictEqual(await dead.exit, 1);

@@ -10,13 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import docker
 import pytest
 
-from lab.fleet import LABEL
 from tests.harness import instances
 from tests.harness.autoscaling import still
 from tests.harness.hosts import Hosts, control_of, first_of, hosts_of
+from tests.harness.machines import machines as all_machines
 
 Pids = dict[str, tuple[int, int]]
 
@@ -106,8 +105,7 @@ def control(inventory: str) -> Any:
 @pytest.fixture(scope="module")
 def machines() -> Iterator[dict[str, Any]]:
     """Inventory name -> container. Containers that a test leaves stopped are started again."""
-    engine = docker.from_env()
-    found = {c.name.removeprefix("phoenix-"): c for c in engine.containers.list(all=True, filters={"label": LABEL})}
+    found = all_machines()
     yield found
     for container in found.values():
         container.start()

@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.e2e.conftest import Pids
 from tests.harness.database import primaries
-from tests.harness.hosts import Hosts, hosts_of, output_of
-from tests.harness.load import assert_none_failed, load, send
+from tests.harness.hosts import hosts_of, output_of
+from tests.harness.load import send
 from tests.harness.waiting import wait_for
 
 STOP_SECONDS = 30
@@ -28,18 +28,6 @@ def settled(host: Any) -> Callable[[], bool]:
 
 def running(pids: Pids) -> set[str]:
     return {unit for unit, (pid, _) in pids.items() if pid}
-
-
-def test_app_host_stopped_and_started_is_unseen(
-    machines: dict[str, Any], client: Any, base_url: str, serving: Hosts
-) -> None:
-    name, host = next(iter(serving.items()))
-    with load(client, base_url) as result:
-        machines[name].stop(timeout=STOP_SECONDS)
-        machines[name].start()
-        took = wait_for(lambda: output_of(host, "systemctl is-active phoenix@3000") == "active", 60, "back")
-    print(f"started to instance active: {took:.1f} s")
-    assert_none_failed(result)
 
 
 def test_fleet_stopped_and_started_serves_untouched(

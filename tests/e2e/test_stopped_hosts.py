@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,18 @@ from lab import releases
 from tests.harness import plays
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import play, releases_of, succeed
-from tests.harness.hosts import Hosts, hosts_of, output_of
+from tests.harness.hosts import Hosts, hosts_of
 from tests.harness.load import assert_none_failed, load
+from tests.harness.machines import stopped
 from tests.harness.waiting import wait_for
 
 GROUPS = os.environ.get("PHOENIX_STOPPED", "").split(",")
-STOP_SECONDS = 30
 UNREACHABLE = 4  # Ansible's exit status of a play that did its work, but not on every host
 SHORT = {"deploy_canary_seconds": 5}
 
 
 def left_out(group: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(group not in GROUPS, reason=f"PHOENIX_STOPPED does not name the group {group}")
-
-
-@contextmanager
-def stopped(machine: Any, host: Any) -> Iterator[None]:
-    machine.stop(timeout=STOP_SECONDS)
-    try:
-        yield
-    finally:
-        machine.start()
-        wait_for(lambda: output_of(host, "systemctl is-system-running") == "running", 90, "the host runs again")
 
 
 def timed(name: str, running: Any, status: int = 0) -> str:

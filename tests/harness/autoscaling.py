@@ -131,13 +131,16 @@ class Watch:
 
 @contextmanager
 def still(inventory: str) -> Iterator[None]:
-    """Stop a running autoscaler while the block runs: it would react to the load of other tests."""
+    """Stop a running autoscaler while the block runs: it would react to the load of other tests.
+
+    It is not started by a boot of its host either.
+    """
     hosts = hosts_of("control", inventory).values()
     running = [host for host in hosts if host.run("systemctl is-active phoenix-autoscaler.service").rc == 0]
     for host in running:
-        host.check_output(f"systemctl stop {UNITS}")
+        host.check_output(f"systemctl disable --now --quiet {UNITS}")
     try:
         yield
     finally:
         for host in running:
-            host.check_output(f"systemctl start {UNITS}")
+            host.check_output(f"systemctl enable --now --quiet {UNITS}")

@@ -16,6 +16,7 @@ from tests.harness.waiting import wait_for
 
 # How long lose_primary() writes, and when it kills the primary.
 WRITING_SECONDS, LOSS_AFTER_SECONDS = 30, 3
+STATUS = "phoenixctl host status"
 
 
 def primaries(members: Hosts) -> list[str]:
@@ -36,6 +37,28 @@ def connection_string(inventory: str) -> str:
     return found[1]
 
 
+def whole(members: Hosts) -> bool:
+    """Whether one member is primary and every other one follows it."""
+    roles = [json.loads(output_of(host, STATUS) or "{}").get("database") for host in members.values()]
+    return sorted(map(str, roles)) == ["PRIMARY", *["SECONDARY"] * (len(roles) - 1)]
+
+
+@contextmanager
+def kept_down(host: Any) -> Iterator[None]:
+    """Kill a member and keep it down while the block runs."""
+    try:
+        host.check_output("systemctl kill -s KILL mongod && systemctl stop mongod")
+        yield
+    finally:
+        host.check_output("systemctl start mongod")
+
+
+def another_is_primary(members: Hosts, lost: str) -> float:
+    """Wait until one of the others is primary, and return how long that took, in seconds."""
+    others = {name: host for name, host in members.items() if name != lost}
+    return wait_for(lambda: len(primaries(others)) == 1, 60, f"one of {', '.join(others)} is primary")
+
+
 def lose_primary(inventory: str) -> float:
     """Kill the primary while documents are written; return the longest time between two majority writes, in seconds.
 
@@ -51,11 +74,8 @@ def lose_primary(inventory: str) -> float:
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(ssh, inventory, writer, command, connection_string(inventory))
         time.sleep(LOSS_AFTER_SECONDS)
-        try:
-            assert members[primary].run("systemctl kill -s KILL mongod && systemctl stop mongod").rc == 0
+        with kept_down(members[primary]):
             done = writing.result()
-        finally:
-            assert members[primary].run("systemctl start mongod").rc == 0
     wait_for(lambda: len(primaries(members)) == 1, 60, "one primary again")
     assert done.returncode == 0, done.stderr
     gap = float(json.loads(done.stdout)["gap_s"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import subprocess
 from pathlib import Path
@@ -24,11 +25,17 @@ def ssh_config(inventory: str) -> Path:
     return Path(inventory).parents[1] / ".lab" / "ssh_config"
 
 
+@functools.cache
+def _fleet(inventory: str) -> fleet.Fleet:
+    # Ansible takes a second to read it.
+    return fleet.read(Path(inventory))
+
+
 def hosts_of(group: str, inventory: str) -> Hosts:
     """Return inventory name -> testinfra host as root, for every host of a group of the lab's fleet."""
     return {
         host.name: testinfra.get_host(f"ssh://{host.name}", ssh_config=str(ssh_config(inventory)), sudo=True)
-        for host in fleet.read(Path(inventory)).hosts
+        for host in _fleet(inventory).hosts
         if group in ("all", *host.groups)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,12 @@ def load(
     words = (f"{url}/", rates, longest, "--method", method, *options)
     with running(client, f"phoenix-load-{method.lower()}", "load", *words) as result:
         yield result
-    print(f"{method}, {rates:.40}/s: {result}")
+    print(f"{method}, {rates:.40}/s: {summary(result)}")
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without its series."""
+    return {name: value for name, value in result.items() if name != "series"}
 
 
 @contextmanager

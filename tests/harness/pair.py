@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.harness.hosts import Hosts, hosts_of, output_of
+from tests.harness.machines import HEAL, without_power
 from tests.harness.waiting import wait_for
 
 # Before the fleet's own rules, in a table of its own. VRRP is protocol 112.
@@ -17,12 +17,6 @@ CUT = (
     "nft add table inet cut; nft 'add chain inet cut input { type filter hook input priority -10; }'; "
     "nft add rule inet cut input ip protocol 112 drop"
 )
-# A host without power sends nothing. A killed container still refuses connections while its network is being removed.
-SILENCE = (
-    "nft 'table inet dead { chain i { type filter hook input priority -300; policy drop; }; "
-    "chain o { type filter hook output priority -300; policy drop; }; }'"
-)
-HEAL = "nft delete table inet cut"
 SETTLE_S = 60
 # A request in flight on a host that is lost gets no answer, nor any sign that none will come: a client needs a limit of
 # its own, and then asks again.
@@ -54,14 +48,15 @@ class Pair:
         """Whether this one could take the address."""
         return output_of(self.hosts[name], "phoenixctl floating show && echo ready").endswith("ready")
 
-    @staticmethod
-    def power_off(machine: Any) -> float:
-        """Take a host's power, and return when, by the monotonic clock."""
-        code, output = machine.exec_run(["sh", "-c", SILENCE])
-        assert code == 0, output
-        began = time.monotonic()
-        machine.kill()
-        return began
+    @contextmanager
+    def lost(self, name: str, machine: Any) -> Iterator[float]:
+        """Take a load balancer's power while the block runs, which begins once another one has the address.
+
+        Yields how long that took, in seconds.
+        """
+        with without_power(machine):
+            others = [other for other in self.hosts if other != name]
+            yield wait_for(lambda: any(map(self.holds, others)), 30, f"one of {', '.join(others)} has the address")
 
     @contextmanager
     def cut(self) -> Iterator[None]:

@@ -12,22 +12,29 @@ from pymongo.uri_parser import parse_uri
 
 from tests.harness.database import connection_string
 from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, remote, ssh, ssh_command
+from tests.harness.load import summary
 from tests.harness.waiting import wait_for
 
 RATE = 20  # majority writes a second
 
 
 @contextmanager
-def writes(inventory: str, host: str, rate: float = RATE) -> Iterator[dict[str, Any]]:
-    """Write from this host while the block runs; afterwards the dictionary holds what remote/acknowledged.py found."""
+def writes(
+    inventory: str, host: str, *options: str, rate: float = RATE, runner: str = PYTHON_WITH_DRIVER
+) -> Iterator[dict[str, Any]]:
+    """Write from this host while the block runs; afterwards the dictionary holds what remote/acknowledged.py found.
+
+    `options` are those of the program. An interrupt of this process does not reach it.
+    """
     result: dict[str, Any] = {}
-    command = remote("acknowledged", rate, runner=PYTHON_WITH_DRIVER)
+    command = remote("acknowledged", rate, *options, runner=runner)
     writer = subprocess.Popen(
         ssh_command(inventory, host, command),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert writer.stdin and writer.stdout and writer.stderr
     writer.stdin.write(connection_string(inventory) + "\n")
@@ -41,7 +48,23 @@ def writes(inventory: str, host: str, rate: float = RATE) -> Iterator[dict[str, 
         output, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, f"{host}: {errors}"
         result.update(json.loads(output))
-        print(f"majority writes, {rate}/s: {result}")
+        print(f"majority writes, {rate}/s: {summary(result)}")
+
+
+@contextmanager
+def borrowed_driver(inventory: str, host: str) -> Iterator[str]:
+    """Give a host that has no driver a copy of a database host's while the block runs; yields a runner that uses it."""
+    folder = "/run/phoenix-test-driver"
+    lender = next(iter(hosts_of("db", inventory)))
+    packed = subprocess.run(
+        ssh_command(inventory, lender, "tar -C /opt/pymongo/current -c ."), capture_output=True, check=True
+    ).stdout
+    unpack = f"mkdir -p {folder} && tar -C {folder} -x"
+    try:
+        subprocess.run(ssh_command(inventory, host, unpack), input=packed, capture_output=True, check=True)
+        yield f"PYTHONPATH={folder} python3"
+    finally:
+        ssh(inventory, host, f"rm -rf {folder}", "")
 
 
 def data_equal(inventory: str, seconds: float = 60) -> bool:

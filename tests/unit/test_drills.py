@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,11 @@ def test_the_report_keeps_the_outcomes_of_other_drills(tmp_path: Path) -> None:
 def test_links_lead_to_the_headings(section: str) -> None:
     anchor = re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-")
     assert report.link(section).endswith(f"(runbook.md#{anchor})")
+
+
+@pytest.mark.parametrize("package", ["drills", "soak", "bench"])
+def test_the_programs_that_make_runs_start_from_the_top(package: str) -> None:
+    """They find the project's own package without pytest's settings."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-m", package, "--help"], cwd=TOP, env=environment, check=False)
+    assert done.returncode == 0

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Write documents with majority acknowledgement at a constant rate, then look for each of them. Needs pymongo.
 
-usage: acknowledged.py RATE < connection string on the first line; ends with its standard input
+usage: acknowledged.py RATE [--series] < connection string on the first line; ends with its standard input
 
 Prints "writing" once the first one is acknowledged, and at the end JSON: acknowledged (count), lost (numbers that were
 acknowledged and are not there), failed (count, and the first few as `failures`: not acknowledged, also after the
-driver's own second attempt), gap_s (longest time between two acknowledgements, in seconds).
+driver's own second attempt), gap_s (longest time between two acknowledgements, in seconds), began (by the monotonic
+clock). With --series also each acknowledgement: seconds after the beginning, and after the write was due.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pymongo.errors import PyMongoError
 
 WORKERS = 8
 LIMIT_MS = 10000
+# A host that is lost sends nothing more, not even an end of its connections: the driver then tries once more.
+SILENT_MS = 5000
 NAME = "drill_probe"
 
 
@@ -43,7 +46,7 @@ class Writer:
                 if self.ended:
                     return
                 number, self.next = self.next, self.next + 1
-            time.sleep(max(0.0, self.start + number / self.rate - time.monotonic()))
+            time.sleep(max(0.0, self.due(number) - time.monotonic()))
             try:
                 self.collection.insert_one({"_id": number})
             except PyMongoError as error:
@@ -53,7 +56,10 @@ class Writer:
             with self.lock:
                 self.acknowledged.append((time.monotonic(), number))
 
-    def run(self) -> dict[str, Any]:
+    def due(self, number: int) -> float:
+        return self.start + number / self.rate
+
+    def run(self, series: bool) -> dict[str, Any]:
         workers = [threading.Thread(target=self.work) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
@@ -66,23 +72,33 @@ class Writer:
             worker.join()
         times = sorted(at for at, _ in self.acknowledged)
         there = {document["_id"] for document in self.collection.find({}, {"_id": 1})}
-        return {
+        result = {
+            "began": round(self.start, 3),
             "acknowledged": len(times),
             "lost": sorted(number for _, number in self.acknowledged if number not in there),
             "failed": len(self.failures),
             "failures": self.failures[:10],
             "gap_s": round(max((b - a for a, b in itertools.pairwise(times)), default=0.0), 2),
         }
+        if series:
+            acknowledged = sorted(self.acknowledged)
+            result["series"] = [(round(at - self.start, 3), round(at - self.due(n), 3)) for at, n in acknowledged]
+        return result
 
 
 def main() -> None:
     uri = sys.stdin.readline().strip()
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        uri, w="majority", wtimeoutms=LIMIT_MS, serverSelectionTimeoutMS=LIMIT_MS, readConcernLevel="majority"
+        uri,
+        w="majority",
+        wtimeoutms=LIMIT_MS,
+        serverSelectionTimeoutMS=LIMIT_MS,
+        socketTimeoutMS=SILENT_MS,
+        readConcernLevel="majority",
     )
     collection = client.get_default_database()[NAME]
     collection.drop()
-    result = Writer(collection, float(sys.argv[1])).run()
+    result = Writer(collection, float(sys.argv[1])).run("--series" in sys.argv)
     collection.drop()
     print(json.dumps(result))
 

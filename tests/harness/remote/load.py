@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Send requests at given times and print the result as JSON. Runs on a host of the lab, stdlib only.
 
-usage: load.py URL RATE SECONDS [--seed SEED] [--method METHOD] [--retry] [--timeout SECONDS]   (SIGTERM ends it early,
-with its result)
+usage: load.py URL RATE SECONDS [--seed SEED] [--method METHOD] [--retry] [--timeout SECONDS] [--series]   (SIGTERM ends
+it early, with its result)
 RATE is a number of requests a second, or those of each second: 5,7,6. With a seed they come at random, RATE a second on
 average, or within each second. Other methods than GET are sent each on a connection of its
 own, as a client may not try those again; any answer below 500 is one of the application. With --retry a request that
 failed is sent once more, after a pause and over a new connection, as a careful client does: `retried` counts those,
-`failed` those that failed twice.
+`failed` those that failed twice. With --series the result holds each request: when it was due in seconds after the
+start, its latency in seconds, and 0 if it succeeded at first, 1 at the second attempt, 2 if it failed.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
@@ -61,6 +62,7 @@ class Load:
         method: str = "GET",
         retry: bool = False,
         timeout: float = TIMEOUT_S,
+        series: bool = False,
     ) -> None:
         parts = urlsplit(url)
         self.tls, self.host = parts.scheme == "https", parts.netloc
@@ -72,6 +74,7 @@ class Load:
         self.lock = threading.Lock()
         self.next = 0
         self.latencies: list[float] = []
+        self.series: list[tuple[float, float, int]] | None = [] if series else None
         self.failures: list[str] = []
         # The lab's certificate is self-signed; only the answers are measured.
         self.context = ssl._create_unverified_context() if self.tls else None
@@ -134,6 +137,9 @@ class Load:
                 self.retried += again
                 if failure:
                     self.failures.append(f"{now - self.start:.2f} s: {failure}")
+                if self.series is not None:
+                    outcome = 2 if failure else int(again)
+                    self.series.append((round(due - self.start, 3), round(now - due, 4), outcome))
 
     def end(self, *_: object) -> None:
         self.total, self.ended = self.next, time.monotonic() - self.start
@@ -146,7 +152,7 @@ class Load:
         for worker in workers:
             worker.join()
         ordered = sorted(self.latencies)
-        return {
+        result: dict[str, object] = {
             "sent": len(ordered),
             "due": bisect.bisect_left(self.moments, self.ended),
             "began": round(self.start, 3),
@@ -157,6 +163,7 @@ class Load:
             "p99_s": round(ordered[int(len(ordered) * 0.99)], 4),
             "max_s": round(ordered[-1], 4),
         }
+        return result if self.series is None else {**result, "series": sorted(self.series)}
 
 
 if __name__ == "__main__":
@@ -168,4 +175,5 @@ if __name__ == "__main__":
     parser.add_argument("--method", default="GET")
     parser.add_argument("--retry", action="store_true")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S)
+    parser.add_argument("--series", action="store_true")
     print(json.dumps(Load(**vars(parser.parse_args())).run()))

@@ -1,0 +1,91 @@
+"""The lab's machines, which are its containers: without power, or without their network, for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from lab import fleet as lab
+from tests.harness.hosts import output_of, ssh_config
+from tests.harness.plays import TOP
+from tests.harness.waiting import wait_for
+
+STOP_SECONDS = 30
+BOOT_SECONDS = 90
+# A host without power sends nothing. A killed container still refuses connections while its network is being removed.
+SILENCE = (
+    "nft 'table inet dead { chain i { type filter hook input priority -300; policy drop; }; "
+    "chain o { type filter hook output priority -300; policy drop; }; }'"
+)
+# Before the fleet's own rules, in a table of its own. The operator's connection is not the network that is lost.
+CUT_OFF = (
+    "nft 'table inet cut { "
+    'chain i { type filter hook input priority -300; policy drop; iif "lo" accept; tcp dport 22 accept; }; '
+    'chain o { type filter hook output priority -300; policy drop; oif "lo" accept; tcp sport 22 accept; }; }\''
+)
+HEAL = "nft delete table inet cut"
+
+
+def machines() -> dict[str, Any]:
+    """Inventory name -> container, of every host of the fleet, running or not."""
+    found = docker.from_env().containers.list(all=True, filters={"label": lab.LABEL})
+    return {container.name.removeprefix("phoenix-"): container for container in found}
+
+
+def settled(host: Any) -> bool:
+    """Whether the host has booted, and no unit of it has failed."""
+    return output_of(host, "systemctl is-system-running") == "running"
+
+
+def power_off(machine: Any) -> float:
+    """Take a host's power, and return when, by the monotonic clock."""
+    code, output = machine.exec_run(["sh", "-c", SILENCE])
+    assert code == 0, output
+    began = time.monotonic()
+    machine.kill()
+    return began
+
+
+@contextmanager
+def without_power(machine: Any) -> Iterator[None]:
+    """Take a host's power while the block runs."""
+    try:
+        power_off(machine)
+        yield
+    finally:
+        machine.start()
+
+
+def replace(inventory: str, name: str) -> None:
+    """Take a host away, with everything on it, and start an empty one with its name and address."""
+    client = docker.from_env()
+    machine = client.containers.get(f"phoenix-{name}")
+    power_off(machine)
+    machine.remove(v=True)
+    lab.up(client, lab.read(Path(inventory)), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
+
+
+@contextmanager
+def stopped(machine: Any, host: Any) -> Iterator[None]:
+    """Shut a host down while the block runs, and wait until it has booted afterwards."""
+    try:
+        machine.stop(timeout=STOP_SECONDS)
+        yield
+    finally:
+        machine.start()
+        wait_for(lambda: settled(host), BOOT_SECONDS, "the host runs again")
+
+
+@contextmanager
+def cut_off(host: Any) -> Iterator[None]:
+    """Let nothing but SSH in or out of a host while the block runs."""
+    try:
+        host.check_output(CUT_OFF)
+        yield
+    finally:
+        host.run(HEAL)
