@@ -63,6 +63,7 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_demand_provider",
         "Alarm: phoenix_demand_leaving",
         "Alarm: phoenix_pipeline",
+        "Alarm: phoenix_drill_late",
         "Alarm: phoenix_collector",
         "Alarm: phoenix_metrics_missing",
         "Alarm: phoenix_notify_refused",
@@ -81,6 +82,7 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_autoscaler_data",
         "Alarm: phoenix_autoscaler_frozen",
         "Alarm: phoenix_pipeline_running",
+        "Alarm: phoenix_drill_failed",
         "Alarm: phoenix_failed_unit",
         "Alarm: phoenix_unit_stopped",
         "Alarm: phoenix_certificate",
@@ -102,4 +104,5 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
     ),
     "it begins on the operator's own machine, without the inventory: by hand": ("The inventory is lost as well",),
     "each of the lab's profiles runs one version of the server": ("MongoDB is upgraded",),
+    "a host of the lab is a container of one image, which is made and removed with the fleet": ("Debian is upgraded",),
 }

@@ -1,4 +1,4 @@
-"""Every password of the database and the members' shared key replaced, under load, and the former ones refused."""
+"""The secrets of the lab's inventory and the keys that hosts have made, replaced under load; the former are refused."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.harness.hosts import PYTHON_WITH_DRIVER, remote, ssh
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
 AUTHENTICATION_FAILED = 18
+RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
 def _logs_in(scene: Scene, user: str, password: str) -> bool:
@@ -30,10 +31,10 @@ def _logs_in(scene: Scene, user: str, password: str) -> bool:
     return bool(answer.get("ok") == 1)
 
 
-def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int]) -> dict[str, float]:
-    """Replace the passwords of these users, and other secrets of so many bytes.
+def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int], **options: str) -> dict[str, float]:
+    """Replace the passwords of these users, and other secrets, by the names of their files, of so many bytes.
 
-    The lab's inventory reads its secrets from files; with a vault, they are edited there.
+    The lab's inventory reads its secrets from files; with a vault, they are edited there. options: of the play.
     """
     folder = Path(scene.inventory, ".secrets")
     former = {kind: (folder / f"mongodb-{kind}").read_text().strip() for kind in users}
@@ -42,14 +43,14 @@ def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int]) ->
     with tempfile.NamedTemporaryFile("w", suffix=".json") as known:
         json.dump({"mongodb_former_passwords": former}, known)
         known.flush()
-        for kind, length in {**dict.fromkeys(users, 16), **others}.items():
-            path = folder / f"mongodb-{kind}"
+        for name, length in {**dict.fromkeys((f"mongodb-{kind}" for kind in users), 16), **others}.items():
+            path = folder / name
             new = path.with_name(f"{path.name}.new")
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(f"{secrets.token_hex(length)}\n")
             new.replace(path)
-        scene.play("rotate-secrets", "-e", f"@{known.name}", **SHORT)
+        scene.play("rotate-secrets", "-e", f"@{known.name}", **SHORT, **options)
     took = time.monotonic() - began
     assert not any(_logs_in(scene, user, former[kind]) for kind, user in users.items())
     for kind, user in users.items():
@@ -63,7 +64,12 @@ def replace_the_applications_password(scene: Scene) -> dict[str, float]:
 
 
 def replace_everything(scene: Scene) -> dict[str, float]:
-    measured = rotate(scene, USERS, {"keyfile": 256})
+    control = scene.hosts("control")[scene.first("control")]
+    former = control.check_output(RUNNER_KEY)
+    # The play itself has proven that the former ones are refused.
+    others = {"mongodb-keyfile": 256, "netdata-stream": 16, "backup-offsite": 16}
+    measured = rotate(scene, USERS, others, phoenix_rotate="runner,backup")
+    assert control.check_output(RUNNER_KEY) != former
     again = scene.play("rotate-secrets")
     assert "changed=0" in again and not re.search(r"changed=[1-9]", again), again[-1500:]
     return measured

@@ -35,6 +35,7 @@ from phoenix.fleet import (  # noqa: E402
     wiring,
 )
 from phoenix.instances import logs  # noqa: E402
+from phoenix.monitoring import streaming  # noqa: E402
 from phoenix.provider import settings as demand_settings  # noqa: E402
 from phoenix.rollout import decisions, order, reach  # noqa: E402
 from phoenix.rollout import plan as rollout  # noqa: E402
@@ -186,6 +187,10 @@ def floating_leaving(wanted: Any, host: str, hosts: Any, hostvars: Any, name: st
     return floating.leaving(wanted, host, _printed(hosts, hostvars, name))
 
 
+def failover(balancers: Any, hostvars: Any, name: str) -> dict[str, str]:
+    return floating.failover(balancers, _printed(balancers, hostvars, name))
+
+
 def floating_error(hosts: Any, hostvars: Any, name: str) -> str:
     return report.floating_error(_registered(hosts, hostvars, name))
 
@@ -217,6 +222,7 @@ class FilterModule:
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
             "phoenix_environment_lines": environment.lines,
+            "phoenix_failover": failover,
             "phoenix_floating_error": floating_error,
             "phoenix_floating_errors": floating_errors,
             "phoenix_floating_homes": floating.homes,
@@ -265,6 +271,7 @@ class FilterModule:
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
             "phoenix_rollback_refusal": rollback_refusal,
+            "phoenix_debian_step": service.debian_step,
             "phoenix_service_application_refusal": service.application_refusal,
             "phoenix_service_balancer_refusal": service.balancer_refusal,
             "phoenix_service_due": service_due,
@@ -273,6 +280,7 @@ class FilterModule:
             "phoenix_service_member_refusal": member_refusal,
             "phoenix_service_reboots": _reported(service.reboots),
             "phoenix_service_servers": service.servers,
+            "phoenix_service_stand_ins": service.stand_ins,
             "phoenix_service_turns": service_turns,
             "phoenix_service_without": service.without,
             "phoenix_rollout_accepted": decisions.accepted,
@@ -326,6 +334,7 @@ class FilterModule:
             "phoenix_failed": wiring.failed,
             "phoenix_reason": wiring.reason,
             "phoenix_reasons": wiring.reasons,
+            "phoenix_stream_former": streaming.former,
             "phoenix_still_drained": wiring.still_drained,
             "phoenix_senders": wiring.senders,
         }

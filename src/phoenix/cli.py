@@ -32,7 +32,7 @@ class Area:
 
 
 AREAS: Mapping[str, Area] = {
-    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test"),
+    "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test, former"),
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
@@ -40,11 +40,13 @@ AREAS: Mapping[str, Area] = {
     "certificates": Area("phoenix.balancer.acme", "certificates by ACME: account, due, issue, validate"),
     "demand": Area("phoenix.provider.service", "hosts on demand: serve, validate, show", python=AUTOSCALER_PYTHON),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
+    "drill": Area("phoenix.drills.cli", "drills on the running fleet: run, schedule, show"),
     "floating": Area("phoenix.balancer.floating", "this load balancer's floating addresses: show, leave"),
     "host": Area(
         "phoenix.fleet.host_status", "the state of this host, and what is due on it: status, updates", driver=True
     ),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
+    "keys": Area("phoenix.fleet.ssh_keys", "the SSH keys that this host has made: show, next, switch, try, forget"),
     "logs": Area("phoenix.instances.logs", "what the instances and processes of this host write; --follow too"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
@@ -60,6 +62,7 @@ AREAS: Mapping[str, Area] = {
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "run": Area("phoenix.instances.command", "one command in a release's environment: COMMAND..."),
     "state": Area("phoenix.state.desired", "the fleet's desired state: show, record, drain, maintenance"),
+    "vault": Area("phoenix.fleet.vault", "where Ansible runs, the password of the inventory's vault: rekey"),
     "upstreams": Area("phoenix.balancer.upstreams", "nginx's upstreams on this host: set, apply, load, maintenance"),
 }
 

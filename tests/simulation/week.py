@@ -264,6 +264,9 @@ class Week:
             self.gauge("demand_checked_age_seconds", lambda now: self.random.uniform(0, 300)),
             self.gauge("deploy_last_result", lambda now: 0.0),
             self.gauge("deploy_running", self.deploying),
+            self.gauge("drills_failed", lambda now: 0.0),
+            # The one by the month, which an open alarm or a play has put off once.
+            self.gauge("drills_oldest_success_age_seconds", lambda now: 35 * DAY + now % (7 * DAY)),
             self.gauge("pipeline_last_result", lambda now: 0.0),
             self.gauge("pipeline_running", self.deploying),
             # Each deploy, a host that is lost once a day, and a process that is new.

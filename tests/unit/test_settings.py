@@ -35,8 +35,10 @@ ARGUMENTS = frozenset(
         "deploy_what",
         "mongodb_compatibility",
         "mongodb_restart",
+        "netdata_stream_former_keys",
         "phoenix_release_archive",
     }
+    | {"ci_deploy_key"}
     | {"phoenix_placement"}  # scale.yml places around hosts that failed
     # Plays go by the record.
     | {"nginx_drained", "nginx_maintenance", "phoenix_recorded", "phoenix_recorded_configuration"}

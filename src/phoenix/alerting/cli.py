@@ -4,6 +4,7 @@ phoenixctl alerts serve       runs the service
 phoenixctl alerts deadman     pings the outside watcher while Netdata and the service are well; else status 1
 phoenixctl alerts event ...   Netdata's hook: spools one change of an alarm
 phoenixctl alerts test        raises the test alarm and reports what each channel answered
+phoenixctl alerts former      whether former channels, as JSON over standard input, are refused
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ def main(arguments: list[str]) -> int:
         from phoenix.alerting import trial  # noqa: PLC0415
 
         return trial.main()
+    if verb == "former":
+        from phoenix.alerting import former  # noqa: PLC0415
+
+        return former.main()
     if verb == "deadman":
         from phoenix.alerting.deadman import ping  # noqa: PLC0415
 

@@ -11,7 +11,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phoenix.backup import exchange, inventory, logs, offsite, prove, recovery, restore, sealed, sender, state, watch
+from phoenix.backup import (
+    exchange,
+    inventory,
+    logs,
+    offsite,
+    prove,
+    recovery,
+    rekey,
+    restore,
+    sealed,
+    sender,
+    state,
+    watch,
+)
 from phoenix.backup.oplog import ship
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
@@ -21,10 +34,11 @@ FOLDER = Path("/etc/phoenix/backup")
 # to read what they write.
 AS_ROOT = ("watch", "restore")
 
-# Of a recovery, on hosts that may not be configured yet; an operator's key comes as JSON over standard input.
+# Of a recovery, on hosts that may not be configured yet; secrets come as JSON over standard input.
 RECOVERY = {
     "copies": "the times of the copies off-site",
     "fetch": "bring the newest copy off-site back as the store in an empty folder",
+    "rekey": "on the store: have the copy off-site take the password that comes as JSON over standard input alone",
     "holdings": "what the store in a folder holds",
     "unpack": "write a host's state back from a sealed archive",
     "reveal": "the files of a sealed inventory",
@@ -56,10 +70,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("tick", help="count the store's running time")
     verbs.add_parser("watch", help="write the metrics; fails when something is wrong")
     verbs.add_parser("offsite", help="copy what is good off-site, for phoenix-backup-offsite.service")
+    verbs.add_parser("sealed", help="whether the newest archives are for the present recipients alone")
     verbs.add_parser("keep-inventory", help="keep the inventory that comes over standard input, encrypted")
     for name, what in RECOVERY.items():
-        one = verbs.add_parser(name, help=f"for playbooks/recover.yml: {what}")
-        if name != "copies":
+        one = verbs.add_parser(name, help=f"for playbooks: {what}")
+        if name not in ("copies", "rekey"):
             one.add_argument("path", type=Path)
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
@@ -158,6 +173,7 @@ def on_store(options: argparse.Namespace) -> int:
         "watch": lambda: watch.run(store),
         "offsite": lambda: offsite.run(store, offsite.Settings.read(options.config / "offsite.json")),
         "keep-inventory": lambda: keep_inventory(store),
+        "sealed": lambda: check_sealed(store),
     }
     return verbs[options.verb]() if options.verb in verbs else on_restore(store, options)
 
@@ -168,6 +184,16 @@ def keep_inventory(store: Store) -> int:
     return 0
 
 
+def check_sealed(store: Store, recipients: Path = sealed.RECIPIENTS) -> int:
+    """Whether the newest state of each host, and the inventory, are for the present recipients alone."""
+    wanted = sealed.marks(recipients.read_text(encoding="utf-8").splitlines())
+    folders = [path for path in sorted((store.root / "logs").iterdir()) if path.is_dir()]
+    newest = [(folder.name, path) for folder in folders for path in state.newest(folder).values()]
+    others = [f"{host}: {path.name}" for host, path in newest if sealed.sealed_for(path) != wanted]
+    print("\n".join(others) if others else f"{len(newest)} archives are for the {len(wanted)} present recipients alone")
+    return int(bool(others))
+
+
 def on_recovery(options: argparse.Namespace) -> int:
     path: Path = getattr(options, "path", Path())
     try:
@@ -175,6 +201,8 @@ def on_recovery(options: argparse.Namespace) -> int:
             print(json.dumps(offsite.copies(offsite.Settings.read(options.config / "offsite.json"))))
         elif options.verb == "fetch":
             print(json.dumps(offsite.fetch(path, offsite.Settings.read(options.config / "offsite.json"))))
+        elif options.verb == "rekey":
+            print(json.dumps(rekey.rekey(options.config / "offsite.json", json.load(sys.stdin)["password"])))
         elif options.verb == "holdings":
             print(json.dumps(recovery.holdings(path)))
         elif options.verb == "pack-inventory":

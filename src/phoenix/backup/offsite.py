@@ -86,6 +86,7 @@ class Restic:
     """The repository, by restic's commands."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
+        self.folder = folder
         for name, content in (("password", settings.password), ("key", settings.ssh_key)):
             (folder / name).touch(0o600)
             (folder / name).write_text(content.strip() + "\n", encoding="utf-8")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
+import hashlib
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -69,6 +72,40 @@ def opened(source: Path, identity: str) -> Iterator[tarfile.TarFile]:
             status = process.wait()
         if status or cause:
             raise Unsealed(f"{source.name} can't be opened with this key: {_complaint(errors) or cause}") from cause
+
+
+def sealed_for(source: Path) -> list[str]:
+    """Whom an archive is encrypted for, by its header: `marks` of the recipients, sorted. Raises Unsealed."""
+    found = []
+    with source.open("rb") as stream:
+        if stream.readline(100) != b"age-encryption.org/v1\n":
+            raise Unsealed(f"{source.name} is not an archive of age's")
+        while (line := stream.readline(4096)) and not line.startswith(b"---"):
+            words = line.decode("ascii", errors="replace").split()
+            if words[:1] == ["->"]:
+                found.append(" ".join(words[1:3]) if words[1].startswith("ssh-") else words[1])
+    return sorted(found)
+
+
+def marks(recipients: Iterable[str]) -> list[str]:
+    """What the header of an archive for these recipients has: an SSH key's tag, or that it is one of age's keys.
+
+    https://github.com/C2SP/C2SP/blob/main/age.md and age's package agessh. Raises ValueError for what is no key.
+    """
+    found = []
+    for recipient in recipients:
+        words = recipient.split()
+        if not words:
+            continue
+        if not words[0].startswith("ssh-"):
+            found.append("X25519")
+            continue
+        try:
+            digest = hashlib.sha256(base64.b64decode(words[1], validate=True)).digest()
+        except (IndexError, binascii.Error) as error:
+            raise ValueError(f"{recipient[:60]!r} is not a public key") from error
+        found.append(f"{words[0]} {base64.b64encode(digest[:4]).decode().rstrip('=')}")
+    return sorted(found)
 
 
 def _complaint(errors: IO[bytes]) -> str:

@@ -58,13 +58,15 @@ def listing(part: Part, top: Path = Path("/")) -> list[Path]:
     return [path for root in sorted(roots) for path in walk(root)]
 
 
-def name_of(part: Part, found: Sequence[Path]) -> str:
+def name_of(part: Part, found: Sequence[Path], recipients: bytes) -> str:
     """The name in the store: part, time of the newest change, and a digest of names, modes, sizes and times.
+
+    And of the recipients: once they are others, the part is sent again, for them.
 
     A folder's time counts, as what was there in between must not pass for what is there now; but not where something
     in it is left out, such as a lock that comes and goes.
     """
-    digest, newest, kept = hashlib.sha256(), 0.0, set(found)
+    digest, newest, kept = hashlib.sha256(recipients), 0.0, set(found)
     for path in found:
         seen = path.lstat()
         digest.update(f"{path}\0{seen.st_mode}\n".encode())
@@ -77,15 +79,16 @@ def name_of(part: Part, found: Sequence[Path]) -> str:
 
 def pack(part: Part, target: Path, recipients: Path, top: Path = Path("/")) -> str:
     """Write a part, encrypted; returns its name. Raises sender.Failed when it changes all the time, sealed.Unsealed."""
+    known = recipients.read_bytes()
     for _ in range(TRIES):
         try:
             found = listing(part, top)
-            name = name_of(part, found)
+            name = name_of(part, found, known)
             with sealed.sealing(target, recipients) as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
                 for path in found:
                     archive.add(path, path.relative_to(top), recursive=False)
             # A repository that was pushed to meanwhile might have names for what is not in the archive.
-            if name_of(part, listing(part, top)) == name:
+            if name_of(part, listing(part, top), known) == name:
                 return name
         except (FileNotFoundError, tarfile.TarError):
             continue
@@ -106,10 +109,10 @@ def run(config: sender.Config, folder: Path) -> int:
         sent.append(pack(part, target, sealed.RECIPIENTS))
         return target
 
-    due = []
+    due, recipients = [], sealed.RECIPIENTS.read_bytes() if config.state else b""
     for part in parts(config.state):
         if found := listing(part):
-            due.append((name_of(part, found), lambda part=part: packed(part)))
+            due.append((name_of(part, found, recipients), lambda part=part: packed(part)))
     try:
         held = _send(config, due)
     except sealed.Unsealed as error:

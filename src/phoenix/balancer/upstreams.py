@@ -1,6 +1,7 @@
 """nginx's files on this host: take instances out of rotation and put them back, without losing a request.
 
-  phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`
+  phoenixctl upstreams set [--down ADDRESS:PORT]...   marks exactly these servers as `down`; with --hosts, also makes
+                                                      these the servers: [{"name", "address", "ports"}, ...] as JSON
   phoenixctl upstreams apply [--check]                makes standard input the whole file
   phoenixctl upstreams maintenance on|off             answers clients with 503, or no more
   phoenixctl upstreams load                           has nginx read its files where it has not taken them yet
@@ -27,8 +28,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from phoenix.common import files, process
 from phoenix.state import turn
@@ -42,6 +44,10 @@ LOG = Path("/var/log/nginx/access.log")
 PID = Path("/run/nginx.pid")
 WAIT_SECONDS = 10.0
 SERVER = re.compile(r"^(\s*server )(\S+)((?: [^;]*?)??)( down)?;(.*)$")
+
+UPSTREAM = re.compile(r"(?ms)^(upstream (\w+) \{\n)(.*?)^\}")
+ORDINARY = ("phoenix", "phoenix_long")
+SPARE, ISOLATE = "phoenix_spare", "phoenix_isolate"
 
 MAINTENANCE = re.compile(r"(geo \$phoenix_maintenance \{\s*default )[01];")
 # One change after another: each reads the file, and writes it again.
@@ -71,6 +77,39 @@ def mark(text: str, down: Collection[str]) -> str:
         return f"{head}{server}{options}{' down' if server in down else ''};{rest}"
 
     return "\n".join(line(seen) for seen in text.split("\n"))
+
+
+def place_servers(text: str, hosts: Sequence[Mapping[str, Any]]) -> str:
+    """The file with the instances on these hosts as its servers, all in rotation, and else as its template has it.
+
+    hosts: {name, address, ports}, in the inventory's order; one without ports has no server. Raises Refused.
+    """
+    serving = [host for host in hosts if host["ports"]]
+    if not serving:
+        raise Refused("no host has an instance, so that nothing would serve")
+
+    def upstream(found: re.Match[str]) -> str:
+        lines = found[3].split("\n")
+        numbers = [number for number, line in enumerate(lines) if SERVER.match(line)]
+        if found[2] not in (*ORDINARY, SPARE, ISOLATE) or not numbers:
+            return found[0]
+        first, last = numbers[0], numbers[-1]
+        head, example, options, _, _ = SERVER.match(lines[first]).groups()  # type: ignore[union-attr]
+        made = []
+        for host in serving:
+            if found[2] in ORDINARY:
+                made.append(f"    # {host['name']}")
+                made += [f"{head}{host['address']}:{port}{options};" for port in host["ports"]]
+            elif found[2] == SPARE:
+                made.append(f"{head}{host['address']}:{example.rpartition(':')[2]}{options}; # {host['name']}")
+            else:
+                known = (SERVER.match(lines[number]) for number in numbers)
+                ports = dict.fromkeys(match[2].rpartition(":")[2] for match in known if match)
+                made += [f"{head}{host['address']}:{port}{options};" for port in ports]
+        begin = first - (found[2] in ORDINARY)  # the comment with the first host's name
+        return found[1] + "\n".join([*lines[:begin], *made, *lines[last + 1 :]]) + "}"
+
+    return UPSTREAM.sub(upstream, text)
 
 
 def try_out(text: str) -> None:
@@ -202,9 +241,13 @@ def load() -> bool:
     return True
 
 
-def set_down(down: Collection[str]) -> bool:
-    """Take exactly these servers out of rotation; whether that took a change. Raises Refused."""
-    return apply(mark(UPSTREAMS.read_text(encoding="utf-8"), down))
+def set_down(down: Collection[str], hosts: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """Take exactly these servers out of rotation; whether that took a change. Raises Refused.
+
+    hosts: whose instances are the servers, as place_servers has them; without, those that are.
+    """
+    text = UPSTREAMS.read_text(encoding="utf-8")
+    return apply(mark(place_servers(text, hosts) if hosts else text, down))
 
 
 def set_maintenance(on: bool) -> bool:
@@ -225,7 +268,7 @@ def place(log: Path = LOG) -> str:
 def change(options: argparse.Namespace) -> bool:
     """Carry out a verb; whether that took a change. Raises Refused."""
     if options.verb == "set":
-        return set_down(options.down)
+        return set_down(options.down, options.hosts)
     if options.verb == "apply":
         return apply(sys.stdin.read(), check=options.check)
     return set_maintenance(options.value == "on") if options.verb == "maintenance" else load()
@@ -236,6 +279,7 @@ def main(arguments: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("set", help="take exactly the named servers out of rotation")
     verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
+    verb.add_argument("--hosts", type=json.loads, default=[], metavar="JSON", help="the hosts whose instances serve")
     turn.add_option(verb)
     verb = verbs.add_parser("apply", help="make standard input the whole file")
     verb.add_argument("--check", action="store_true", help="only report whether anything would change")

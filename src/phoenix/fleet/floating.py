@@ -106,3 +106,14 @@ def leaving(wanted: Mapping[str, str], host: str, seen: Mapping[str, Mapping[str
         for address, home in wanted.items()
         if home != host and not seen.get(home, {}).get("held", {}).get(address, False)
     ]
+
+
+def failover(balancers: Sequence[str], seen: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Who is to have all addresses for a while, and then again: {to, from}.
+
+    to: "" where no other one could serve; from: "" for each at its home, where not one balancer has all of them.
+    """
+    holders = [host for host in balancers if any(seen.get(host, {}).get("held", {}).values())]
+    able = [host for host in balancers if seen.get(host) and not seen[host]["obstacle"]]
+    others = [host for host in able if host not in holders] or able[1:]
+    return {"from": holders[0] if len(holders) == 1 else "", "to": others[0] if others else ""}

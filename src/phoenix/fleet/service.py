@@ -97,6 +97,18 @@ def reboots(wanted: str, hosts: Sequence[str]) -> list[str]:
     return named
 
 
+def debian_step(found: Sequence[str], wanted: str) -> str:
+    """What is left of a host's replacement by one with another release of Debian.
+
+    "leave": the present one serves. "install": it is empty, and of another release. "join": it is empty, and as wanted.
+    "done". found: its release, and `in use` where Phoenix is installed.
+    """
+    release, used = found[0] if found else "", "in use" in found[1:]
+    if used:
+        return "done" if release == wanted else "leave"
+    return "join" if release == wanted else "install"
+
+
 # --- load balancers
 
 
@@ -129,19 +141,39 @@ def servers(host: str, hosts: Iterable[Mapping[str, Any]], more: Iterable[int]) 
     ]
 
 
+def stand_ins(
+    hosts: Sequence[Mapping[str, Any]], around: Mapping[str, Sequence[int]], statuses: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The hosts with those further instances of the placement around one of them that run: {name, address, ports}.
+
+    What should run in any case stays. statuses: what `phoenixctl instances status` printed on the others.
+    """
+    return [
+        {
+            **known,
+            "ports": sorted({*known["ports"], *(_running(statuses, known["name"]) & {*around.get(known["name"], ())})}),
+        }
+        for known in hosts
+    ]
+
+
+def _running(statuses: Mapping[str, Mapping[str, Any]], host: str) -> set[int]:
+    return {int(seen["port"]) for seen in statuses.get(host, {}).get("instances", []) if seen["active"]}
+
+
 def application_refusal(
     host: str,
     hosts: Sequence[Mapping[str, Any]],
+    wanted: int,
     statuses: Mapping[str, Mapping[str, Any]],
     drained: Collection[str],
     minimum_share: float,
 ) -> str:
     """Why an application host may not be taken out.
 
-    Of the ordinary instances that the capacity asks for, minimum_share has to run in rotation elsewhere, and one in any
-    case. statuses: what `phoenixctl instances status` printed on the others.
+    Of the wanted ordinary instances, which the capacity asks for, minimum_share has to run in rotation elsewhere, and
+    one in any case. hosts: as stand_ins has them; statuses: as there.
     """
-    wanted = sum(len(known["ports"]) for known in hosts)
     if not any(known["name"] == host and known["ports"] for known in hosts):
         return ""
     left = [
@@ -149,17 +181,13 @@ def application_refusal(
         for known in hosts
         if known["name"] != host
         for port in known["ports"]
-        if f"{known['address']}:{port}" not in drained
-        and any(
-            seen["port"] == port and seen["active"] for seen in statuses.get(known["name"], {}).get("instances", [])
-        )
+        if f"{known['address']}:{port}" not in drained and port in _running(statuses, known["name"])
     ]
     if left and len(left) >= minimum_share * wanted:
         return ""
     return (
         f"{host} is not taken out of service, as of {wanted} instances {len(left)} would be left in rotation "
-        f"(deploy_minimum_share is {minimum_share:g}). Bring back what is missing, or scale out first "
-        "(playbooks/scale.yml -e phoenix_capacity=N)."
+        f"(deploy_minimum_share is {minimum_share:g}). Bring back what is missing, or add an application host."
     )
 
 

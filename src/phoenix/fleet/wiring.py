@@ -229,18 +229,20 @@ PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [A-Za-z0-9._@-]+)?")
 def senders(hosts: Sequence[str], hostvars: HostVars, members: Sequence[str]) -> list[dict[str, Any]]:
     """The hosts that send to the backup store; those whose addresses are members' send dumps as well.
 
-    The key is empty until the role `backup` has made it there. Raises ValueError when it is no key.
+    A host whose key is replaced has an entry for each of its keys (backup_public_keys). The key is empty until the role
+    `backup` has made it there. Raises ValueError when it is no key.
     """
     found = []
     for host in hosts:
         address = str(hostvars[host]["phoenix_address"])
-        key = str(hostvars[host].get("backup_public_key", ""))
-        if key and not PUBLIC_KEY.fullmatch(key):
-            raise ValueError(
-                f"The backup key of {host} is not one line with one ssh-ed25519 key: {key[:200]!r}. Find out who "
-                "changed /etc/phoenix/backup/id_ed25519.pub there, remove both halves, and run site.yml --tags backup."
-            )
-        found.append({"host": host, "address": address, "key": key, "dumps": address in members})
+        for key in map(str, hostvars[host].get("backup_public_keys") or [hostvars[host].get("backup_public_key", "")]):
+            if key and not PUBLIC_KEY.fullmatch(key):
+                raise ValueError(
+                    f"The backup key of {host} is not one line with one ssh-ed25519 key: {key[:200]!r}. Find out who "
+                    "changed /etc/phoenix/backup/id_ed25519.pub there, remove both halves, and run site.yml "
+                    "--tags backup."
+                )
+            found.append({"host": host, "address": address, "key": key, "dumps": address in members})
     return found
 
 

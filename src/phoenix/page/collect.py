@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from phoenix.alerting import netdata
+from phoenix.drills import record
 from phoenix.page.plot import Line
 from phoenix.provider import published
 from phoenix.state import deploys, desired
@@ -51,6 +52,7 @@ class Picture:
     drained: Mapping[str, str] = field(default_factory=dict)
     history: list[deploys.Deploy] = field(default_factory=list)
     demand: Mapping[str, Any] = field(default_factory=dict)
+    drills: record.Record = field(default_factory=dict)
 
     def gauge(self, name: str) -> float | None:
         """A gauge of whichever host writes it."""
@@ -149,4 +151,5 @@ def collect(ask: Ask = netdata.ask, now: float | None = None) -> Picture:
         drained,
         history,
         published.read_status(),
+        record.read(),
     )

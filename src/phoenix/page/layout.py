@@ -197,6 +197,26 @@ def backups(picture: Picture) -> str:
     return section("Restorable", table((), ((cell(name), cell(text, kind)) for name, text, kind in rows), ""))
 
 
+def drills(picture: Picture) -> str:
+    """What the drills on a schedule came to, where there are any."""
+    if not picture.drills:
+        return ""
+    kinds = {"good": "good", "failed": "bad"}
+    rows = [
+        (
+            cell(name),
+            cell(entry.result or "not yet", kinds.get(entry.result, "")),
+            cell(moment(entry.at) if entry.at else "-"),
+            cell(f"{entry.seconds:.0f} s" if entry.at else "-", "n"),
+            cell(f"{age(picture.now - entry.succeeded)} ago" if entry.succeeded else "never"),
+            cell(entry.text),
+        )
+        for name, entry in sorted(picture.drills.items())
+    ]
+    head = ("drill", "result", "ended", "took", "last success", "what was seen")
+    return section("Drills", table(head, rows, ""), "wide")
+
+
 def releases(picture: Picture) -> str:
     kinds = {"good": "good", "rolled back": "warn", "failed": "bad"}
     rows = [
@@ -249,6 +269,7 @@ def page(picture: Picture) -> str:
             fleet(picture),
             demand(picture),
             backups(picture),
+            drills(picture),
             releases(picture),
             f"</main><script>{SCRIPT}</script></body></html>\n",
         ]

@@ -116,6 +116,14 @@ TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
     ),
     ("phoenix_deploy", CRITICAL, "control1", "phoenix_metrics.deploy_last_result", constant(value=2)),
     ("phoenix_deploy_running", WARNING, "control1", "phoenix_metrics.deploy_running", constant(value=1)),
+    ("phoenix_drill_failed", WARNING, "control1", "phoenix_metrics.drills_failed", constant(value=1)),
+    (
+        "phoenix_drill_late",
+        WARNING,
+        "control1",
+        "phoenix_metrics.drills_oldest_success_age_seconds",
+        constant(value=46 * DAY),
+    ),
     ("phoenix_pipeline", WARNING, "control1", "phoenix_metrics.pipeline_last_result", constant(value=1)),
     (
         "phoenix_process_unplaced",

@@ -35,7 +35,7 @@ def top(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without age: what is sealed is as it is, and opens with any key but "wrong"."""
 
     @contextlib.contextmanager
@@ -48,6 +48,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         with tarfile.open(source) as archive:
             yield archive
 
+    (tmp_path / "to").write_text("age1operator\n")
+    monkeypatch.setattr(sealed, "RECIPIENTS", tmp_path / "to")
     monkeypatch.setattr(sealed, "sealing", sealing)
     monkeypatch.setattr(sealed, "opened", opened)
 
@@ -60,7 +62,7 @@ def test_a_part_is_its_paths_without_what_is_excluded(top: Path) -> None:
 
 def test_a_name_changes_with_what_a_part_holds_and_else_stays(top: Path) -> None:
     def name() -> str:
-        return state.name_of(PART, state.listing(PART, top))
+        return state.name_of(PART, state.listing(PART, top), b"")
 
     first = name()
     assert state.NAME.fullmatch(first) and LOG_NAME.fullmatch(first)
@@ -80,6 +82,24 @@ def test_a_name_changes_with_what_a_part_holds_and_else_stays(top: Path) -> None
     assert len({first, second, third, name()}) == 4, "what was there in between is not taken for what is there now"
 
 
+def test_other_recipients_have_it_sent_again(top: Path) -> None:
+    found = state.listing(PART, top)
+    assert len({state.name_of(PART, found, recipients) for recipients in (b"one", b"one\ntwo", b"two")}) == 3
+
+
+def test_whom_an_archive_is_for_is_in_its_header(tmp_path: Path) -> None:
+    """As the real program writes it: tests/database/test_recovery.py."""
+    keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIM5kkPjoBLrkDE0P0RdY44WHJ5Ak21BXwBtdeSkzFY4D one", "", "age1xyz"]
+    marks = sealed.marks(keys)
+    assert len(marks) == 2 and marks[0] == "X25519" and marks[1].startswith("ssh-ed25519 ")
+    source = tmp_path / "state.tar.age"
+    source.write_bytes(f"age-encryption.org/v1\n-> {marks[1]} x\nbody\n-> X25519 y\nbody\n--- mac\n-> z".encode())
+    assert sealed.sealed_for(source) == marks
+    source.write_bytes(b"anything else")
+    with pytest.raises(sealed.Unsealed, match="not an archive"):
+        sealed.sealed_for(source)
+
+
 def test_what_changes_while_it_is_read_is_read_again(
     top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +115,7 @@ def test_what_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(state, "listing", listing)
     changing = False
     name = state.pack(PART, tmp_path / "out", tmp_path / "to", top)
-    assert reads == 4 and name == state.name_of(PART, genuine(PART, top))
+    assert reads == 4 and name == state.name_of(PART, genuine(PART, top), b"age1operator\n")
     with tarfile.open(tmp_path / "out") as archive:
         member = archive.extractfile("var/lib/x/capacity")
         assert member and member.read() == b"xx"

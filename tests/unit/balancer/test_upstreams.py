@@ -3,13 +3,43 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from phoenix.balancer import upstreams
+from tests.unit.shared import TOP, rendered
 
 UP = "upstream phoenix {\n    server 192.0.2.21:3000;\n    server 192.0.2.22:3000;\n}\n"
 DOWN = UP.replace("21:3000", "21:3000 down")
+
+
+TEMPLATE = TOP / "roles" / "nginx" / "templates" / "upstreams.conf.j2"
+KINDS: list[dict[str, Any]] = [{}, {"nginx_unwanted_policy": "isolate"}, {"nginx_affinity": "cookie"}, {"spare": False}]
+
+
+def of_the_template(kind: dict[str, Any], hosts: list[dict[str, Any]], down: list[str]) -> str:
+    served = [{**host, "spare_port": 3900} for host in hosts if host["ports"]]
+    isolated = [{"address": host["address"], "port": port} for host in served for port in (3950, 3951)]
+    own = {"__nginx_ordinary": served, "__nginx_spare": served if kind.get("spare", True) else []}
+    return rendered(TEMPLATE, {**kind, **own, "nginx_isolate": isolated, "nginx_drained": down})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_servers_are_placed_as_the_template_places_them(kind: dict[str, Any]) -> None:
+    """So that a play which writes the whole file afterwards changes nothing."""
+    usual = [
+        {"name": "app1", "address": "192.0.2.21", "ports": [3000, 3001]},
+        {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
+        {"name": "app3", "address": "192.0.2.23", "ports": []},
+    ]
+    around = [usual[0], {**usual[1], "ports": [3000, 3001]}, {**usual[2], "ports": [3000]}]
+    out = ["192.0.2.21:3000", "192.0.2.21:3001", "192.0.2.21:3900"]
+    before, during = of_the_template(kind, usual, []), of_the_template(kind, around, out)
+    assert upstreams.mark(upstreams.place_servers(before, around), out) == during
+    assert upstreams.mark(upstreams.place_servers(during, usual), []) == before
+    with pytest.raises(upstreams.Refused, match="no host"):
+        upstreams.place_servers(before, [usual[2]])
 
 
 class Nginx:

@@ -108,3 +108,22 @@ def test_who_stays_away_until_an_address_has_moved() -> None:
     wanted = {"a": "lb2", "b": "lb2"}
     assert [floating.leaving(wanted, host, seen) for host in seen] == [["a"], [], ["a"]]
     assert floating.leaving({"a": "lb1", "b": "lb2"}, "lb2", seen) == []
+
+
+LB1 = {"obstacle": "", "held": {"192.0.2.10": True}}
+LB2 = {"obstacle": "", "held": {"192.0.2.10": False}}
+DEAD = {"obstacle": "nginx does not answer", "held": {}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({"lb1": LB1, "lb2": LB2}, {"from": "lb1", "to": "lb2"}),
+        ({"lb1": LB2, "lb2": LB1}, {"from": "lb2", "to": "lb1"}),
+        ({"lb1": LB1, "lb2": DEAD}, {"from": "lb1", "to": ""}),
+        ({"lb1": LB1, "lb2": {}}, {"from": "lb1", "to": ""}),
+        ({"lb1": LB1, "lb2": {**LB1, "held": {"192.0.2.9": True}}}, {"from": "", "to": "lb2"}),
+    ],
+)
+def test_a_failover_goes_to_another_one_and_back(seen: dict[str, Any], expected: dict[str, str]) -> None:
+    assert floating.failover(["lb1", "lb2"], seen) == expected

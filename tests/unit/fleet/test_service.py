@@ -83,6 +83,20 @@ def test_the_only_host_of_a_group_needs_the_operators_word() -> None:
     assert service.services("vm", groups, True) == ["app"]
 
 
+@pytest.mark.parametrize(
+    ("found", "step"),
+    [
+        (["12", "in use"], "leave"),
+        (["12"], "install"),
+        (["13"], "join"),
+        (["13", "in use"], "done"),
+        ([], "install"),
+    ],
+)
+def test_a_host_with_another_release_of_debian_is_replaced_step_by_step(found: list[str], step: str) -> None:
+    assert service.debian_step(found, "13") == step
+
+
 # --- load balancers
 
 
@@ -122,16 +136,27 @@ def test_all_servers_of_a_host_leave_and_a_standby_host_has_none() -> None:
     ],
 )
 def test_enough_instances_have_to_stay(statuses: dict[str, Any], drained: list[str], left: int | None) -> None:
-    refusal = service.application_refusal("app1", HOSTS, statuses, drained, 0.5)
+    refusal = service.application_refusal("app1", HOSTS, 2, statuses, drained, 0.5)
     assert refusal == "" if left is None else f"of 2 instances {left} would be left" in refusal
 
 
-def test_a_larger_share_asks_to_scale_out_first() -> None:
-    assert "scale out first" in service.application_refusal("app1", HOSTS, {"app2": running(3000)}, [], 0.75)
+def test_a_larger_share_asks_for_another_host() -> None:
+    refusal = service.application_refusal("app1", HOSTS, 2, {"app2": running(3000)}, [], 0.75)
+    assert "add an application host" in refusal
+
+
+def test_what_runs_of_the_placement_around_a_host_stands_in_for_it() -> None:
+    around = {"app1": [3000], "app2": [3000, 3001], "app3": [3000]}
+    statuses = {"app2": running(3000, 3001, 3002, 3900), "app3": running(3000, active=False)}
+    placed = service.stand_ins(HOSTS, around, statuses)
+    assert [host["ports"] for host in placed] == [[3000], [3000, 3001], []], "neither what does not run nor more"
+    assert service.application_refusal("app1", placed, 2, statuses, [], 1) == "", "the whole capacity stays"
+    assert "of 2 instances 1 would" in service.application_refusal("app1", placed, 2, {"app2": running(3001)}, [], 1)
+    assert service.stand_ins(HOSTS, around, {}) == HOSTS, "none could be started"
 
 
 def test_a_host_without_instances_may_always_leave() -> None:
-    assert service.application_refusal("app3", HOSTS, {}, [], 1) == ""
+    assert service.application_refusal("app3", HOSTS, 2, {}, [], 1) == ""
 
 
 def test_what_is_out_for_another_reason_stays_out() -> None:
