@@ -10,7 +10,7 @@ STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills soak url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench drill drills soak url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench drill drills soak verify backup restore recover deploy rollback ci-local alert-test cuts stopped: | .fleet
+status url bench drill drills soak verify backup restore recover deploy rollback ci-local alert-test cuts stopped lost: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -102,6 +102,9 @@ cuts: ## on the running fleet: plays killed at twelve seeded moments under load 
 
 stopped: ## on the running fleet: deploy, rollback, scale and site.yml with a stopped host of each group, under load (eight minutes)
 	PHOENIX_STOPPED=$${STOPPED:-app,lb,db,control} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q tests/e2e/test_stopped_hosts.py
+
+lost: ## on the running fleet: the hosts of control, the database, and all removed and made again, then recovered (LOST=fleet for one; half an hour)
+	PHOENIX_LOST=$${LOST:-control,database,fleet} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/pytest -q -s tests/e2e/test_lost.py
 
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers

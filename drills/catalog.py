@@ -36,7 +36,7 @@ TESTED: Mapping[str, str] = {
         "tests/serving/test_acme.py::test_a_refused_one_leaves_the_old_one_serving_and_fails"
     ),
     "Control, the database, or the whole fleet is lost": (
-        "tests/database/test_recovery.py::test_a_fleet_is_back_from_the_copy_and_a_key"
+        "tests/e2e/test_lost.py::test_what_is_lost_is_back_with_its_data"
     ),
     "An old dump is wanted again": (
         "tests/unit/backup/test_returned.py::test_a_dump_that_retention_let_go_can_come_back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,8 +76,8 @@ class Fleet:
             password=str(root / "password"),
         )  # fmt: skip
 
-    def dump(self, name: str = NAME) -> store.Dump:
-        """Take a dump as a member does, verify it, and return it."""
+    def take(self, name: str) -> None:
+        """Take a dump as a member does, received by the store."""
         folder = self.store.root / "dumps" / name
         folder.mkdir()
         manifest = sender._transfer(self.sender, Pipe(folder / "dump.archive.gz"), "of a test")  # type: ignore[arg-type]
@@ -86,6 +87,10 @@ class Fleet:
         receipt = {"number": self.store.next_number(), "elapsed": 0.0, "received": 0.0, "kind": "nightly",
                    "host": "db1", "request": ""}  # fmt: skip
         self.store.receipt(name).write_text(json.dumps(receipt))
+
+    def dump(self, name: str = NAME) -> store.Dump:
+        """Take a dump, verify it, and return it."""
+        self.take(name)
         prove.run(self.store)
         return next(one for one in self.store.dumps() if one.name == name)
 
@@ -113,8 +118,8 @@ class Fleet:
                 self.client.drop_database(name)
 
 
-@pytest.fixture(scope="session")
-def programs() -> Iterator[Path]:
+@contextlib.contextmanager
+def unpacked() -> Iterator[Path]:
     """The unpacked archives of the server and the tools."""
     folder = Path(tempfile.mkdtemp(prefix="phx-"))
     for archive in ("mongodb-6.0.5", "mongodb-tools-100.7.0"):
@@ -124,12 +129,18 @@ def programs() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    with unpacked() as folder:
+        yield folder
+
+
 def found(folder: Path, name: str) -> Path:
     return next(folder.rglob(f"bin/{name}"))
 
 
-@pytest.fixture(scope="session")
-def running(programs: Path) -> Iterator[Fleet]:
+@contextlib.contextmanager
+def one_member(programs: Path) -> Iterator[Fleet]:
     root = Path(tempfile.mkdtemp(prefix="phx-"))  # short: a socket's path is
     password, port = secrets.token_hex(8), free_port()
     (root / "key").write_text(secrets.token_hex(32))
@@ -155,6 +166,12 @@ def running(programs: Path) -> Iterator[Fleet]:
         server.terminate()
         server.wait(60)
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def running(programs: Path) -> Iterator[Fleet]:
+    with one_member(programs) as fleet:
+        yield fleet
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,15 +28,21 @@ from tests.unit.shared import TOP
 
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 OPLOG_MB = 64
-# Like phoenixctl, for one host: with its configuration, and the tools where they are.
+MB = 1024 * 1024
+# Of a store on a disk of its own: what is kept free for others.
+DISK, RESERVED = 700 * MB, 3 * MB
+# Like phoenixctl, for one host: with its configuration, and the server and the tools where they are.
 PROGRAM = """#!{python}
+import os
 import sys
 from pathlib import Path
 sys.path[:0] = [{source!r}]
 from phoenix.backup import cli, scratch
 from phoenix.backup.oplog import ship
-scratch.TOOLS, ship.COMMAND, ship.DUMP_AGAIN = Path({tools!r}), sys.argv[0], 5.0
-sys.exit(cli.main(["--config", {folder!r}, *sys.argv[2:]]))
+if __name__ == "__main__":
+    scratch.TOOLS, scratch.SERVER, ship.COMMAND, ship.DUMP_AGAIN = Path({tools!r}), Path({server!r}), sys.argv[0], 5.0
+    scratch.PORT = int(os.environ.get("PHOENIX_TEST_PORT", scratch.PORT))
+    sys.exit(cli.main(["--config", {folder!r}, *sys.argv[2:]]))
 """
 # Runs the forced command of the host's key.
 SSH = """#!/bin/sh
@@ -99,9 +106,7 @@ class Set:
         (root / "store").mkdir()
         config = store.Config(str(root / "store"), "fleet.example", "phoenix", 7, 93600, 0, 0, 10, 0.25,
                               str(root / "m"), port, False, oplog_metrics=str(root / "oplog.prom"))  # fmt: skip
-        self.store = store.Store(config)
-        self.store.prepare()
-        self._write("store", "store.json", asdict(config))
+        self.configure(config)
         self.hosts = {f"db{number}": address for number, address in enumerate(MEMBERS, 1)}
         self.senders = {}
         for host, address in self.hosts.items():
@@ -118,6 +123,12 @@ class Set:
             self._program(host, root / host)
         self.shippers = Shippers(root)
 
+    def configure(self, config: store.Config) -> None:
+        """Give the store its settings."""
+        self.store = store.Store(config)
+        self.store.prepare()
+        self._write("store", "store.json", asdict(config))
+
     def _write(self, folder: str, name: str, content: Any) -> None:
         place = self.root / ("store.d" if folder == "store" else folder)
         place.mkdir(exist_ok=True)
@@ -128,7 +139,7 @@ class Set:
         path.parent.mkdir(exist_ok=True)
         text = PROGRAM.format(
             python=sys.executable, source=str(TOP / "src"), folder=str(config),
-            tools=str(found(self.programs, "mongodump").parent),
+            tools=str(found(self.programs, "mongodump").parent), server=str(found(self.programs, "mongod")),
         )  # fmt: skip
         path.write_text(text)
         path.chmod(0o755)
@@ -150,6 +161,17 @@ class Set:
         self.shippers.kill(host)
         self.servers[host].kill()
         self.servers[host].wait()
+
+    def back(self, host: str) -> None:
+        """Start a lost secondary and its shipper again."""
+        self.launch(host)
+
+        def secondary() -> bool:
+            with contextlib.closing(self.alone(self.hosts[host])) as client:
+                return bool(client.admin.command("hello").get("secondary"))
+
+        wait(secondary, 60, f"{host} as a secondary")
+        self.shippers.start(host)
 
     def settled(self) -> None:
         """Wait until the first member is the primary again."""
@@ -193,13 +215,15 @@ class Set:
             return False
         return True
 
+    def sending(self, unit: str) -> subprocess.Popen[bytes]:
+        """The process of a dump on a secondary."""
+        environment = {**os.environ, "PHOENIX_TEST_HOST": "db2", "PATH": f"{self.root}:{os.environ['PATH']}"}
+        return subprocess.Popen([self.root / "db2" / "phoenixctl", "backup", "dump", "--unit", unit], env=environment)
+
     def dump(self, unit: str = "nightly") -> store.Dump:
         """Take a dump on a secondary, through the store's own reception, and verify it."""
         before = {one.name for one in self.store.dumps()}
-        environment = {**os.environ, "PHOENIX_TEST_HOST": "db2", "PATH": f"{self.root}:{os.environ['PATH']}"}
-        process = subprocess.Popen(
-            [self.root / "db2" / "phoenixctl", "backup", "dump", "--unit", unit], env=environment
-        )
+        process = self.sending(unit)
         try:
             wait(lambda: {one.name for one in self.store.dumps()} - before or process.poll() is not None, 60, "a dump")
             prove.run(self.store)
@@ -269,6 +293,51 @@ class Set:
             server.kill()
             server.wait()
         shutil.rmtree(self.root)
+
+
+def as_root(*command: object) -> None:
+    subprocess.run([*(["sudo", "-n"] if os.geteuid() else []), *map(str, command)], check=True)
+
+
+@contextlib.contextmanager
+def own_disk(members: Set) -> Iterator[Path]:
+    """The store on a disk of its own; yields where a file takes room from it."""
+    config, root = members.store.config, members.store.root
+    as_root("mount", "-t", "tmpfs", "-o", f"size={DISK},uid={os.geteuid()},mode=0750", "store", root)
+    try:
+        members.configure(replace(config, min_free=RESERVED))
+        yield root / "ballast"
+    finally:
+        members.shippers.kill(*members.shippers.running)
+        as_root("umount", "--lazy", root)
+        members.configure(config)
+
+
+def sessions(members: Set) -> list[int]:
+    """The processes of the store's program."""
+    name = str(members.root / "store-program" / "phoenixctl").encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if name in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@contextlib.contextmanager
+def without_store(members: Set) -> Iterator[None]:
+    """The store's host loses its power: its processes end, and nobody reaches it until it is back."""
+    way = members.root / "ssh"
+    way.rename(way.with_name("ssh.away"))
+    way.write_text("#!/bin/sh\nsleep 0.2\nexit 255\n")
+    way.chmod(0o755)
+    try:
+        for process in sessions(members):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        yield
+    finally:
+        way.with_name("ssh.away").rename(way)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""Any moment since the first dump is restored, with the real servers, shippers and store."""
+"""Any moment since the first dump is restored, whatever befalls the store: the real servers, shippers and sessions."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import json
+import os
 import random
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,9 @@ import pytest
 from phoenix.backup import exchange, files, fingerprint, prove, restore, scratch, watch
 from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
+from phoenix.backup.store import UNPROVEN
 from tests.database.conftest import found, free_port, state_of
-from tests.database.oplog import OPLOG_MB, Set, Writer, three_members, wait
+from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def content(client: Any) -> dict[int, int]:
 
 
 def test_random_moments_under_writes_are_what_the_writer_knew(members: Set) -> None:
-    """Meanwhile the shipper is killed, and another goes on where it ended; then the primary is lost."""
+    """Meanwhile the secondary that ships is lost, and another goes on where it ended; then the primary is."""
     members.client.app.items.create_index("value")
     members.ship(*members.hosts)
     with Writer(members) as writer:
@@ -53,9 +57,9 @@ def test_random_moments_under_writes_are_what_the_writer_knew(members: Set) -> N
         time.sleep(3)
         (victim,) = wait(members.shippers.shipping, 120, "a shipper")
         assert victim != "db1", "the primary ships, despite healthy secondaries"
-        members.shippers.kill(victim)
+        members.lose(victim)
         wait(members.shippers.shipping, 120, "another shipper")
-        members.shippers.start(victim)
+        members.back(victim)
         members.lose("db1")
         try:
             known = len(writer.known)
@@ -291,3 +295,80 @@ def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.Monk
     assert seen == [[1]]
     assert prove.hold(members.store, f"{dump.name}:{moment + 3600}") == 1
     assert len(seen) == 1
+
+
+def test_a_full_store_keeps_what_it_has_and_goes_on_where_it_ended(members: Set) -> None:
+    app = members.client.app
+    with own_disk(members) as ballast:
+        app.items.insert_one({"_id": 0})
+        members.ship("db2", "db3")
+        good = members.dump("manual-1")
+        assert good.state == "good", good.reason
+        members.shippers.kill("db2", "db3")
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, members.store.free() - 2 * RESERVED)
+        # Nothing packs it smaller.
+        app.items.insert_many([{"_id": number, "bytes": os.urandom(MB)} for number in range(1, 25)])
+
+        full = members.dump("manual-2")
+        assert full.state == "full" and "are to stay free" in full.reason
+        assert not list((members.store.root / "incoming").iterdir())
+        assert members.store.free() > RESERVED
+        assert watch.look(members.store).metrics["phoenix_backup_last_result"] == 4
+
+        members.shippers.start("db2", "db3")
+        refused = "the store refuses a segment"
+        wait(lambda: any(refused in members.shippers.output(host) for host in ("db2", "db3")), 60, refused)
+        assert members.store.free() > RESERVED - 2 * MB
+        assert good.name in [one.name for one in members.store.dumps()] and len(members.ranges()) == 1
+
+        ballast.unlink()
+        moment = pause()
+        members.shipped(moment)
+        assert len(members.ranges()) == 1
+        with members.at(moment) as client:
+            assert client.app.items.distinct("_id") == list(range(25))
+        assert members.dump("manual-3").state == "good"
+
+
+def test_a_store_that_is_rebooted_loses_nothing_that_it_had(members: Set) -> None:
+    """In the middle of a dump's transfer and of a segment's; then of a verification."""
+    members.client.app.filler.insert_many([{"bytes": os.urandom(MB)} for _ in range(60)])
+    members.ship("db2", "db3")
+    with Writer(members) as writer:
+        assert members.dump("manual-1").state == "good"
+        arriving = members.store.root / "incoming"
+        sender = members.sending("manual-2")
+        try:
+            wait(lambda: any(one.stat().st_size > MB for one in arriving.glob("*/*.gz")), 60, "a part of the archive")
+            with without_store(members):
+                assert sender.wait(60) == 1
+                time.sleep(2)
+        finally:
+            sender.kill()
+        made = members.dump("manual-2")
+        assert made.state == "good", made.reason
+        assert not list(arriving.iterdir()) and len([one for one in members.store.dumps() if one.folder]) == 2
+        moment = pause()
+        members.shipped(moment)
+    assert writer.error is None
+    assert len(members.ranges()) == 1
+    with members.at(moment) as client:
+        assert content(client) in writer.at(moment)
+
+    assert made.folder
+    (made.folder / "proof.json").unlink()
+    (made.folder / UNPROVEN).touch()
+    environment = {**os.environ, "PHOENIX_TEST_PORT": str(free_port())}
+    proving = subprocess.Popen(
+        [members.root / "store-program" / "phoenixctl", "backup", "prove"], env=environment, start_new_session=True
+    )
+    try:
+        wait((members.store.root / "scratch" / "mongod.log").exists, 60, "the scratch server")
+        time.sleep(1)
+    finally:
+        os.killpg(proving.pid, signal.SIGKILL)
+        proving.wait()
+    assert (made.folder / UNPROVEN).exists()
+    assert prove.run(members.store) == 0
+    assert members.store.dumps()[-1].state == "good"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import exchange, restore
+from phoenix.backup import exchange, fingerprint, restore, sender
 from tests.database.conftest import NAME, Fleet
 
 EXPIRED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -267,6 +268,28 @@ def test_writes_into_the_gap_are_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPa
     kept = {document["_id"] for name in names for document in fleet.client.app[name].find()}
     assert kept == {1, "gap"}
     assert fleet.client.app.items.distinct("_id") == [1]
+
+
+def test_a_moment_that_takes_too_long_to_read_fails_with_the_setting_that_helps(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server keeps one second, and so the database is too large: no try would succeed."""
+    fleet.client.app.items.insert_many([{"_id": number, "text": "x" * 10000} for number in range(5000)])
+    hashed = fingerprint.Digest.feed
+
+    def slow(digest: fingerprint.Digest, batch: bytes) -> None:
+        for _ in range(5):
+            fleet.client.app.other.insert_one({})
+            time.sleep(1)
+        hashed(digest, batch)
+
+    monkeypatch.setattr(fingerprint.Digest, "feed", slow)
+    fleet.client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=1)
+    try:
+        with pytest.raises(sender.TooLarge, match=r"keeps the moment of a dump for 1 s.* of 5\d{7} bytes .*: \d+\}"):
+            fleet.dump()
+    finally:
+        fleet.client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=300)
 
 
 def test_the_name_of_the_dump_is_planned_first(fleet: Fleet) -> None:

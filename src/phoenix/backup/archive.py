@@ -27,6 +27,7 @@ Moment = tuple[int, int]  # seconds, ordinal
 class OplogEnd:
     """Feed it the gzip archive piece by piece; `moment` is then the last oplog entry's time-stamp.
 
+    bytes: of what was fed, unpacked.
     Raises zlib.error when the archive is not a valid gzip stream.
     """
 
@@ -35,10 +36,13 @@ class OplogEnd:
         self._rest = b""
         self._inside = False
         self.moment: Moment | None = None
+        self.bytes = 0
 
     def feed(self, piece: bytes) -> None:
         while piece:
-            self._rest += self._zip.decompress(piece, 4 * 1024 * 1024)
+            unpacked = self._zip.decompress(piece, 4 * 1024 * 1024)
+            self.bytes += len(unpacked)
+            self._rest += unpacked
             self._walk()
             piece = self._zip.unconsumed_tail
 

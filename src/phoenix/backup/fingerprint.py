@@ -2,12 +2,17 @@
 
 A collection's hash is the sum of its documents' SHA-256, modulo 2 to the 256th: it depends on every byte of every
 document and on nothing else, so a member, a scratch server and a restored fleet give the same, whatever their order.
+For the same reason several processes may hash parts of one collection: large batches go to them while the next is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +20,9 @@ SYSTEM_DATABASES = ("admin", "config", "local")
 # The manifest's format from which on stored functions (system.js) are among the collections.
 FORMAT = 2
 FUNCTIONS = "system.js"
+# Processes that hash at the same time, at most; and bytes of a batch that is worth the way to one of them.
+PROCESSES = 4
+LARGE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,45 @@ class Digest:
         self._sum = 0
 
     def feed(self, batch: bytes) -> None:
-        at, view = 0, memoryview(batch)
-        while at < len(batch):
-            end = at + int.from_bytes(view[at : at + 4], "little")
-            self._sum += int.from_bytes(hashlib.sha256(view[at:end]).digest(), "big")
-            self.documents += 1
-            at = end
-        self._sum %= 1 << 256
-        self.bytes += len(batch)
+        self.add(len(batch), *hashed(batch))
+
+    def add(self, size: int, documents: int, total: int) -> None:
+        """Add a batch of this many bytes; documents and total: of `hashed`."""
+        self.documents += documents
+        self.bytes += size
+        self._sum = (self._sum + total) % (1 << 256)
 
     def hexdigest(self) -> str:
         return f"{self._sum:064x}"
+
+
+def hashed(batch: bytes) -> tuple[int, int]:
+    """The documents in a batch of BSON, and the sum of their SHA-256."""
+    at, end, documents, total, view = 0, len(batch), 0, 0, memoryview(batch)
+    sha256, number = hashlib.sha256, int.from_bytes  # once: there may be billions of documents
+    while at < end:
+        after = at + number(view[at : at + 4], "little")
+        total += number(sha256(view[at:after]).digest(), "big")
+        documents += 1
+        at = after
+    return documents, total
+
+
+def digest(batches: Iterable[bytes], processes: Executor, ahead: int, read: Callable[[int], object]) -> Digest:
+    """The digest of all batches. ahead: batches that may wait to be hashed; read: called with the size of each."""
+    found, waiting = Digest(), deque[tuple[int, Future[tuple[int, int]]]]()
+    for batch in batches:
+        read(len(batch))
+        if len(batch) < LARGE:
+            found.feed(batch)
+            continue
+        waiting.append((len(batch), processes.submit(hashed, batch)))
+        if len(waiting) > ahead:
+            size, one = waiting.popleft()
+            found.add(size, *one.result())
+    for size, one in waiting:
+        found.add(size, *one.result())
+    return found
 
 
 def internal(title: str) -> bool:
@@ -59,13 +95,27 @@ def internal(title: str) -> bool:
     return title.startswith("system.") and title != FUNCTIONS
 
 
-def take(client: Any, names: Iterable[str] | None = None, moment: Any = None) -> dict[str, Collection]:
+def take(
+    client: Any,
+    names: Iterable[str] | None = None,
+    moment: Any = None,
+    read: Callable[[int], object] = lambda size: None,
+) -> dict[str, Collection]:
     """Fingerprints by namespace. client: a pymongo client of one server; moment: a Timestamp, or None for now.
 
-    names: the namespaces to read; None for all but those of system databases, views and system collections. Raises
-    pymongo's errors, among them OperationFailure 246 and 239 when the server no longer has the moment, or a collection
-    was made or indexed since.
+    names: the namespaces to read; None for all but those of system databases, views and system collections. read:
+    called with the number of bytes of each batch. Raises pymongo's errors, among them OperationFailure 239 when the
+    server no longer has the moment, and 246 when a collection was made or indexed since.
     """
+    cores = min(len(os.sched_getaffinity(0)), PROCESSES)
+    # Not forked: the driver has threads. None is started before there is a large batch.
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as processes:
+        return _take(client, names, moment, lambda batches: digest(batches, processes, cores + 1, read))
+
+
+def _take(
+    client: Any, names: Iterable[str] | None, moment: Any, digested: Callable[[Iterable[bytes]], Digest]
+) -> dict[str, Collection]:
     wanted = None if names is None else set(names)
     databases = client.list_database_names() if wanted is None else sorted({name.split(".", 1)[0] for name in wanted})
     found: dict[str, Collection] = {}
@@ -84,14 +134,12 @@ def take(client: Any, names: Iterable[str] | None = None, moment: Any = None) ->
             if moment is not None and (shown.get("options", {}).get("capped") or series):
                 found[f"{name}.{title}"] = Collection(None, None, None, indexes)
                 continue
-            digest = Digest()
             with client.start_session(snapshot=moment is not None) as session:
                 if moment is not None:
                     # The driver offers no public way to name the moment of a snapshot session.
                     session._snapshot_time = moment
-                for batch in database[title].find_raw_batches({}, session=session):
-                    digest.feed(batch)
-            found[f"{name}.{title}"] = Collection(digest.documents, digest.bytes, digest.hexdigest(), indexes)
+                sum_of = digested(database[title].find_raw_batches({}, session=session))
+            found[f"{name}.{title}"] = Collection(sum_of.documents, sum_of.bytes, sum_of.hexdigest(), indexes)
     return found
 
 

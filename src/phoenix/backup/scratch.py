@@ -82,7 +82,9 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
         [str(SERVER), f"--dbpath={folder / 'db'}", f"--port={PORT}", "--bind_ip=127.0.0.1",
          f"--unixSocketPrefix={folder}", f"--wiredTigerCacheSizeGB={store.config.scratch_cache_gb}",
          f"--logpath={folder / 'mongod.log'}", "--setParameter=diagnosticDataCollectionEnabled=false",
-         "--setParameter=ttlMonitorEnabled=false"],
+         "--setParameter=ttlMonitorEnabled=false",
+         # Of each of the four collections whose indexes mongorestore builds at a time: the unit's memory is bounded.
+         "--setParameter=maxIndexBuildMemoryUsageMegabytes=50"],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import select
 import shlex
@@ -26,10 +27,15 @@ PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
 # Exit codes: the state of the dump is known and trying again would not change it; another try may help.
 SETTLED, RETRY = 3, 1
 WINDOW = "minSnapshotHistoryWindowInSeconds"
+SNAPSHOT_TOO_OLD = 239
 
 
 class Failed(Exception):
     """The attempt failed; the next one may not."""
+
+
+class TooLarge(Failed):
+    """Nor will the next one succeed, until a setting is changed."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,16 @@ def _dump_command(config: Config) -> list[str]:
     ]  # fmt: skip
 
 
+def too_large(window: float, seconds: float, read: int, total: int) -> str:
+    """Pure: why a dump can't be verified. read, total: bytes of the collections, read in that time and in all."""
+    needed = max(2 * window, seconds * total / max(read, 1) / 0.7)
+    return (
+        f"the server keeps the moment of a dump for {window:.0f} s, and reading the collections takes longer: after "
+        f"{seconds:.0f} s {read} of {total} bytes were read. Set mongodb_set_parameter: {{{WINDOW}: "
+        f"{math.ceil(needed / 60) * 60}}}"
+    )
+
+
 def complaint(lines: Iterable[str]) -> str:
     """Pure: the errors in a MongoDB tool's last lines, each of which begins with the time."""
     texts = [line.partition("\t")[2].strip() or line for line in lines]
@@ -208,17 +224,21 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         raise Failed(str(error)) from error
     dumped = time.monotonic() - begun
     assert end.moment
+    read = [0]
+
+    def count(size: int) -> None:
+        read[0] += size
+
     try:
-        client = connect(config)
-        with contextlib.closing(client):
-            found = fingerprint.take(client, moment=Timestamp(*end.moment))
+        with contextlib.closing(connect(config)) as client:
             version = client.server_info()["version"]
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
+            found = fingerprint.take(client, moment=Timestamp(*end.moment), read=count)
     except PyMongoError as error:
-        raise Failed(
-            f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]} (with "
-            f"SnapshotTooOld: raise the server's parameter {WINDOW})"
-        ) from error
+        if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
+            taken = time.monotonic() - begun - dumped
+            raise TooLarge(too_large(window, taken, read[0], end.bytes)) from error
+        raise Failed(f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]}") from error
     return {
         "format": fingerprint.FORMAT,
         "fleet": config.fleet,

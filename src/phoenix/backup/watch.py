@@ -26,15 +26,15 @@ GAUGES = {
     "phoenix_backup_duration_seconds": "How long the newest good dump took.",
     "phoenix_backup_hash_seconds": "How long reading the collections of the newest dump took.",
     "phoenix_backup_hash_window_seconds": "For how long the server keeps the moment of a dump.",
-    "phoenix_backup_window_ratio": "The one as a share of the other.",
+    "phoenix_backup_window_ratio": "The largest share of its time limit: of that, of the dump, of the verification.",
     "phoenix_backup_logs_oldest_age_seconds": "Time since the host whose logs have been missing for longest sent any.",
     "phoenix_backup_chain_result": "0, or 1: the oplog does not lead from one dump to the next.",
     "phoenix_backup_offsite_newest_timestamp_seconds": "When the newest dump that is off-site was received.",
 }
 # The time limit of the unit that verifies dumps.
 PROOF_SECONDS = 8 * 3600.0
-# Share of the time for which a server keeps the moment of a dump; hashing has to be done within it.
-WINDOW_SHARE = 0.7
+# Share of a time limit from which on it is a problem.
+LIMIT_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,13 @@ class Report:
     metrics: dict[str, float]
 
 
-def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int) -> Report:
-    """Pure. now: clock in seconds since 1970; elapsed: running time of the store; late: seconds; sizes in bytes."""
+def report(
+    known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int, longest: float = 28800.0
+) -> Report:
+    """Pure. now: clock in seconds since 1970; elapsed: running time of the store; free, min_free: bytes.
+
+    late: seconds of the newest good dump's age; longest: seconds that a dump may take.
+    """
     counted = [dump for dump in known if dump.counts]
     good = [dump for dump in counted if dump.state == "good" and dump.folder]
     last = counted[-1] if counted else None
@@ -66,11 +71,8 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
     if last and last.state == UNPROVEN and not pending:
         problems.append(f"{last.name} was never proven")
     hashing, window = _hashing(settled)
-    if hashing > WINDOW_SHARE * window:
-        problems.append(
-            f"reading the moment of a dump takes {hashing:.0f} s of the {window:.0f} s for which the server keeps it: "
-            "raise minSnapshotHistoryWindowInSeconds"
-        )
+    shares = _shares(hashing, window, good[-1] if good else None, longest)
+    problems += [sentence for share, sentence in shares if share > LIMIT_SHARE]
     if free < min_free:
         problems.append(f"the store is full: {free} bytes are free")
     # While a proof is pending, the last result stands. No result yet is not a failure: the age reports a late one.
@@ -88,7 +90,7 @@ def report(known: Sequence[Dump], now: float, elapsed: float, free: int, late: f
         "phoenix_backup_duration_seconds": 0.0,
         "phoenix_backup_hash_seconds": hashing,
         "phoenix_backup_hash_window_seconds": window,
-        "phoenix_backup_window_ratio": hashing / window if window else 0.0,
+        "phoenix_backup_window_ratio": max(share for share, _ in shares),
         "phoenix_backup_good_dumps": float(len(good)),
     }
     line = "no good dump"
@@ -114,6 +116,30 @@ def _hashing(settled: Sequence[Dump]) -> tuple[float, float]:
             if isinstance(hashing, (int, float)) and isinstance(window, (int, float)) and window > 0:
                 return float(hashing), float(window)
     return 0.0, 0.0
+
+
+def _shares(hashing: float, window: float, newest: Dump | None, longest: float) -> list[tuple[float, str]]:
+    """The shares of their time limits that the newest dump's steps took, and what to say where that is too much."""
+    sending = hashing + (float(newest.manifest["dump_seconds"]) if newest else 0.0)
+    # Until it, and the oplog that leads to it, were verified: one unit does both.
+    proving = newest.proof_seconds + float(newest.chain.get("seconds", 0.0)) if newest else 0.0
+    return [
+        (
+            hashing / window if window else 0.0,
+            f"reading the moment of a dump takes {hashing:.0f} s of the {window:.0f} s for which the server keeps it: "
+            "raise minSnapshotHistoryWindowInSeconds",
+        ),
+        (
+            sending / longest,
+            f"a dump takes {sending / 3600:.1f} h of the {longest / 3600:.0f} h that it may take: the member needs a "
+            "faster disk, or faster cores for packing",
+        ),
+        (
+            proving / PROOF_SECONDS,
+            f"verifying a dump takes {proving / 3600:.1f} h of the {PROOF_SECONDS / 3600:.0f} h that it may take: the "
+            "store needs a faster disk, or more memory (backup_scratch_cache_gb)",
+        ),
+    ]
 
 
 def oplog_report(ranges: Sequence[chain.Range], known: Sequence[Dump], now: float) -> Report:
@@ -143,7 +169,7 @@ def look(store: Store) -> Report:
     clock = files.read_json(store.root / "clock.json") or {}
     config, now, known = store.config, time.time(), store.dumps()
     elapsed = float(clock.get("elapsed", 0.0))
-    dumps = report(known, now, elapsed, store.free(), config.late, config.min_free)
+    dumps = report(known, now, elapsed, store.free(), config.late, config.min_free, config.longest)
     oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
     metrics = {**dumps.metrics, **oplog.metrics, "phoenix_backup_logs_oldest_age_seconds": logs_age(store, now)}
     if config.offsite:

@@ -38,6 +38,7 @@ def test_the_moment_is_the_last_entry_of_the_oplog(step: int) -> None:
     for at in range(0, len(packed), step):
         end.feed(packed[at : at + step])
     end.close()
+    assert end.bytes == len(gzip.decompress(packed))
     assert end.moment == (5, 2)
 
 

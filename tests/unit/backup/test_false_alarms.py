@@ -64,3 +64,18 @@ def test_the_window_of_the_moment_is_watched_before_it_is_reached() -> None:
     assert found.metrics["phoenix_backup_hash_window_seconds"] == 300
     assert "220 s" in seen(hashed(1, 220), dump(2, "failed", manifest={}), at=0.0).problems[1]
     assert seen(dump(1), at=0.0).metrics["phoenix_backup_hash_seconds"] == 0  # of an earlier version
+
+
+def test_the_time_of_the_verification_is_watched_before_its_limit() -> None:
+    """The dump's own, and that of the oplog which leads to it: one unit does both."""
+    assert seen(dump(1, proof_seconds=3 * HOUR, chain={"seconds": 2 * HOUR}), at=0.0).problems == []
+    found = seen(dump(1, proof_seconds=3 * HOUR, chain={"seconds": 3 * HOUR}), at=0.0)
+    assert "takes 6.0 h of the 8 h" in found.problems[0]
+    assert found.metrics["phoenix_backup_window_ratio"] == 0.75
+
+
+def test_the_time_of_a_dump_is_watched_before_its_limit() -> None:
+    """Its transfer, and reading its moment."""
+    slow = {**manifest(100), "dump_seconds": 5.5 * HOUR, "hash_seconds": 500, "window_seconds": 3000}
+    found = seen(dump(1, manifest=slow), at=0.0)
+    assert "a dump takes 5.6 h of the 8 h" in found.problems[0] and len(found.problems) == 1

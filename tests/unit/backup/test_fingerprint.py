@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 from phoenix.backup import fingerprint
 from tests.unit.backup.builders import bson
 
@@ -18,6 +21,20 @@ def test_a_fingerprint_depends_on_content_and_not_on_order() -> None:
     assert digest(first + second)[0] == 2
     assert digest(first, first) != digest(first)
     assert digest(bson(_id=1, a="y"), bson(_id=2, a="x")) != digest(first, second)
+
+
+def test_processes_give_the_same_fingerprint_as_one() -> None:
+    documents = [bson(_id=number, text="x" * (number % 700)) for number in range(9000)]
+    parts = [documents[:10], documents[10:4000], documents[4000:4010], documents[4010:8000], documents[8000:]]
+    batches = [b"".join(part) for part in parts]
+    assert sum(len(batch) >= fingerprint.LARGE for batch in batches) == 2
+    alone, sizes = fingerprint.Digest(), list[int]()
+    for batch in batches:
+        alone.feed(batch)
+    with ProcessPoolExecutor(2, get_context("spawn")) as processes:
+        together = fingerprint.digest(batches, processes, 1, sizes.append)
+    assert (together.documents, together.bytes, together.hexdigest()) == (9000, alone.bytes, alone.hexdigest())
+    assert sizes == [len(batch) for batch in batches]
 
 
 def test_differences_are_reported() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from phoenix.backup import clock, intake_logs, logs, store
+from phoenix.backup import clock, intake_logs, logs, sender, store
 from tests.unit.backup.builders import DAY, config
 
 
@@ -53,3 +55,49 @@ def test_logs_of_a_silent_host_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
     gone = intake_logs.prune(held, folder)
     assert sorted(one.name for one in gone) == ["access.log-1", "access.log-2"]
     assert sorted(path.name for path in folder.glob("*.log*")) == ["access.log-15", "error.log-1"]
+
+
+def test_what_the_journal_dropped_before_it_was_exported_is_named() -> None:
+    assert logs.dropped(since=1000.0, oldest=999.0) == logs.dropped(since=1000.0, oldest=0.0) == ""
+    found = logs.dropped(since=1764122400.0, oldest=1764126000.0)
+    assert "from 2025-11-26T02:00:00Z to 2025-11-26T03:00:00Z" in found and "base_journal_max_use" in found
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a stand-in for journalctl holds; given a cursor's file, it moves the cursor."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "held").write_text("")
+    program = tmp_path / "bin" / "journalctl"
+    program.write_text(
+        f'#!/bin/sh\nfor word; do case $word in --cursor-file=*) echo s=1 >"${{word#*=}}";; esac; done\n'
+        f"exec cat {tmp_path}/held\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tmp_path / "held"
+
+
+def test_a_gap_of_the_journal_is_an_error_once_and_what_there_is_is_sent(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[str] = []
+
+    def send(settings: object, found: list[tuple[str, Path]]) -> list[str]:
+        sent.extend(name for name, _ in found)
+        return [name for name, _ in found]
+
+    monkeypatch.setattr(sender, "send_files", send)
+    settings = sender.Config(
+        "app1", "store", "fleet.example", "phoenix", "", [], 0, "", 30, 60, [], ["phoenix@*.service"]
+    )
+    journal.write_text(f"{time.time() - 60:.6f} app1 phoenix-3000[1]: one\n")
+    assert logs.run(settings, tmp_path, tmp_path / "log") == 0
+    # Nothing is dropped where nothing was logged, however long ago.
+    assert logs.run(settings, tmp_path, tmp_path / "log") == 0
+    time.sleep(0.01)
+    journal.write_text(f"{time.time():.6f} app1 phoenix-3000[1]: three\n")
+    assert logs.run(settings, tmp_path, tmp_path / "log") == sender.SETTLED
+    assert "dropped what was logged from" in capsys.readouterr().err
+    assert sent
+    assert logs.run(settings, tmp_path, tmp_path / "log") == 0
