@@ -10,7 +10,7 @@ STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills soak url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench drill drills soak verify backup restore recover deploy rollback ci-local alert-test cuts stopped lost: | .fleet
+status url bench drill drills soak alarms verify backup restore recover deploy rollback ci-local alert-test cuts stopped lost: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -57,6 +57,9 @@ drills: ## all of them, one after the other: reports/drills.md, .json and .svg
 
 soak: ## random single faults on the running fleet under load: reports/soak.md, .json and .svg (MINUTES=30, SEED=n)
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+alarms: ## each alarm provoked once, with its message and its end (a quarter of an hour): reports/alarms.md (ALARM=name, or --missing)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/python -m drills.provoke $(ALARM)
 
 url: ## the load balancer's base URL
 	@$(LAB) url

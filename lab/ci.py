@@ -1,7 +1,8 @@
 """From a local git push to a rolled-out release, without a CI server: `make ci-local`.
 
 Pushes the application (a copy of app/, with its own history) into the repository on control, follows the pipeline that
-the push starts, and prints its result. A second push, whose tests fail, must leave the fleet unchanged.
+the push starts, and prints its result. Among its tests is a malicious one, which must reach no key, and must have ended
+before the delivery. A second push, whose tests fail, must leave the fleet unchanged.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SSH_CONFIG = TOP / ".lab" / "ssh_config"
 RUNS = "/var/lib/phoenix-ci/runs"
 REPOSITORY = "/var/lib/phoenix-ci/application.git"
 WAIT_SECONDS = 900
+HOSTILE = TOP / "tests" / "fixtures" / "hostile-build" / "hostile-test.js"
 
 
 def ssh(host: str, command: str) -> str:
@@ -46,7 +48,7 @@ def push(source: Path, control: str) -> str:
         "push",
         "--quiet",
         "--force",
-        "--receive-pack=sudo -u phoenix-ci git-receive-pack",
+        "--receive-pack=sudo -u phoenix-deliver git-receive-pack",
         f"ssh://{control}{REPOSITORY}",
         "main",
     )
@@ -71,6 +73,23 @@ def follow(control: str, commit: str, report: Callable[[str], None]) -> tuple[st
     return result, stages
 
 
+def reached(control: str) -> list[str]:
+    """What the malicious test of the last run reached; [] where it failed with everything."""
+    top = "/var/lib/phoenix-ci"
+    seen = json.loads(ssh(control, f"sudo cat {top}/workspace/reports/hostile.json"))
+    found = [name for name, answer in seen.items() if answer == "reached"]
+    # Its process noted until its end that it was there.
+    last, began = (
+        float(ssh(control, f"sudo stat -c %.Y {top}/{name}")) for name in ("workspace/alive", "deliver/commit")
+    )
+    if last > began:
+        found.append(f"the delivery: it was there {last - began:.1f} s after that began")
+    if left := ssh(control, "ps -u phoenix-ci -o args --no-headers"):
+        found.append(f"the time after its run: {left}")
+    print(f"the malicious test tried {len(seen)} places and to stay; it reached: {', '.join(found) or 'nothing'}")
+    return found
+
+
 def main(inventory: str) -> int:
     hosts = fleet.read(Path(inventory)).hosts
     control = next(host.name for host in hosts if "control" in host.groups)
@@ -81,12 +100,16 @@ def main(inventory: str) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         note = time.strftime("%H%M%S", time.gmtime())
-        commit = push(releases.make("good", Path(folder, "good"), note), control)
+        source = releases.make("good", Path(folder, "good"), note)
+        shutil.copy(HOSTILE, source / "test")
+        commit = push(source, control)
         good, _ = follow(control, commit, print)
         after = serving()
         print(f"serving: {after}")
         if good != "good" or not after.endswith(commit[:8]):
             print(ssh(control, f"tail -n 40 {RUNS}/{commit}/log"))
+            return 1
+        if reached(control):
             return 1
         commit = push(releases.make("test", Path(folder, "test"), note), control)
         bad, stages = follow(control, commit, print)

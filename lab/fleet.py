@@ -196,11 +196,31 @@ def _ssh_key(state: Path) -> str:
     return private.with_suffix(".pub").read_text()
 
 
+def in_the_way(network: ipaddress.IPv4Network, routes: str) -> str:
+    """What this machine already reaches in the lab's network, of `ip -json -4 route`, or "". Docker knows its own only.
+
+    A wider route by a gateway, such as 10.0.0.0/8 of a VPN, is not in the way: the lab's is more specific.
+    """
+    for route in json.loads(routes):
+        if route["dst"] == "default":
+            continue
+        there = ipaddress.IPv4Network(route["dst"])
+        if there.subnet_of(network) or ("gateway" not in route and there.overlaps(network)):
+            return f"{there} on {route.get('dev', 'no interface')}"
+    return ""
+
+
 def _network(client: docker.DockerClient, fleet: Fleet) -> str:
     name = f"phoenix-{fleet.inventory.name}"
     try:
         client.networks.get(name)
     except NotFound:
+        shown = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, text=True, check=True).stdout
+        if other := in_the_way(fleet.network, shown):
+            raise RuntimeError(
+                f"this machine reaches {other}, which the lab's network {fleet.network} would hide: "
+                f"give {fleet.inventory} another lab_network and addresses"
+            ) from None
         pool = docker.types.IPAMPool(subnet=str(fleet.network), gateway=fleet.gateway)
         try:
             client.networks.create(

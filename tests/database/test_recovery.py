@@ -182,6 +182,67 @@ def test_a_fleet_is_back_from_the_copy_and_a_key(
     assert last > first[0]
 
 
+JENKINS = Path(__file__).parents[2] / "roles" / "jenkins" / "files"
+JENKINS_PART = state.Part("jenkins", ["/etc/jenkins/secrets", "/var/backups/jenkins/jenkins-home-*.tar.gz"])
+
+
+def test_jenkins_home_is_back_from_its_sealed_copy(operator: Operator, tmp_path: Path) -> None:
+    """Packed, sealed, opened on a new host and put in place by the programs of the plays. Of Jenkins only files."""
+    (tmp_path / "bin").mkdir()
+    calls = tmp_path / "calls"
+    (tmp_path / "bin" / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{calls}\n')
+    (tmp_path / "bin" / "systemctl").chmod(0o755)
+
+    def call(root: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PHOENIX_ROOT": str(root), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        command = [str(JENKINS / name), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    home = old / "var/lib/jenkins"
+    build = home / "jobs/phoenix/builds/7"
+    for folder in (build, home / "plugins", home / "workspace/phoenix", home / "secrets", old / "etc/jenkins/secrets"):
+        folder.mkdir(parents=True)
+    (build / "log").write_text("Finished: SUCCESS\n")
+    (home / "jobs/phoenix/builds/permalinks").symlink_to("7")
+    (home / "secrets/master.key").write_text(WORD)
+    (home / "secrets/master.key").chmod(0o600)
+    (home / "plugins/git.jpi").write_text("fetched again")
+    (old / "etc/jenkins/secrets/agent-key").write_text("key")
+    done = call(old, "phoenix-jenkins-backup", "2")
+    assert done.returncode == 0, done.stderr
+
+    name = state.pack(JENKINS_PART, tmp_path / "packed", operator.recipients, old)
+    assert name.startswith("state.jenkins-")
+    assert holds(tmp_path / "packed", WORD) == []
+    state.unpack(tmp_path / "packed", operator.identity, JENKINS_PART.paths, new)
+    assert (new / "etc/jenkins/secrets/agent-key").read_text() == "key"
+
+    # What the first start of a new host made.
+    (new / "var/lib/jenkins").mkdir(parents=True)
+    (new / "var/lib/jenkins/fresh").touch()
+    done = call(new, "phoenix-jenkins-restore")
+    assert done.returncode == 0, done.stderr
+    back = new / "var/lib/jenkins"
+    assert (back / "jobs/phoenix/builds/7/log").read_text() == "Finished: SUCCESS\n"
+    assert (back / "jobs/phoenix/builds/permalinks").readlink() == Path("7")
+    assert (back / "secrets/master.key").read_text() == WORD
+    assert (back / "secrets/master.key").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in back.iterdir()) == ["jobs", "secrets"]
+    assert (new / "var/lib/jenkins.replaced/fresh").exists()
+    assert calls.read_text().splitlines() == ["stop jenkins.service", "start jenkins.service"]
+
+    # A damaged one, and none: what is there stays, and goes on.
+    (newest,) = (new / "var/backups/jenkins").iterdir()
+    newest.write_bytes(newest.read_bytes()[:-40])
+    assert call(new, "phoenix-jenkins-restore").returncode != 0
+    newest.unlink()
+    assert "name one" in call(new, "phoenix-jenkins-restore").stderr
+    assert (back / "secrets/master.key").exists()
+    assert len(calls.read_text().splitlines()) == 2
+    assert [path.name for path in (new / "var/lib").iterdir() if "restore" in path.name] == []
+
+
 def test_a_recovery_refuses_what_would_not_help_and_touches_nothing(
     kept: Fleet, storage: Storage, operator: Operator, tmp_path: Path
 ) -> None:

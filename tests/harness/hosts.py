@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ def ssh_config(inventory: str) -> Path:
     return Path(inventory).parents[1] / ".lab" / "ssh_config"
 
 
-@functools.cache
+@cache
 def _fleet(inventory: str) -> fleet.Fleet:
-    # Ansible takes a second to read it.
+    """Read an inventory once: it takes Ansible a second or more."""
     return fleet.read(Path(inventory))
 
 

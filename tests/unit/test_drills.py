@@ -48,6 +48,14 @@ def test_a_test_that_stands_for_a_drill_is_there(test: str) -> None:
     assert f"\ndef {name}(" in (TOP / path).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("module", ["drills", "drills.provoke"])
+def test_they_start_as_make_starts_them(module: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", module, "--list"]
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # --- outcomes
 
 GOOD: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import shutil
 import subprocess
@@ -249,3 +251,18 @@ def test_scenarios_containers_carry_their_checkout() -> None:
                 "org.phoenix.scenario": path.parent.name,
             }
             assert platform["volumes"] == ["${PHOENIX_APT_CONF:-/dev/null}:/etc/apt/apt.conf.d/90lab:ro"]
+
+
+@pytest.mark.parametrize(
+    ("route", "there"),
+    [
+        ({"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"}, ""),
+        ({"dst": "172.17.0.0/16", "dev": "docker0", "scope": "link"}, ""),
+        ({"dst": "10.0.0.0/8", "gateway": "10.8.0.1", "dev": "tun0"}, ""),
+        ({"dst": "10.186.0.0/16", "dev": "eth1", "scope": "link"}, "10.186.0.0/16 on eth1"),
+        ({"dst": "10.186.0.0/24", "gateway": "10.8.0.1", "dev": "tun0"}, "10.186.0.0/24 on tun0"),
+        ({"dst": "10.186.0.7", "dev": "tun0", "scope": "link"}, "10.186.0.7/32 on tun0"),
+    ],
+)
+def test_a_network_that_the_labs_would_hide_is_found(route: dict[str, str], there: str) -> None:
+    assert fleet.in_the_way(ipaddress.IPv4Network("10.186.0.0/24"), json.dumps([route])) == there

@@ -21,12 +21,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from phoenix.pipeline.runs import COMMIT
 from phoenix.state import deploys
 
 CONTROL = ["sudo", "-n", "/usr/local/bin/phoenixctl"]
 RUN = [*CONTROL, "play"]
 SOURCES = "/var/lib/phoenix-deploy/sources"
-COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 MAX_SOURCE_MB = 200
 

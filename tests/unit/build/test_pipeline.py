@@ -2,53 +2,84 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import subprocess
-import time
+import threading
 from pathlib import Path
 
 import pytest
 
 from phoenix.common import prometheus
-from phoenix.pipeline import cli, outcome
-from tests.unit.shared import TOP
+from phoenix.pipeline import cli, deliver, outcome, push, runs
+from tests.harness.waiting import wait_for
+from tests.unit.shared import TOP, rendered
 
 FILES = TOP / "roles" / "ci" / "files"
-# Stands for phoenix-stage: what it does is in the file `do` of the commit.
-STAGE = "#!/bin/sh\nmkdir -p reports && echo '{\"lint\": {}}' >reports/stages.json && . ./do\n"
+POST_RECEIVE = TOP / "roles" / "ci" / "templates" / "post-receive.j2"
+# Stands for phoenix-stage: the checks do what is in the file `do` of the commit; the delivery asks for it.
+STAGE = """#!/bin/sh
+mkdir -p reports
+echo "{\\"$1\\": {}}" >reports/stages.json
+case $1 in
+    check) . ./do ;;
+    deliver) git archive "$PHOENIX_COMMIT" do | tar -x --to-stdout | grep -v '^exit 4$' ;;
+esac
+"""
 
 
 class Pipeline:
-    """phoenix-pipeline in a folder of its own."""
+    """The real programs and a real repository with the real hook, in a folder and as the user of the test."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.top = top
         for name in ("queue", "runs", "bin", "source"):
             (top / name).mkdir()
         (top / "bin" / "phoenix-stage").write_text(STAGE)
         (top / "bin" / "phoenix-stage").chmod(0o755)
-        self.git("init", "--quiet")
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("init", "--quiet", "--bare", "--initial-branch=main", str(top / "application.git"))
+        hook = top / "application.git" / "hooks" / "post-receive"
+        hook.write_text(rendered(POST_RECEIVE).replace("/var/lib/phoenix-ci", str(top)))
+        hook.chmod(0o755)
+        monkeypatch.setattr(deliver, "TOP", top)
+        monkeypatch.setattr(deliver, "WORK", top / "deliver")
+        monkeypatch.setattr(deliver, "STAGE", str(top / "bin" / "phoenix-stage"))
+        me = pwd.getpwuid(os.getuid()).pw_name
+        for name in ("USER", "CHECKS"):
+            monkeypatch.setattr(deliver, name, me)
+        if os.getuid():
+            monkeypatch.setattr(deliver, "as_user", lambda account: {})
 
     def git(self, *words: str) -> str:
         command = ["git", "-C", str(self.top / "source"), "-c", "user.name=x", "-c", "user.email=x@example.org", *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def push(self, do: str) -> str:
-        """Commit, and note it in the queue as the repository's hook does."""
-        (self.top / "source" / "do").write_text(do)
+        (self.top / "source" / "do").write_text(do + "\n")
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message=x")
-        if not (self.top / "application.git").exists():
-            (self.top / "application.git").symlink_to(self.top / "source" / ".git")
-        commit = self.git("rev-parse", "HEAD")
-        (self.top / "queue" / commit).touch()
-        os.utime(self.top / "queue" / commit, ns=(time.time_ns(), time.time_ns()))
-        return commit
+        self.git("push", "--quiet", str(self.top / "application.git"), "main")
+        return self.git("rev-parse", "HEAD")
 
-    def call(self, verb: str) -> int:
-        path = f"{self.top}/bin:{os.environ['PATH']}"
-        environment = {**os.environ, "PHOENIX_CI": str(self.top), "PATH": path}
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PHOENIX_CI": str(self.top), "PATH": f"{self.top}/bin:{os.environ['PATH']}"}
+
+    def call(self, verb: str, **more: str) -> int:
+        environment = {**self.environment(), **more}
         return subprocess.run([str(FILES / "phoenix-pipeline"), verb], env=environment, check=False).returncode
+
+    def start(self) -> int:
+        """One start of phoenix-ci.service, as systemd goes through its commands; the exit status of the last one."""
+        status = self.call("run")
+        # Of a process that was killed, nothing follows but the last command.
+        killed = status not in (0, 1, 75)
+        if not killed:
+            status = deliver.main()
+        how = {"SERVICE_RESULT": "signal" if killed else "success", "EXIT_STATUS": "KILL" if killed else str(status)}
+        assert self.call("finish", **how) == 0
+        return status
 
     def result(self, commit: str) -> str:
         file = self.top / "runs" / commit / "result"
@@ -59,35 +90,45 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    return Pipeline(tmp_path)
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    return Pipeline(tmp_path, monkeypatch)
 
 
 def test_a_good_run_has_its_result_and_leaves_the_queue(pipeline: Pipeline) -> None:
     commit = pipeline.push("exit 0")
-    assert pipeline.call("run") == 0
-    assert pipeline.call("finish") == 0
+    assert pipeline.start() == 0
     assert pipeline.result(commit) == "good"
+    assert json.loads((pipeline.top / "runs" / commit / "stages.json").read_text()) == {"check": {}, "deliver": {}}
     assert pipeline.waiting() == []
-    assert pipeline.call("run") == 75
-    assert pipeline.call("finish") == 0
+    assert pipeline.start() == 75
+    assert pipeline.result(commit) == "good"
 
 
 @pytest.mark.parametrize("do", ["exit 3", "rm reports/stages.json; exit 3", "rm -rf ../workspace/reports; exit 1"])
 def test_a_run_that_fails_has_one_as_well(pipeline: Pipeline, do: str) -> None:
+    pipeline.push("exit 0")
+    assert pipeline.start() == 0
     commit = pipeline.push(do)
-    assert pipeline.call("run") == 1
-    assert pipeline.call("finish") == 0
+    assert pipeline.start() == 1
     assert pipeline.result(commit) == "failed"
-    assert (pipeline.top / "runs" / commit / "stages.json").exists()
+    stages = json.loads((pipeline.top / "runs" / commit / "stages.json").read_text())
+    assert "deliver" not in stages, "of the run before"
     assert pipeline.waiting() == []
+
+
+def test_a_delivery_that_fails_is_a_failed_run(pipeline: Pipeline) -> None:
+    (pipeline.top / "bin" / "phoenix-stage").write_text(STAGE.replace(". ./do", "true"))
+    commit = pipeline.push("exit 4")
+    assert pipeline.start() == 1
+    assert pipeline.result(commit) == "failed"
+    assert set(json.loads((pipeline.top / "runs" / commit / "stages.json").read_text())) == {"check", "deliver"}
 
 
 def test_a_run_that_is_killed_has_one_too(pipeline: Pipeline) -> None:
     commit = pipeline.push("kill -KILL $PPID; sleep 0.1")
     assert pipeline.call("run") == -9
     assert pipeline.waiting() == [commit], "a power cut here would lose it"
-    assert pipeline.call("finish") == 0
+    assert pipeline.call("finish", SERVICE_RESULT="signal", EXIT_STATUS="KILL") == 0
     assert (pipeline.result(commit), pipeline.waiting()) == ("failed", [])
 
 
@@ -95,25 +136,101 @@ def test_a_commit_that_is_not_there_fails(pipeline: Pipeline) -> None:
     (pipeline.top / "queue" / pipeline.push("exit 0")).unlink()
     missing = "0" * 40
     (pipeline.top / "queue" / missing).touch()
-    assert pipeline.call("run") == 1
-    pipeline.call("finish")
+    assert pipeline.start() == 1
     assert pipeline.result(missing) == "failed"
 
 
-def test_the_newest_push_runs_and_older_ones_say_so(pipeline: Pipeline) -> None:
-    older, newer = pipeline.push("exit 1"), pipeline.push("exit 0")
-    assert pipeline.call("run") == 0
-    pipeline.call("finish")
-    assert (pipeline.result(older), pipeline.result(newer)) == ("superseded", "good")
+def test_of_three_pushes_in_a_minute_each_is_run_or_superseded(pipeline: Pipeline) -> None:
+    """As by phoenix-ci.path, the service is started as long as something waits; two pushes come during a run."""
+    slow = "until [ -e ../go ]; do sleep 0.05; done"
+    commits = [pipeline.push(slow)]
+    ended = []
+
+    def serve() -> None:
+        while pipeline.waiting():
+            ended.append(pipeline.start())
+
+    service = threading.Thread(target=serve)
+    service.start()
+    wait_for((pipeline.top / "runs" / ".running").exists, 20, "the first run")
+    commits += [pipeline.push("exit 0 # second"), pipeline.push("exit 0 # third")]
+    assert pipeline.waiting() == sorted(commits)
+    (pipeline.top / "go").touch()
+    service.join()
+    assert [pipeline.result(commit) for commit in commits] == ["good", "superseded", "good"]
+    assert (pipeline.waiting(), ended) == ([], [0, 0])
+
+
+def test_pushes_at_any_moment_are_all_run_or_superseded(pipeline: Pipeline) -> None:
+    """Twelve pushes without a pause, while runs go on."""
+    commits: list[str] = []
+    pushing = threading.Thread(target=lambda: commits.extend(pipeline.push(f"exit 0 # {n}") for n in range(12)))
+    pushing.start()
+    while pushing.is_alive() or pipeline.waiting():
+        if pipeline.waiting():
+            pipeline.start()
+    results = [pipeline.result(commit) for commit in commits]
+    assert set(results) <= {"good", "superseded"}
+    assert results[-1] == "good"
 
 
 def test_a_push_during_a_run_waits_for_the_next(pipeline: Pipeline) -> None:
     later = "1" * 40
     commit = pipeline.push(f"touch ../queue/{later}")
-    assert pipeline.call("run") == 0
-    pipeline.call("finish")
+    assert pipeline.start() == 0
     assert pipeline.result(commit) == "good"
     assert pipeline.waiting() == [later]
+
+
+def test_what_is_delivered_is_what_was_pushed(pipeline: Pipeline) -> None:
+    """Not what the checks made of their checkout, nor what they left in it."""
+    commit = pipeline.push("echo exit 4 >do; git -c user.name=x -c user.email=x commit --quiet --all --message=x")
+    assert pipeline.start() == 0
+    assert pipeline.result(commit) == "good"
+
+
+@pytest.mark.parametrize(
+    "trick", ["ln -sf /etc/passwd {}", "rm -f {0}; mkfifo {0}", "rm -f {0}; mkdir {0}", "echo $((1/1)) >{}"]
+)
+@pytest.mark.parametrize("file", [".running", ".checked"])
+def test_a_note_that_the_checks_replaced_is_none(tmp_path: Path, trick: str, file: str) -> None:
+    path = tmp_path / file
+    path.write_text("0" * 40)
+    assert runs.commit(path) == "0" * 40
+    subprocess.run(["sh", "-c", trick.format(path)], check=True)
+    assert runs.commit(path) == ""
+
+
+def test_only_the_runs_own_leftovers_are_ended(tmp_path: Path) -> None:
+    units = {
+        "1": "/system.slice/phoenix-ci.service",
+        "2": "/system.slice/phoenix-ci.service/x",
+        "3": "/user.slice/session-1.scope",
+    }
+    units["4"] = "/system.slice/other-phoenix-ci.service"
+    for pid, unit in units.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cgroup").write_text(f"1:name=systemd:{unit}\n0::{unit}\n")
+    (tmp_path / "self").mkdir()
+    assert sorted(deliver.leftovers(os.getuid(), tmp_path)) == [1, 2]
+    assert deliver.leftovers(os.getuid() + 1, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("git-receive-pack '/application'", ["git-receive-pack", push.REPOSITORY]),
+        ("git-upload-pack '/root/other.git'", ["git-upload-pack", push.REPOSITORY]),
+        ("git-upload-archive '/application'", []),
+        ("git-receive-pack", []),
+        ("git-receive-pack a b", []),
+        ("bash -i", []),
+        ("git-receive-pack 'x", []),
+        ("", []),
+    ],
+)
+def test_a_developers_key_is_for_one_repository(line: str, expected: list[str]) -> None:
+    assert push.command(line) == expected
 
 
 @pytest.mark.parametrize(

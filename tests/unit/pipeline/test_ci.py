@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -159,3 +160,46 @@ def test_all_stages_end_with_the_first_that_fails(tmp_path: Path) -> None:
     stages = (tmp_path / "reports" / "stages.json").read_text()
     assert '"lint"' in stages
     assert '"test"' not in stages
+
+
+def test_the_delivery_sends_the_commit_out_of_the_repository(tmp_path: Path) -> None:
+    """As phoenix-deliver runs it: in an empty folder, beside a bare repository that has gone on."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path / "source"), "-c", "user.name=x", "-c", "user.email=x@example.org", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in ("source", "work"):
+        (tmp_path / name).mkdir()
+    git("init", "--quiet", "--initial-branch=main")
+    commits = []
+    for text in ("one", "two"):
+        (tmp_path / "source" / "file").write_text(text)
+        git("add", "--all")
+        git("commit", "--quiet", "--message=x")
+        commits.append(git("rev-parse", "HEAD"))
+    git("clone", "--quiet", "--bare", ".", str(tmp_path / "application.git"))
+    control = tmp_path / "control"
+    control.write_text('#!/bin/sh\necho "$*" >>calls\ncase $1 in package) tar -xO file >sent; echo 1.0-x ;; esac\n')
+    control.chmod(0o755)
+    done = subprocess.run(
+        [str(FILES / "phoenix-stage"), "deliver"],
+        cwd=tmp_path / "work",
+        env={
+            "PATH": "/usr/bin:/bin",
+            "GIT_DIR": str(tmp_path / "application.git"),
+            "PHOENIX_COMMIT": commits[0],
+            "PHOENIX_DEPLOY": str(control),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "work" / "sent").read_text() == "one"
+    asked = (tmp_path / "work" / "calls").read_text().splitlines()
+    assert asked == [f"package {commits[0]}", "deploy 1.0-x", "verify", "record"]
+    stages = json.loads((tmp_path / "work" / "reports" / "stages.json").read_text())
+    assert {name: stage["status"] for name, stage in stages.items()} == dict.fromkeys(
+        ("package", "deploy", "verify", "record"), 0
+    )

@@ -1,6 +1,7 @@
 """The list of plugins, the configuration, and what a pipeline's key may ask for."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from phoenix.build import plugins
-from tests.unit.shared import TOP, read_yaml
+from tests.unit.shared import TOP, read_yaml, trusted
 
 
 def plugin(name: str, version: str, **needs: str) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def configuration(**more: Any) -> dict[str, Any]:
     samples = read_yaml(TOP / "tests" / "unit" / "sample_vars.yml")
     variables = {
         **read_yaml(role / "defaults" / "main.yml"),
+        **{name: trusted(value) for name, value in read_yaml(role / "vars" / "main.yml").items()},
         **samples["common"],
         **samples["roles"]["jenkins"],
         **more,
@@ -88,3 +90,40 @@ def test_a_mistyped_configuration_does_not_fit() -> None:
     seen["jenkins"]["numExecutor"] = 0
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(seen, schema)
+
+
+SSH = {"jenkins_repository_ssh_key": "-----BEGIN", "jenkins_repository_host_keys": ["git.example.org ssh-ed25519 AAAA"]}
+TOKEN = {"jenkins_repository_user": "reader", "jenkins_repository_token": "of-the-vault"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"), [({}, None), (SSH, "basicSSHUserPrivateKey"), (TOKEN, "usernamePassword")]
+)
+def test_a_private_repository_has_a_credential_of_its_own(settings: dict[str, Any], kind: str | None) -> None:
+    schema = json.loads(Path(__file__).with_name("jcasc.schema.json").read_text(encoding="utf-8"))
+    seen = configuration(**settings)
+    jsonschema.validate(seen, schema)
+    listed = seen["credentials"]["system"]["domainCredentials"][0]["credentials"]
+    found = [key for one in listed for key, value in one.items() if value["id"] == "repository"]
+    assert found == ([kind] if kind else [])
+    # By name alone: the secret is the unit's.
+    assert "of-the-vault" not in json.dumps(seen)
+    assert "BEGIN" not in json.dumps(seen)
+    (environment,) = seen["jenkins"]["globalNodeProperties"]
+    values = {one["key"]: one["value"] for one in environment["envVars"]["env"]}
+    assert values["PHOENIX_CREDENTIALS"] == ("repository" if kind else "")
+    assert ("security" in seen) == (settings is SSH)
+
+
+def test_what_was_pushed_runs_where_there_is_no_key_and_no_credential() -> None:
+    nodes = {one["permanent"]["labelString"]: one["permanent"] for one in configuration()["jenkins"]["nodes"]}
+    assert set(nodes) == {"phoenix", "phoenix-deliver"}
+    assert len({one["remoteFS"] for one in nodes.values()}) == 2
+    pipeline = (TOP / "Jenkinsfile").read_text(encoding="utf-8")
+    assert pipeline.count("agent none") == 1
+    checks = pipeline.partition("stage('Check')")[2].partition("stage('Deliver')")[0]
+    assert re.findall(r"label '([a-z-]+)'", checks) == ["phoenix"]
+    assert re.findall(r"phoenix-stage (\w+)", checks) == ["lint", "test"]
+    rest = pipeline.replace(checks, "")
+    assert set(re.findall(r"(?:label |node\()'([a-z-]+)'", rest)) == {"phoenix-deliver"}
+    assert "PHOENIX_CREDENTIALS" not in checks
