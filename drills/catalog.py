@@ -27,7 +27,9 @@ TESTED: Mapping[str, str] = {
     "Alarm: phoenix_http_errors": "tests/e2e/test_deploy.py::test_a_version_that_fails_later_is_found_by_its_answers",
     "Alarm: phoenix_floating_two": "tests/e2e/test_pair.py::test_two_masters_are_reported_and_become_one",
     "Alarm: phoenix_deploy": "tests/e2e/test_deploy.py::test_a_slow_version_is_stopped_at_the_canary",
-    "Alarm: phoenix_deploy_running": "tests/e2e/test_cuts.py::test_plays_that_are_cut_anywhere",
+    "Alarm: phoenix_deploy_running": (
+        "tests/e2e/test_deploy.py::test_a_deploy_cut_by_controls_reboot_is_rolled_back_later"
+    ),
     "Alarm: phoenix_demand_stray": "tests/unit/provider/test_service.py::test_a_stray_that_is_not_deleted_is_counted",
     "Alarm: phoenix_demand_stalled": (
         "tests/unit/provider/test_service.py::test_a_damaged_record_stops_everything_and_is_said"

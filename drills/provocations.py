@@ -489,6 +489,8 @@ PROVOCATIONS = [
     fed("phoenix_oplog_lag", "phoenix_backup_oplog_timestamp_seconds", 700),
     fed("phoenix_oplog_gap", "phoenix_backup_oplog_gap_result", 2),
     fed("phoenix_oplog_proof", "phoenix_backup_chain_result", 1),
+    fed("phoenix_drill_failed", "phoenix_drills_failed", 1),
+    fed("phoenix_drill_late", "phoenix_drills_oldest_success_timestamp_seconds", 100 * DAY),
     fed("phoenix_test", "phoenix_test_alarm", 1),
 ]
 # Alarm -> why it is not provoked here.

@@ -1,6 +1,8 @@
 """Plays that are killed at seeded moments, under GET and POST load: nothing fails, and the next run repairs the fleet.
 
-PHOENIX_CUTS      number of cuts (default 1, 70 to 200 s each; 12 for the whole proof: make cuts)
+`make cuts`, not `make test`, in which a reboot of control cuts a deploy (test_deploy.py): a cut takes 70 to 200 s.
+
+PHOENIX_CUTS      number of cuts (default none; 12 for the whole proof)
 PHOENIX_CUT_SEED  seed of the moments and of what is cut (default 1)
 """
 
@@ -14,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lab import releases
 from tests.harness import programs
 from tests.harness.autoscaling import capacity_of, consistent
@@ -22,7 +26,7 @@ from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
 
-CUTS = int(os.environ.get("PHOENIX_CUTS", "1"))
+CUTS = int(os.environ.get("PHOENIX_CUTS", "0"))
 SEED = int(os.environ.get("PHOENIX_CUT_SEED", "1"))
 # Every third cut counts from the start of the play, the others from when it holds the lock and changes the fleet. The
 # longest comes after the end of a play.
@@ -43,6 +47,7 @@ def begin(what: str, inventory: str, number: int, folder: Path) -> Any:
     return play(inventory, "scale", phoenix_capacity=4, scale_lock_wait=60)
 
 
+@pytest.mark.skipif(not CUTS, reason="PHOENIX_CUTS is not set")
 def test_plays_that_are_cut_anywhere(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, tmp_path: Path
 ) -> None:

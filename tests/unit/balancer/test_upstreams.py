@@ -28,7 +28,7 @@ def of_the_template(kind: dict[str, Any], hosts: list[dict[str, Any]], down: lis
 @pytest.mark.parametrize("kind", KINDS)
 def test_servers_are_placed_as_the_template_places_them(kind: dict[str, Any]) -> None:
     """So that a play which writes the whole file afterwards changes nothing."""
-    usual = [
+    usual: list[dict[str, Any]] = [
         {"name": "app1", "address": "192.0.2.21", "ports": [3000, 3001]},
         {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
         {"name": "app3", "address": "192.0.2.23", "ports": []},

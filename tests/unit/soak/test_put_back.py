@@ -11,7 +11,7 @@ from drills.model import Scene
 from soak import found, run
 from soak.found import Found
 from tests.harness import programs
-from tests.unit.soak.test_found import fleet, status
+from tests.unit.soak.fleets import fleet, status
 
 BEFORE = fleet()
 

@@ -14,7 +14,7 @@ from soak.faults import Fault
 from soak.found import Found
 from soak.schedule import Kind, Step
 from tests.harness import writes
-from tests.unit.soak.test_found import fleet, status
+from tests.unit.soak.fleets import fleet, status
 
 BROKEN = fleet(db3={})
 
