@@ -1,6 +1,6 @@
 """Deploys, rollbacks, scalings and site.yml while a host of each group is stopped, under GET and POST load.
 
-`make stopped`, not `make test`: it takes eight minutes. PHOENIX_STOPPED names the groups: app,lb,db,control.
+`make stopped`, not `make test`: it takes about half an hour. PHOENIX_STOPPED names the groups: app,lb,db,control.
 """
 
 from __future__ import annotations
