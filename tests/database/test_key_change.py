@@ -35,6 +35,10 @@ class Set:
             self.start(member)
         members = [{"_id": n, "host": f"{member}:{self.port}"} for n, member in enumerate(MEMBERS)]
         settings = {"electionTimeoutMillis": 2000, "heartbeatTimeoutSecs": 2}
+        # Each must answer first: the set refuses members that do not.
+        for member in MEMBERS:
+            with replica_set.client(member, self.port, serverSelectionTimeoutMS=30000) as client:
+                client.admin.command("ping")
         # Through the localhost exception, which the first address alone has.
         client = replica_set.client(MEMBERS[0], self.port, serverSelectionTimeoutMS=30000)
         client.admin.command("replSetInitiate", {"_id": "keys", "members": members, "settings": settings})
@@ -53,7 +57,9 @@ class Set:
         self.servers[member] = subprocess.Popen(
             [self.mongod, f"--dbpath={self.root / member}", f"--port={self.port}", f"--bind_ip={member}",
              "--replSet=keys", f"--keyFile={self.root / member}.key", "--wiredTigerCacheSizeGB=0.25",
-             "--oplogSize=50", f"--logpath={self.root / member}.log", "--nounixsocket"],
+             "--oplogSize=50", f"--logpath={self.root / member}.log", "--nounixsocket",
+             # By default a member waits 15 s for its clients before it ends.
+             "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0"],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
 

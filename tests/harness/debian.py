@@ -5,6 +5,7 @@ They are not installed, which would start their services.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,13 +19,22 @@ def program(package: str, path: str) -> str:
     cache = CACHE / package
     name = Path(path).name
     machine = f"{os.environ['PATH']}:/usr/sbin:/usr/lib/openssh"
-    found = shutil.which(name, path=machine) or shutil.which(cache / path)
-    if not found:
-        (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        # Package lists of its own: the machine's may be missing or old, and only root renews them.
-        apt = ["apt-get", "-qq", "-o", f"Dir::State={cache / 'apt'}", "-o", f"Dir::Cache={cache / 'apt'}"]
-        subprocess.run([*apt, "update"], check=True)
-        subprocess.run([*apt, "download", package], cwd=cache, check=True)
-        subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)
-        found = str(cache / path)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Test processes side by side ask at once.
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = shutil.which(name, path=machine) or shutil.which(cache / path)
+        if not found:
+            fetch(package, cache)
+            found = str(cache / path)
     return found
+
+
+def fetch(package: str, cache: Path) -> None:
+    """Unpack a package's files into the cache."""
+    (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    # Package lists of its own: the machine's may be missing or old, and only root renews them.
+    apt = ["apt-get", "-qq", "-o", f"Dir::State={cache / 'apt'}", "-o", f"Dir::Cache={cache / 'apt'}"]
+    subprocess.run([*apt, "update"], check=True)
+    subprocess.run([*apt, "download", package], cwd=cache, check=True)
+    subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)

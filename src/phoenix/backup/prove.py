@@ -144,7 +144,8 @@ def prove_chain(store: Store, dump: Dump, patience: float = CHAIN_SECONDS) -> No
     if base is None:
         return
     chain = Chain(store.root)
-    while not (ranges := chain.ranges()) or ranges[-1].last < limit:
+    # Where nothing has been shipped, what comes now begins too late for the earlier dump.
+    while (ranges := chain.ranges()) and ranges[-1].last < limit:
         if time.monotonic() - begun > patience:
             break
         time.sleep(1)
