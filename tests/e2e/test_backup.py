@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -175,6 +177,44 @@ def test_without_an_answer_nothing_is_restored(trial: Trial, written_to: dict[st
     assert trial.documents("count") == before
 
 
+def break_off(trial: Trial, task: str, number: signal.Signals, **variables: str) -> None:
+    """Begin a restore, and end its play by a signal as soon as a task begins."""
+    play = plays.start(trial.inventory, "restore", phoenix_restore_confirm="yes", **variables)
+    assert play.stdout is not None
+    lines = []
+    for line in play.stdout:
+        lines.append(line)
+        if line.startswith(f"TASK [{task}"):
+            break
+    else:
+        raise AssertionError(f"no such task: {''.join(lines)}")
+    os.killpg(play.pid, number)
+    play.communicate()
+    assert play.returncode != 0
+
+
+def test_a_restore_that_is_broken_off_leaves_the_data_whole(trial: Trial, written_to: dict[str, Any]) -> None:
+    one = {"phoenix_restore_dump": written_to["name"], "phoenix_restore_collection": "backup_trial.items"}
+    trial.documents("write", "1")
+    before = trial.documents("count")
+    wanted = written_to["manifest"]["namespaces"]["backup_trial.items"]["documents"]
+    assert before["items"] != wanted
+    break_off(trial, "Take the safety dump", signal.SIGINT, **one)
+    assert trial.documents("count") == before
+    assert trial.lock()["held"] is False, "the lock is taken after the safety dump"
+    # Once it is begun it goes on on the store, under its lock.
+    break_off(trial, "Wait for it", signal.SIGKILL, **one)
+    assert trial.lock()["purpose"] == "restore"
+    try:
+        wait_for(lambda: trial.documents("count")["items"] == wanted, 120, "the restore's end without its play")
+        wait_for(lambda: trial.store.run("pgrep -f 'backup [r]estore'").rc != 0, 120, "its process's end")
+    finally:
+        assert trial.control.run("phoenixctl lock break --yes").rc == 0
+    assert trial.documents("count")["marks"] == before["marks"]
+    verified = trial.order(programs.BACKUP_VERIFY, written_to["name"], "backup_trial.items")
+    assert verified.stdout.strip() == "equal to the manifest", verified.stdout + verified.stderr
+
+
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
@@ -251,6 +291,25 @@ def test_rotated_logs_reach_the_store_without_a_lost_line(trial: Trial, base_url
     here = host.check_output("grep -ho 'backup-line-[0-9]*' /var/log/nginx/access.log | sort -u")
     assert len({*there.split(), *here.split()}) == 300
     assert there, "nothing of the rotated file is in the store"
+
+
+def test_a_servers_log_that_exceeds_its_limit_is_rotated_within_the_day_and_kept(trial: Trial) -> None:
+    name, host = next(iter(trial.members.items()))
+    folder, log = "/var/log/mongodb", "/var/log/mongodb/mongod.log"
+    assert "OnCalendar=*-*-* *:00:00" in host.check_output("systemctl show -p TimersCalendar logrotate.timer")
+    listing = f"ls {folder} | grep 'log-[0-9-]*$' || true"
+    before = set(host.check_output(listing).split())
+    host.check_output(f"yes beyond-its-limit | head -c 101M >>{log}")
+    count = host.check_output(f"grep -c beyond-its-limit {log}")
+    host.check_output("systemctl start logrotate.service")
+    (rotated,) = set(host.check_output(listing).split()) - before
+    try:
+        wait_for(lambda: host.file(log).exists, 10, "the new log")
+        host.check_output("systemctl start phoenix-backup-logs")
+        there = trial.store.check_output(f"zcat -f {ROOT}/logs/{name}/{rotated}* | grep -c beyond-its-limit")
+        assert there == count
+    finally:
+        host.check_output(f"rm {folder}/{rotated}*")
 
 
 def test_a_shrunken_backup_fails_a_unit(trial: Trial, written_to: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ class Trial:
     def __init__(self, inventory: str) -> None:
         self.inventory = inventory
         self.members = hosts_of("db", inventory)
-        self.store = control_of(inventory)
+        self.store = self.control = control_of(inventory)
         self.store_name = next(iter(hosts_of("control", inventory)))
         self.password = admin_password(inventory)
         self.addresses = [host.check_output("hostname -I").split()[0] for host in self.members.values()]
@@ -54,6 +54,10 @@ class Trial:
 
     def manifest(self, name: str) -> dict[str, Any]:
         return dict(json.loads(self.store.check_output(f"cat {DUMPS}/{name}/manifest.json")))
+
+    def lock(self) -> dict[str, Any]:
+        """The fleet's lock: whether it is held, and if so by whom and what for."""
+        return dict(json.loads(self.control.check_output("phoenixctl lock show --json")))
 
     def everywhere(self, unit: str) -> dict[str, int]:
         """Start a dump's unit on all members at once and return their exit codes."""
