@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ def passing(error: smtplib.SMTPRecipientsRefused) -> list[str]:
     return [recipient for recipient, (code, _) in error.recipients.items() if code < 500]
 
 
+def listed(names: str | Sequence[str]) -> list[str]:
+    """Names as a list: an operator may give a single one by itself."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 def send_email(channel: Mapping[str, Any], message: Message) -> str:
     """Send a mail to `to`; smtplib's errors are OSError.
 
@@ -77,7 +82,8 @@ def send_email(channel: Mapping[str, Any], message: Message) -> str:
         SMTPRecipientsRefused: not accepted for the named recipients; all others have it.
     """
     mail = email.message.EmailMessage()
-    mail["Subject"], mail["From"], mail["To"] = message.subject, channel["sender"], ", ".join(channel["to"])
+    to = listed(channel["to"])
+    mail["Subject"], mail["From"], mail["To"] = message.subject, channel["sender"], ", ".join(to)
     mail["Date"] = email.utils.formatdate(message.created)
     mail["Message-ID"] = f"<{message.id}@{socket.getfqdn()}>"
     mail["Auto-Submitted"] = "auto-generated"
@@ -97,10 +103,10 @@ def send_email(channel: Mapping[str, Any], message: Message) -> str:
             refused = server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             # Those without an answer: the server ended the session at one before them.
-            refused = dict.fromkeys(channel["to"], (421, b"session ended")) | error.recipients
+            refused = dict.fromkeys(to, (421, b"session ended")) | error.recipients
     if refused:
         raise smtplib.SMTPRecipientsRefused(refused)
-    return f"accepted for {len(channel['to'])}"
+    return f"accepted for {len(to)}"
 
 
 def post(url: str, body: Mapping[str, Any], token: str = "") -> str:
@@ -250,7 +256,7 @@ class Channel:
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             later = passing(error)
             refused = len(later) < len(error.recipients)
-            reached = len(error.recipients) < len(self.config["to"])
+            reached = len(error.recipients) < len(listed(self.config["to"]))
         else:
             refused = permanent(error)
         expired = time.time() - message.created > self.settings.give_up_seconds

@@ -344,6 +344,21 @@ def test_what_one_channel_gives_up_reaches_the_others(
     assert "phoenix_notify_refusing_channels 2\n" in (tmp_path / "metrics" / "notify.prom").read_text()
 
 
+def test_a_single_name_need_not_be_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of the inventory and of the role accept it, too."""
+    for name, value in (("METRICS", tmp_path / "metrics" / "notify.prom"), ("FOLDER", tmp_path), ("SPOOL", tmp_path)):
+        monkeypatch.setattr(f"phoenix.alerting.service.{name}", value)
+    server = MailServer({})
+    mail = {"type": "email", "host": "127.0.0.1", "port": server.port, "security": "none", "sender": "p@phoenix.test"}
+    config = {"settings": {"group_seconds": 0}, "recipients": {"default": "mail"}}
+    service = Service({**config, "channels": {"mail": {**mail, "to": "a@x.test"}}})
+    values = {"role": "database", "host": "db1", "when": "1", "chart": "c", "alarm": "a", "info": "i | t", "value": "1"}
+    (tmp_path / "1.json").write_text(json.dumps({**values, "status": "CRITICAL"}))
+    service.step(2.0)
+    assert service.channels["mail"].round()
+    assert server.accepted == ["a@x.test"]
+
+
 def test_a_report_names_the_runbook_and_holds_the_message() -> None:
     report = undelivered("mail", message(1), "SMTPDataError: (554, 'spam')", 20.0, Settings())
     assert "docs/runbook.md#alarm-phoenix_notify_refused" in report.text
