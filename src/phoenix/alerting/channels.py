@@ -29,6 +29,7 @@ from phoenix.alerting import files
 from phoenix.alerting.files import log
 from phoenix.alerting.incidents import Settings
 from phoenix.alerting.messages import Message
+from phoenix.common import web
 from phoenix.common.files import replace
 
 TIMEOUT_S = 10.0
@@ -110,13 +111,17 @@ def send_email(channel: Mapping[str, Any], message: Message) -> str:
 
 
 def post(url: str, body: Mapping[str, Any], token: str = "") -> str:
-    """Post as JSON; raises OSError when the receiver does not answer with 2xx."""
+    """Post as JSON, to this address alone: redirected, it would become a GET without the message, and succeed.
+
+    Raises:
+        OSError: the receiver does not answer with 2xx.
+        HTTPException: its answer is not HTTP.
+    """
     headers = {"Content-Type": "application/json", "User-Agent": "phoenix-notify"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        return f"HTTP {answer.status}"
+    return f"HTTP {web.send(request, TIMEOUT_S)}"
 
 
 def send_webhook(channel: Mapping[str, Any], message: Message) -> str:

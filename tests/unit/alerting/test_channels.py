@@ -274,7 +274,14 @@ class Web(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(400 if b"poison" in self.bodies[-1] else 200)
+        moved = self.path == "/moved"
+        self.send_response(302 if moved else 400 if b"poison" in self.bodies[-1] else 200)
+        self.send_header("Location", "/page" if moved else "")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.bodies.append(b"GET with " + self.headers.get("Authorization", "no token").encode())
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -290,6 +297,15 @@ def web() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_what_a_receiver_redirects_is_not_delivered(web: str) -> None:
+    """A login page or the site by HTTPS would answer the GET with 200, and the alarm would be nowhere."""
+    one, _ = channel(url=f"{web}/moved", token="t")
+    one.put(message(1))
+    assert not one.round()
+    assert (one.delivered, one.failed, len(one.waiting())) == (0, 1, 1)
+    assert len(Web.bodies) == 1 and b"GET" not in Web.bodies[0]
 
 
 def test_slack_gets_text_as_data(web: str) -> None:
