@@ -52,6 +52,7 @@ ANSWERS = (
     smtplib.SMTPDataError,
 )
 FORGET_S = 3600.0
+MALFORMED = "its url is no http(s):// address, or that or its token holds a space or a line break; correct it"
 
 
 def permanent(error: Exception) -> bool:
@@ -116,12 +117,16 @@ def post(url: str, body: Mapping[str, Any], token: str = "") -> str:
     Raises:
         OSError: the receiver does not answer with 2xx.
         HTTPException: its answer is not HTTP.
+        ValueError: the address or the token can't be sent, such as for a line break.
     """
     headers = {"Content-Type": "application/json", "User-Agent": "phoenix-notify"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    return f"HTTP {web.send(request, TIMEOUT_S)}"
+    try:
+        return f"HTTP {web.send(urllib.request.Request(url, json.dumps(body).encode(), headers), TIMEOUT_S)}"
+    except (ValueError, http.client.InvalidURL):
+        # Their texts quote the address or the token, and reasons are logged and sent by other channels.
+        raise ValueError(MALFORMED) from None
 
 
 def send_webhook(channel: Mapping[str, Any], message: Message) -> str:

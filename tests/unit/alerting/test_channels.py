@@ -27,6 +27,7 @@ def message(number: int, **more: Any) -> Message:
     return Message(**{"id": f"{number}000-database", **values, **more})
 
 
+WORD = "of-the-vault"  # pragma: allowlist secret
 ALARM = {"host": "db1", "alarm": "phoenix_mongodb_down", "event": "raised"}
 
 
@@ -306,6 +307,23 @@ def test_what_a_receiver_redirects_is_not_delivered(web: str) -> None:
     assert not one.round()
     assert (one.delivered, one.failed, len(one.waiting())) == (0, 1, 1)
     assert len(Web.bodies) == 1 and b"GET" not in Web.bodies[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"url": "http://127.0.0.1:9/", "token": f"{WORD}\n"},
+        {"url": f"http://127.0.0.1:9/{WORD} x"},
+        {"url": f"hooks.example.org/{WORD}"},
+    ],
+)
+def test_a_reason_never_quotes_a_secret(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    one, reports = channel(**config)
+    one.put(message(1))
+    assert one.round()
+    ((_, _, reason),) = reports
+    assert channels.MALFORMED in reason
+    assert WORD not in reason + capsys.readouterr().out
 
 
 def test_slack_gets_text_as_data(web: str) -> None:
