@@ -144,7 +144,16 @@ def agreed() -> list[tuple[str, dict[str, Any], bool]]:
     found += [("mongodb", {"mongodb_members": [*MEMBERS[:3], {**MEMBERS[3], "votes": v}]}, v == 0) for v in (0, 1)]
     for default, good in ((["mail"], True), ("mail", True), ([], False), (["hook"], False)):
         found.append(("alerting", {"alerting_recipients": {"default": default}, "alerting_channels": CHANNELS}, good))
-    for channel, good in (({"type": "slack", "url": "u"}, True), ({"type": "slack"}, False), ({"type": "fax"}, False)):
+    hook = {"type": "webhook", "url": "u"}
+    for channel, good in (
+        ({"type": "slack", "url": "u"}, True),
+        ({"type": "slack"}, False),
+        ({"type": "fax"}, False),
+        ({**hook, "token": "t"}, True),
+        ({**hook, "token": "t\n"}, False),
+        ({**hook, "url": "u\n"}, True),
+        ({**hook, "url": "u u"}, False),
+    ):
         found.append(("alerting", {"alerting_channels": {**CHANNELS, "more": channel}}, good))
     for port, good in ((8443, True), (80, False), (8089, False), (0, False), (70000, False)):
         found.append(("nginx", {"nginx_http_port": 80, "nginx_https_port": port, "nginx_status_port": 8089}, good))

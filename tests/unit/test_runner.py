@@ -1,6 +1,7 @@
 """What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
 import re
+import subprocess
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables
 from phoenix.fleet.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
 from phoenix.pipeline import run
-from tests.unit.shared import ROLES, TOP
+from tests.unit.shared import ROLES, TOP, read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,55 @@ def test_packs_the_same_bytes_despite_leftover_files(tmp_path: Path) -> None:
     assert tar.pack(tmp_path, packer.members(tmp_path)) == first
     with tarfile.open(fileobj=BytesIO(first)) as archive:
         assert archive.getnames() == ["ansible.cfg", "playbooks/x.yml", "roles/a/tasks/main.yml"]
+
+
+def script(name: str, step: str, top: Path) -> tuple[int, str]:
+    """Run the script of a task of the role below another folder; its status and what it prints."""
+    (task,) = [one for one in read_yaml(TOP / "roles/runner/tasks" / name) if one["name"] == step]
+    assert "creates" not in task["args"], "once there is a former one, a run that was cut is never finished"
+    text = task["ansible.builtin.shell"].replace("/opt/phoenix/runner", str(top))
+    environment = {"PATH": f"{top / 'bin'}:/usr/bin:/bin", "LANG": "C"}
+    done = subprocess.run(["bash", "-c", text], env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_an_upgrade_of_ansible_that_was_cut_is_done_by_the_next_run(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python3"
+    pip = "#!/bin/sh\\n! [ -e offline ]\\n"
+    python.write_text(f'#!/bin/sh\nmkdir -p "$3/bin"; printf \'{pip}\' >"$3/bin/pip"; chmod +x "$3/bin/pip"\n')
+    python.chmod(0o755)
+
+    def run() -> tuple[int, str]:
+        return script("install.yml", "Install Ansible", tmp_path)
+
+    def used() -> str:
+        return (tmp_path / "venv" / "installed.txt").read_text()
+
+    (tmp_path / "requirements.txt").write_text("one")
+    assert run()[1] != ""
+    assert (run(), used()) == ((0, ""), "one")
+    (tmp_path / "requirements.txt").write_text("two")
+    (tmp_path / "offline").touch()
+    assert (run()[0], used()) == (1, "one")
+    (tmp_path / "offline").unlink()
+    assert run()[1] != ""
+    assert (run(), used()) == ((0, ""), "two")
+
+
+def test_a_project_that_was_copied_and_not_unpacked_is_unpacked_by_the_next_run(tmp_path: Path) -> None:
+    def copy(text: str) -> None:
+        (tmp_path / "ansible.cfg").write_text(f"{text}\ncallbacks_enabled = x\n")
+        (tmp_path / "project.tar").write_bytes(tar.pack(tmp_path, [Path("ansible.cfg")]))
+
+    def run() -> tuple[int, str]:
+        return script("configure.yml", "Unpack the project", tmp_path)
+
+    for text in ("one", "two"):
+        copy(text)  # and the run ends here
+        assert run()[1] != ""
+        assert run() == (0, "")
+        assert (tmp_path / "project" / "ansible.cfg").read_text() == f"{text}\n"
 
 
 def test_every_option_of_the_roles_that_control_runs_reaches_it() -> None:

@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from phoenix.alerting import files
 from phoenix.alerting.files import log
 from phoenix.alerting.incidents import Settings
 from phoenix.alerting.messages import Message
+from phoenix.common import web
 from phoenix.common.files import replace
 
 TIMEOUT_S = 10.0
@@ -51,6 +52,7 @@ ANSWERS = (
     smtplib.SMTPDataError,
 )
 FORGET_S = 3600.0
+MALFORMED = "its url is no http(s):// address, or that or its token holds a space or a line break; correct it"
 
 
 def permanent(error: Exception) -> bool:
@@ -70,6 +72,11 @@ def passing(error: smtplib.SMTPRecipientsRefused) -> list[str]:
     return [recipient for recipient, (code, _) in error.recipients.items() if code < 500]
 
 
+def listed(names: str | Sequence[str]) -> list[str]:
+    """Names as a list: an operator may give a single one by itself."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 def send_email(channel: Mapping[str, Any], message: Message) -> str:
     """Send a mail to `to`; smtplib's errors are OSError.
 
@@ -77,7 +84,8 @@ def send_email(channel: Mapping[str, Any], message: Message) -> str:
         SMTPRecipientsRefused: not accepted for the named recipients; all others have it.
     """
     mail = email.message.EmailMessage()
-    mail["Subject"], mail["From"], mail["To"] = message.subject, channel["sender"], ", ".join(channel["to"])
+    to = listed(channel["to"])
+    mail["Subject"], mail["From"], mail["To"] = message.subject, channel["sender"], ", ".join(to)
     mail["Date"] = email.utils.formatdate(message.created)
     mail["Message-ID"] = f"<{message.id}@{socket.getfqdn()}>"
     mail["Auto-Submitted"] = "auto-generated"
@@ -97,20 +105,28 @@ def send_email(channel: Mapping[str, Any], message: Message) -> str:
             refused = server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             # Those without an answer: the server ended the session at one before them.
-            refused = dict.fromkeys(channel["to"], (421, b"session ended")) | error.recipients
+            refused = dict.fromkeys(to, (421, b"session ended")) | error.recipients
     if refused:
         raise smtplib.SMTPRecipientsRefused(refused)
-    return f"accepted for {len(channel['to'])}"
+    return f"accepted for {len(to)}"
 
 
 def post(url: str, body: Mapping[str, Any], token: str = "") -> str:
-    """Post as JSON; raises OSError when the receiver does not answer with 2xx."""
+    """Post as JSON, to this address alone: redirected, it would become a GET without the message, and succeed.
+
+    Raises:
+        OSError: the receiver does not answer with 2xx.
+        HTTPException: its answer is not HTTP.
+        ValueError: the address or the token can't be sent, such as for a line break.
+    """
     headers = {"Content-Type": "application/json", "User-Agent": "phoenix-notify"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        return f"HTTP {answer.status}"
+    try:
+        return f"HTTP {web.send(urllib.request.Request(url, json.dumps(body).encode(), headers), TIMEOUT_S)}"
+    except (ValueError, http.client.InvalidURL):
+        # Their texts quote the address or the token, and reasons are logged and sent by other channels.
+        raise ValueError(MALFORMED) from None
 
 
 def send_webhook(channel: Mapping[str, Any], message: Message) -> str:
@@ -250,7 +266,7 @@ class Channel:
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             later = passing(error)
             refused = len(later) < len(error.recipients)
-            reached = len(error.recipients) < len(self.config["to"])
+            reached = len(error.recipients) < len(listed(self.config["to"]))
         else:
             refused = permanent(error)
         expired = time.time() - message.created > self.settings.give_up_seconds

@@ -6,6 +6,7 @@ counts that Phoenix's plugin fills here, one of each collector that other hosts'
 
 from __future__ import annotations
 
+import http.client
 import socket
 import sys
 import time
@@ -85,7 +86,7 @@ def ping(config: Mapping[str, Any], patience: float = PATIENCE_S) -> int:
         time.sleep(POLL_S)
     try:
         post(config["url"], {"host": socket.gethostname(), "time": when(time.time())})
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"the watcher does not accept the ping: {error}", file=sys.stderr)
         return 1
     return 0

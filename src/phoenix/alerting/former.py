@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import smtplib
@@ -23,7 +24,7 @@ def accepted(channel: Mapping[str, Any]) -> bool:
     """Whether the receiver takes a message by these settings; where it does, that message says what to do.
 
     Raises:
-        OSError: it neither took nor refused it.
+        OSError, ValueError, HTTPException: it neither took nor refused it.
     """
     message = Message(secrets.token_hex(8), "test", time.time(), "A former secret is still accepted", TEXT, [])
     try:
@@ -43,7 +44,7 @@ def main() -> int:
     for name, channel in sorted(json.load(sys.stdin)["channels"].items()):
         try:
             taken = accepted(channel)
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             print(f"{name}: not known: {error}")
             wrong = 1
             continue

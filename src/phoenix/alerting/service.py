@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phoenix.alerting.channels import Channel
+from phoenix.alerting.channels import Channel, listed
 from phoenix.alerting.decide import decide
 from phoenix.alerting.files import FOLDER, METRICS, SPOOL, log
 from phoenix.alerting.incidents import Settings, State
@@ -40,7 +40,7 @@ class Service:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = Settings(**config["settings"])
-        self.recipients: Mapping[str, list[str]] = config["recipients"]
+        self.recipients = {role: listed(names) for role, names in config["recipients"].items()}
         self.channels = {name: Channel(name, c, self.settings, self.given_up) for name, c in config["channels"].items()}
         self.file = FOLDER / "state.json"
         self.state = State.load(self.recorded())

@@ -225,6 +225,9 @@ def watch(options: argparse.Namespace) -> int:
                 upstreams.set_down([*options.down, *options.canary])
             break
     asker.stop()
+    # The last ones; and with no seconds to watch, all that were given before.
+    for server, wrong in asker.drain():
+        counts.add_asked(server, wrong)
     print(json.dumps(counts.result()))
     return 0
 

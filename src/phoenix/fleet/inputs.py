@@ -7,6 +7,7 @@ from typing import Any
 MONGODB_SERIES = ("5.0", "6.0", "7.0")
 MAX_VOTERS = 7  # MongoDB's limit: https://www.mongodb.com/docs/manual/reference/limits/
 CHANNELS = {"email": ("host", "port", "sender", "to"), "webhook": ("url",), "slack": ("url",)}
+_WORD = re.compile(r"[!-~]*")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -109,6 +110,12 @@ def recipients_errors(recipients: Any, channels: Any, alarms_enabled: Any) -> li
         missing = [key for key in CHANNELS[kind] if key not in channel]
         if missing:
             found.append(f"alerting_channels: {name} lacks {', '.join(missing)}; add it")
+        words = {"url": str(channel.get("url", "")).strip(), "token": str(channel.get("token", ""))}
+        found += [
+            f"alerting_channels: {name}.{key} holds a space, a line break or a letter that is not ASCII; give one word"
+            for key, word in words.items()
+            if not _WORD.fullmatch(word)
+        ]
     return found
 
 

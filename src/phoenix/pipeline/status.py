@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phoenix.common import files
+from phoenix.common import files, web
 from phoenix.pipeline import runs
 
 NAME = "phoenix"
@@ -90,18 +90,11 @@ class Target:
         return urllib.request.Request(self.api.rstrip("/") + path, json.dumps(body).encode(), headers)
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirection is an error: it would turn the request into another, and take the token elsewhere."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def send(request: urllib.request.Request) -> str:
     """Send it; return the error, or ""."""
     try:
-        with urllib.request.build_opener(NoRedirect).open(request, timeout=TIMEOUT_S):
-            return ""
+        web.send(request, TIMEOUT_S)
+        return ""
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}"
     except (OSError, http.client.HTTPException) as error:

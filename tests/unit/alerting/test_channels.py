@@ -27,6 +27,7 @@ def message(number: int, **more: Any) -> Message:
     return Message(**{"id": f"{number}000-database", **values, **more})
 
 
+WORD = "of-the-vault"  # pragma: allowlist secret
 ALARM = {"host": "db1", "alarm": "phoenix_mongodb_down", "event": "raised"}
 
 
@@ -274,7 +275,14 @@ class Web(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(400 if b"poison" in self.bodies[-1] else 200)
+        moved = self.path == "/moved"
+        self.send_response(302 if moved else 400 if b"poison" in self.bodies[-1] else 200)
+        self.send_header("Location", "/page" if moved else "")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.bodies.append(b"GET with " + self.headers.get("Authorization", "no token").encode())
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -290,6 +298,32 @@ def web() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_what_a_receiver_redirects_is_not_delivered(web: str) -> None:
+    """A login page or the site by HTTPS would answer the GET with 200, and the alarm would be nowhere."""
+    one, _ = channel(url=f"{web}/moved", token="t")
+    one.put(message(1))
+    assert not one.round()
+    assert (one.delivered, one.failed, len(one.waiting())) == (0, 1, 1)
+    assert len(Web.bodies) == 1 and b"GET" not in Web.bodies[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"url": "http://127.0.0.1:9/", "token": f"{WORD}\n"},
+        {"url": f"http://127.0.0.1:9/{WORD} x"},
+        {"url": f"hooks.example.org/{WORD}"},
+    ],
+)
+def test_a_reason_never_quotes_a_secret(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    one, reports = channel(**config)
+    one.put(message(1))
+    assert one.round()
+    ((_, _, reason),) = reports
+    assert channels.MALFORMED in reason
+    assert WORD not in reason + capsys.readouterr().out
 
 
 def test_slack_gets_text_as_data(web: str) -> None:
@@ -342,6 +376,21 @@ def test_what_one_channel_gives_up_reaches_the_others(
     assert [len(one.waiting()) for one in service.channels.values()] == [0, 0]
     service.report(2e12)
     assert "phoenix_notify_refusing_channels 2\n" in (tmp_path / "metrics" / "notify.prom").read_text()
+
+
+def test_a_single_name_need_not_be_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of the inventory and of the role accept it, too."""
+    for name, value in (("METRICS", tmp_path / "metrics" / "notify.prom"), ("FOLDER", tmp_path), ("SPOOL", tmp_path)):
+        monkeypatch.setattr(f"phoenix.alerting.service.{name}", value)
+    server = MailServer({})
+    mail = {"type": "email", "host": "127.0.0.1", "port": server.port, "security": "none", "sender": "p@phoenix.test"}
+    config = {"settings": {"group_seconds": 0}, "recipients": {"default": "mail"}}
+    service = Service({**config, "channels": {"mail": {**mail, "to": "a@x.test"}}})
+    values = {"role": "database", "host": "db1", "when": "1", "chart": "c", "alarm": "a", "info": "i | t", "value": "1"}
+    (tmp_path / "1.json").write_text(json.dumps({**values, "status": "CRITICAL"}))
+    service.step(2.0)
+    assert service.channels["mail"].round()
+    assert server.accepted == ["a@x.test"]
 
 
 def test_a_report_names_the_runbook_and_holds_the_message() -> None:

@@ -26,6 +26,7 @@ ANSWERS: list[tuple[Exception | None, str, int]] = [
     (smtplib.SMTPAuthenticationError(535, b"no"), "hook: refused", 0),
     (http(500), "hook: not known", 1),
     (OSError("timed out"), "hook: not known: timed out", 1),
+    (ValueError(channels.MALFORMED), "hook: not known: its url is no", 1),
 ]
 
 

@@ -205,6 +205,16 @@ def test_a_canary_is_asked_as_clients_are_served_where_none_comes(
     assert rollout.judge([{"servers": {canary: counted}}], [canary], [], {})["faults"] == []
 
 
+def test_a_canary_that_is_not_watched_was_asked_all_the_same(
+    canary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the runbook has it for a fix that can't wait: deploy_canary_seconds = 0."""
+    assert watch(canary, [{"path": "/"}], monkeypatch, tmp_path, "--seconds", "0") == (0, [[]])
+    counted = json.loads(capsys.readouterr().out)["servers"]
+    assert counted[canary]["asked"] > 0
+    assert rollout.judge([{"servers": counted}], [canary], [], {})["faults"] == []
+
+
 def test_what_the_load_balancer_does_not_reach_gets_no_requests(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, canary: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

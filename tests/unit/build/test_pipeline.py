@@ -182,6 +182,36 @@ def test_a_push_during_a_run_waits_for_the_next(pipeline: Pipeline) -> None:
     assert pipeline.waiting() == [later]
 
 
+def test_a_branch_that_is_put_back_during_a_run_ends_there(pipeline: Pipeline) -> None:
+    """What was pushed in between by mistake is not delivered after all."""
+    slow = "until [ -e ../go ]; do sleep 0.05; done"
+    good = pipeline.push(slow)
+    run = threading.Thread(target=pipeline.start)
+    run.start()
+    wait_for((pipeline.top / "runs" / ".running").exists, 20, "the first run")
+    mistake = pipeline.push("exit 0")
+    pipeline.git("push", "--quiet", "--force", str(pipeline.top / "application.git"), f"{good}:main")
+    (pipeline.top / "go").touch()
+    run.join()
+    while pipeline.waiting():
+        pipeline.start()
+    assert (pipeline.result(good), pipeline.result(mistake)) == ("good", "superseded")
+
+
+def test_what_no_push_put_into_the_queue_does_not_keep_the_host_busy(pipeline: Pipeline) -> None:
+    """The checks may write there. Whatever stays, phoenix-ci.path takes for the next push as soon as a run ends."""
+    slept = pipeline.top / "slept"
+    (pipeline.top / "bin" / "sleep").write_text(f'#!/bin/sh\necho "$1" >>{slept}\n')
+    (pipeline.top / "bin" / "sleep").chmod(0o755)
+    commit = pipeline.push("mkdir ../queue/x ../queue/x/y; touch ../queue/.z")
+    assert pipeline.start() == 0
+    assert pipeline.start() != 0
+    assert (pipeline.result(commit), pipeline.waiting()) == ("good", [".z"])
+    assert not slept.exists()
+    assert pipeline.start() == 75
+    assert slept.exists()
+
+
 def test_what_is_delivered_is_what_was_pushed(pipeline: Pipeline) -> None:
     """Not what the checks made of their checkout, nor what they left in it."""
     commit = pipeline.push("echo exit 4 >do; git -c user.name=x -c user.email=x commit --quiet --all --message=x")

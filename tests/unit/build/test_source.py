@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from phoenix.build import source
+from tests.harness.plays import PLAYBOOK, environment
+from tests.unit.shared import TOP
 
 FILES = {
     ".gitignore": "/dist/\n.env\n",
@@ -114,3 +117,26 @@ def test_a_folder_that_git_exported_is_packed_as_it_is(tmp_path: Path) -> None:
 def test_without_git_nothing_is_guessed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert source.main([str(checkout), str(checkout)]) == 1
+
+
+def test_where_ansible_runs_former_builds_do_not_pile_up(tmp_path: Path) -> None:
+    """For the pipeline that is control, whose disk got a source and a release with each push."""
+    former = ["source-0123456789abcdef.tar", "1.0.0-01234567.tar.gz", "1.0.0-beta.1-01234567-node20.1.0.tar.gz"]
+    kept = ["2.0.0+a-89abcdef.tar.gz", "mongodb-6.0.5.tar.gz", "source-code.tar", "notes"]
+    for name in (*former, *kept, "1.1.0-fedcba98.tar.gz"):
+        (tmp_path / name).touch()
+        if name != "1.1.0-fedcba98.tar.gz":  # of today
+            os.utime(tmp_path / name, (0, 0))
+    forget = str(TOP / "roles" / "release" / "tasks" / "forget.yml")
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"release_local_directory": str(tmp_path), "__release_name": "2.0.0+a-89abcdef"},
+        "tasks": [{"ansible.builtin.include_tasks": forget}],
+    }
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([play]))
+    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", "ansible_become=false", str(playbook)]
+    done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "1.1.0-fedcba98.tar.gz", "play.yml"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,23 @@ def test_what_was_pushed_runs_where_there_is_no_key_and_no_credential() -> None:
     rest = pipeline.replace(checks, "")
     assert set(re.findall(r"(?:label |node\()'([a-z-]+)'", rest)) == {"phoenix-deliver"}
     assert "PHOENIX_CREDENTIALS" not in checks
+
+
+def test_packing_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "var" / "backups" / "jenkins"
+    folder.mkdir(parents=True)
+    (folder / "jenkins-home-20260101.tar.gz").write_text("good")
+    (folder / "jenkins-home-20260102.tar.gz.new").write_text("of a night that was cut")
+    tar = tmp_path / "tar"
+    tar.write_text('#!/bin/sh\necho part >"$4"\necho "tar: no space left on device" >&2\nexit 2\n')
+    tar.chmod(0o755)
+    done = subprocess.run(
+        [str(TOP / "roles" / "jenkins" / "files" / "phoenix-jenkins-backup"), "2"],
+        env={"PHOENIX_ROOT": str(tmp_path / "root"), "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "no space left" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["jenkins-home-20260101.tar.gz"]

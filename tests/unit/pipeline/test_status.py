@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -185,3 +187,13 @@ def test_the_token_is_in_one_units_reach() -> None:
     assert "LoadCredential=token:" in rendered(templates / "phoenix-ci-status.service.j2")
     assert "token" not in rendered(templates / "phoenix-ci.service.j2")
     assert "DynamicUser=yes" in rendered(templates / "phoenix-ci-status.service.j2")
+
+
+def test_a_link_reaches_the_program_as_it_is() -> None:
+    """That of a log's viewer often holds % and $, which systemd reads as its own."""
+    link = "https://logs.example.org/explore?q=%7Bunit%7D&var=$host"
+    settings = {"ci_status_host": "github", "ci_status_api": "https://api.github.com", "ci_status_project": "a/b"}
+    path = TOP / "roles" / "ci" / "templates" / "phoenix-ci-status.service.j2"
+    (line,) = re.findall(r"(?m)^ExecStart=(.+)$", rendered(path, {**settings, "ci_status_link": link}))
+    assert not re.search(r"(?<![%])%(?!%)|(?<![$])[$](?![$])", line)
+    assert shlex.split(line.replace("%%", "%").replace("$$", "$"))[-1] == link
