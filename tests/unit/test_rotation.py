@@ -54,3 +54,51 @@ def test_the_operators_key_is_tried_alone_or_not_at_all(tmp_path: Path, configur
     variables |= {"__rotate_offered": {"stdout_lines": done.stdout.splitlines()}, **check["vars"]}
     assert value("{{ __rotate_others }}", variables) == others
     assert value("{{ " + check["ansible.builtin.assert"]["that"] + " }}", variables) is (others == [])
+
+
+# --- certificates
+
+OTHER = {"names": ["*.shop.example.org", "shop.example.org"], "certificate": "other chain", "key": "other key"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"nginx_tls_certificate": "chain", "nginx_tls_key": "key"}, [["", "chain"]]),
+        ({"nginx_certificates": [OTHER]}, [["*.shop.example.org", "other chain"]]),
+        (
+            {"nginx_tls_certificate": "c", "nginx_certificates": [OTHER]},
+            [["", "c"], ["*.shop.example.org", "other chain"]],
+        ),
+    ],
+)
+def test_every_certificate_of_the_inventory_is_put_in_place(given: dict[str, Any], expected: list[Any]) -> None:
+    """Those of other names too where the default one is generated, or by ACME."""
+    variables = {"nginx_tls_enabled": True, **read_yaml(PLAYBOOKS / "rotate-certificate.yml")[0]["vars"], **given}
+    assert value("{{ rotate_certificates | map('list') | list }}", variables) == expected
+    assert value("{{ rotate_certificate }}", variables) is bool(expected)
+    assert value("{{ rotate_certificate }}", variables | {"nginx_tls_enabled": False}) is False
+
+
+def test_each_is_asked_for_by_a_name_of_its_own() -> None:
+    """By the site's first name, a certificate that only this name has would pass for the default one."""
+    (block,) = read_yaml(PLAYBOOKS / "rotate-certificate.yml")[1]["tasks"]
+    task = named(block["block"], "Read what is served, and what the inventory has")
+
+    def asked(name: str) -> str:
+        variables = {"item": [name, "chain"], "nginx_https_port": 443}
+        (line,) = (
+            line for line in value(task["ansible.builtin.shell"]["cmd"], variables).splitlines() if "s_client" in line
+        )
+        return str(line).partition("127.0.0.1:443 ")[2].rstrip(" \\")
+
+    assert asked("") == "-noservername"
+    assert asked("*.shop.example.org") == "-servername any.shop.example.org"
+    check = named(block["block"], "Check that it is served")
+    results = [{"failed": True, "item": ["", "chain"]}, {"failed": False, "item": ["a.example", "chain"]}]
+    variables = {"__rotate_served": {"results": results}, **check["vars"]}
+    assert value("{{ __rotate_former }}", variables) == ["the default one"]
+    results[1]["failed"] = True
+    assert value("{{ __rotate_former }}", variables) == ["the default one", "a.example"]
+    assert value("{{ __rotate_former }}", {"__rotate_served": {"skipped": True}, **check["vars"]}) == []
