@@ -11,7 +11,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from tests.unit.shared import TOP, read_yaml, trusted
+from tests.unit.shared import TOP, inputs, read_yaml, trusted
 
 pytestmark = pytest.mark.usefixtures("ansible_plugins")
 PLAYBOOKS = TOP / "playbooks"
@@ -102,3 +102,26 @@ def test_each_is_asked_for_by_a_name_of_its_own() -> None:
     results[1]["failed"] = True
     assert value("{{ __rotate_former }}", variables) == ["the default one", "a.example"]
     assert value("{{ __rotate_former }}", {"__rotate_served": {"skipped": True}, **check["vars"]}) == []
+
+
+def test_certificates_are_checked_before_one_is_written(tmp_path: Path) -> None:
+    """nginx goes on with what it has read, and would not start again."""
+    check, *others = read_yaml(TOP / "roles" / "nginx" / "tasks" / "certificate.yml")
+    assert "ansible.builtin.assert" in check and others
+
+    def refusals(**given: Any) -> Any:
+        return value("{{ __nginx_refusals }}", inputs("nginx") | given | check["vars"])
+
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for name in "ab":
+        paths = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.crt")]
+        alternative = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:x.example"]
+        subprocess.run([*command, *paths, *alternative], check=True, capture_output=True)
+    chain, key, other = ((tmp_path / name).read_text() for name in ("a.crt", "a.key", "b.key"))
+    assert refusals() == []
+    assert refusals(nginx_tls_certificate=chain, nginx_tls_key=key) == []
+    assert "does not belong" in refusals(nginx_tls_certificate=chain, nginx_tls_key=other)[0]
+    assert "nginx_tls_key" in refusals(nginx_tls_certificate=chain, nginx_tls_key="")[0]
+    pair = {"names": ["x.example"], "certificate": chain}
+    assert refusals(nginx_certificates=[{**pair, "key": key}]) == []
+    assert "nginx_certificates[0].key" in refusals(nginx_certificates=[{**pair, "key": other}])[0]
