@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import subprocess
 from pathlib import Path
@@ -125,3 +126,21 @@ def test_certificates_are_checked_before_one_is_written(tmp_path: Path) -> None:
     pair = {"names": ["x.example"], "certificate": chain}
     assert refusals(nginx_certificates=[{**pair, "key": key}]) == []
     assert "nginx_certificates[0].key" in refusals(nginx_certificates=[{**pair, "key": other}])[0]
+
+
+# --- the database
+
+
+def test_a_key_is_judged_on_every_member_before_it_is_written_on_one() -> None:
+    (play,) = (
+        play
+        for play in read_yaml(PLAYBOOKS / "rotate-database.yml")
+        if play["name"] == "Add the new key beside the present one on every member"
+    )
+    names = [task["name"] for task in play["tasks"]]
+    check = named(play["tasks"], "Check that the new key may be put beside it")
+    assert names.index(check["name"]) < names.index("Add the new key") and play["any_errors_fatal"]
+    present = {"content": base64.b64encode(b"- a2V5b2xk\n- bmV3a2V5\n").decode()}
+    variables = {"rotate_key": present, "inventory_hostname": "db1", **check["vars"]}
+    assert value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "bmV3a2V5"}) == ""
+    assert "db1 has two keys" in value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "dGhpcmQ="})
