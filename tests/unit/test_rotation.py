@@ -144,3 +144,10 @@ def test_a_key_is_judged_on_every_member_before_it_is_written_on_one() -> None:
     variables = {"rotate_key": present, "inventory_hostname": "db1", **check["vars"]}
     assert value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "bmV3a2V5"}) == ""
     assert "db1 has two keys" in value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "dGhpcmQ="})
+
+
+@pytest.mark.parametrize("play", ["rotate-database", "rotate-metrics", "rotate-keys"])
+def test_hosts_on_demand_take_part(play: str) -> None:
+    """No inventory has them: left out, their instances would be refused once a password is changed."""
+    first, *others = read_yaml(PLAYBOOKS / f"{play}.yml")
+    assert first["import_playbook"] == "demand-hosts.yml" and others
