@@ -175,6 +175,10 @@ def keyfile_refusal(content: str, host: str, wanted: str) -> str:
     return keys.refusal(host, content, wanted)
 
 
+def keyfile_unfit(content: str, host: str, wanted: str) -> str:
+    return keys.unfit(host, content, wanted)
+
+
 def floating_errors(addresses: Any, balancers: Any) -> list[str]:
     return list(floating.errors(addresses, {address: address for address in balancers}, {}))
 
@@ -241,6 +245,7 @@ class FilterModule:
             "phoenix_keyfile_keys": keys.keys,
             "phoenix_keyfile_refusal": keyfile_refusal,
             "phoenix_keyfile_spread": keys.spread,
+            "phoenix_keyfile_unfit": keyfile_unfit,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_libraries": programs.libraries,
             "phoenix_program_errors": programs.errors,

@@ -113,6 +113,17 @@ def test_roles_carry_no_tags(role: str) -> None:
     assert tagged == []
 
 
+def test_no_folder_is_handed_over_with_what_a_link_in_it_leads_to() -> None:
+    """Ansible follows links unless it is not to: whoever owns the folder would be given any file of the host."""
+    recursive = [
+        task["ansible.builtin.file"]
+        for path in (TOP / "roles").glob("*/tasks/*.yml")
+        for task in tasks(read_yaml(path))
+        if isinstance(task.get("ansible.builtin.file"), dict) and task["ansible.builtin.file"].get("recurse")
+    ]
+    assert recursive and [one for one in recursive if one.get("follow") is not False] == []
+
+
 def test_a_role_runs_by_the_tag_of_its_name() -> None:
     for path in (TOP / "playbooks" / "site.yml", TOP / "playbooks" / "build.yml"):
         for play in read_yaml(path):

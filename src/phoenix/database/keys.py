@@ -6,7 +6,11 @@ member first gets the new key beside its own, and loses the old one once all of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+MOST = 2  # keys in a file: a server with a third one does not start
+KEY = re.compile(r"[A-Za-z0-9+/=]{6,1024}")
 
 
 def keys(content: str) -> list[str]:
@@ -31,6 +35,23 @@ def beside(content: str, wanted: str) -> str:
     (new,) = keys(wanted)
     present = keys(content)
     return content if new in present else render([*present, new])
+
+
+def unfit(host: str, content: str, wanted: str) -> str:
+    """Why the wanted key may not be put beside those of a member's file; "" where it may, or is there already."""
+    given = keys(wanted)
+    if len(given) != 1 or not KEY.fullmatch(given[0]):
+        return (
+            "mongodb_keyfile_content = (hidden) is not one key of 6 to 1024 base64 characters, so that no key was "
+            "changed. Generate it with openssl rand -base64 756."
+        )
+    if len(keys(beside(content, wanted))) > MOST:
+        return (
+            f"{host} has two keys of a change that was cut, and mongodb_keyfile_content is neither, so that no key was "
+            f"changed: a server reads {MOST} at most. Give the second one of its /etc/mongod.key, complete that change "
+            "with playbooks/rotate-database.yml, and give this one afterwards."
+        )
+    return ""
 
 
 def spread(contents: Iterable[str], wanted: str) -> bool:

@@ -1,6 +1,6 @@
 """The password of an inventory's vault replaced: whole files, and values within them. Runs where Ansible runs.
 
-python -m phoenix vault rekey FOLDER --former FILE --new FILE    the passwords are in these files
+python -m phoenix vault rekey FOLDER --former FILE --new FILE    the passwords are in these files, or printed by them
 """
 
 from __future__ import annotations
@@ -19,12 +19,28 @@ VALUE = re.compile(
     r"(?P<lead>!vault \|-?[ \t]*\n)"
     r"(?P<body>(?P<indent>[ \t]+)\$ANSIBLE_VAULT;\S+\n(?:(?P=indent)[0-9a-f]+(?:\n|\Z))+)"
 )
+# Any other form of one.
+OTHER = re.compile(r"^[^#\n]*\$ANSIBLE_VAULT;[0-9.]+;.*", re.MULTILINE)
 # An encrypted text under another password.
 Change = Callable[[str], str]
 
 
 class Refused(Exception):
     """Nothing was changed, or not everything; the message says what is in the way."""
+
+
+def password(path: Path) -> str:
+    """A password as Ansible itself reads it: what the file holds or, if it is a program, prints. Raises Refused."""
+    from ansible.errors import AnsibleError  # noqa: PLC0415 - not on the hosts
+    from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+    from ansible.parsing.vault import get_file_vault_secret  # noqa: PLC0415
+
+    try:
+        secret = get_file_vault_secret(filename=str(path), loader=DataLoader())
+        secret.load()
+        return str(secret.bytes.decode())
+    except (AnsibleError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} gives no password: {error}; no file was changed") from error
 
 
 def change(former: str, new: str) -> Change:
@@ -53,9 +69,13 @@ def change(former: str, new: str) -> Change:
 
 
 def rewritten(text: str, change: Change) -> str:
-    """A file's text with everything encrypted in it under the new password; other text stays as it is."""
+    """A file's text with what is encrypted in it under the new password; the rest stays as it is. Raises Refused."""
     if text.startswith(HEADER):
         return change(text)
+    if other := OTHER.search(VALUE.sub("", text)):
+        raise Refused(
+            f"{other[0].strip()[:60]!r} is not in the form of ansible-vault encrypt_string (!vault |); write it so"
+        )
 
     def value(found: re.Match[str]) -> str:
         inner = "".join(f"{line.strip()}\n" for line in found["body"].splitlines())
@@ -106,10 +126,10 @@ def main(arguments: list[str]) -> int:
     one.add_argument("--new", type=Path, required=True)
     options = parser.parse_args(arguments)
     try:
-        passwords = [path.expanduser().read_text(encoding="utf-8").strip() for path in (options.former, options.new)]
-        if not all(passwords) or passwords[0] == passwords[1]:
-            raise Refused(f"{options.former} and {options.new} have to hold two passwords")
-        changed = rekey(options.folder, *passwords)
+        former, new = password(options.former), password(options.new)
+        if former == new:
+            raise Refused(f"{options.former} and {options.new} give the same password: two different ones are needed")
+        changed = rekey(options.folder, former, new)
     except (OSError, Refused) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from phoenix.balancer import acme
+from tests.unit.shared import TOP, read_yaml
 
 DAY = acme.DAY
 NOW = 1_800_000_000.0
@@ -231,3 +232,14 @@ def test_a_missing_client_is_reported(
     monkeypatch.setattr(subprocess, "run", only_openssl)
     assert acme.issue_due(configuration({"names": NAMES}), folder, NOW) == 1
     assert "lego could not be run" in capsys.readouterr().err
+
+
+def test_switched_off_it_leaves_no_failed_unit() -> None:
+    """It may be switched off because nothing is issued; a cut run is completed as long as the timer's file is there."""
+    found, stop, forget, remove = read_yaml(TOP / "roles" / "acme" / "tasks" / "off.yml")
+    units = {f"phoenix-{name}.service" for name in ("acme", "certificates")}
+    assert forget["ansible.builtin.command"]["argv"][:2] == ["systemctl", "reset-failed"]
+    assert set(forget["ansible.builtin.command"]["argv"][2:]) == units
+    assert units < {Path(path).name for path in remove["loop"]}
+    assert remove["loop"][-1] == found["ansible.builtin.stat"]["path"]
+    assert all(found["register"] in str(task["when"]) for task in (stop, forget))

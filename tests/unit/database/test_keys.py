@@ -77,3 +77,19 @@ def test_another_key_is_only_written_by_a_rotation() -> None:
 def test_former_keys_are_those_that_have_to_be_refused() -> None:
     assert keys.former([keys.render([OLD, NEW]), f"{OLD}\n"], NEW) == [OLD]
     assert keys.former([f"{NEW}\n"], NEW) == []
+
+
+def test_a_third_key_is_refused_before_a_file_is_written() -> None:
+    """With the two of a change that was cut, a server would not start with it."""
+    both = keys.render([OLD, NEW])
+    assert [keys.unfit("db1", content, NEW) for content in (f"{OLD}\n", both, f"{NEW}\n")] == [""] * 3
+    assert keys.unfit("db1", both, OLD) == "", "back to the former one"
+    refused = keys.unfit("db1", both, "dGhpcmQ=")
+    assert "db1 has two keys" in refused and OLD not in refused and NEW not in refused
+
+
+@pytest.mark.parametrize("wanted", ["", "short", "no-base64!", "a" * 1025, keys.render([OLD, NEW])])
+def test_what_is_no_key_is_refused(wanted: str) -> None:
+    refused = keys.unfit("db1", f"{OLD}\n", wanted)
+    assert "not one key" in refused and "(hidden)" in refused
+    assert keys.unfit("db1", f"{OLD}\n", f"{'a' * 64}\n{'b' * 64}\n") == "", "openssl breaks lines"

@@ -60,3 +60,37 @@ def test_nothing_is_changed_where_something_has_another_password(folder: Path) -
     with pytest.raises(vault.Refused, match=r"z\.yml: neither the former nor the new password opens it; no file"):
         vault.rekey(folder, "former", "new")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_program_gives_the_password_that_it_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for --vault-password-file: its own text as the password would open with nothing that Ansible then asks."""
+    former, new = folder.with_name("former"), folder.with_name("new.sh")
+    former.write_text("former\n")
+    new.write_text("#!/bin/sh\necho printed\n")
+    new.chmod(0o700)
+    arguments = ["rekey", str(folder), "--former", str(former), "--new", str(new)]
+    assert vault.main(arguments) == 0
+    assert (
+        opened((folder / "vault.yml").read_text(), "printed") == "a: 1\n"
+        and opened(value(folder), "printed") == "inner"
+    )
+    new.write_text("#!/bin/sh\nexit 3\n")
+    assert vault.main(arguments) == 1
+    new.write_text("#!/bin/sh\necho former\n")
+    assert vault.main(arguments) == 1
+    refused = capsys.readouterr().err
+    assert "new.sh gives no password: " in refused and "the same password" in refused
+
+
+@pytest.mark.parametrize("lead", ["b: !vault >\n", 'b: !vault "{header}\n', "b: !vault |  # a comment\n"])
+def test_a_value_in_another_form_is_refused(folder: Path, lead: str) -> None:
+    """Left as it is, it would be lost with the former password, after a run that has reported success."""
+    first, *others = encrypted("inner", "former").splitlines()
+    lines = others if "{header}" in lead else [first, *others]
+    (folder / "main.yml").write_text(lead.format(header=first) + "".join(f"    {line}\n" for line in lines))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        vault.Refused, match=r"main\.yml: .*ANSIBLE_VAULT;1\.1;AES256.* is not in the form of .*; no file"
+    ):
+        vault.rekey(folder, "former", "new")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,153 @@
+"""What the plays that replace secrets make sure of before they change anything."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from tests.unit.shared import TOP, inputs, read_yaml, trusted
+
+pytestmark = pytest.mark.usefixtures("ansible_plugins")
+PLAYBOOKS = TOP / "playbooks"
+
+
+def named(tasks: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    (task,) = (task for task in tasks if task["name"] == name)
+    return task
+
+
+def value(text: Any, variables: dict[str, Any]) -> Any:
+    return Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(text))
+
+
+# --- the operator's key
+
+
+@pytest.mark.parametrize(
+    ("configured", "others"),
+    [("", []), ("IdentityFile ~/.ssh/present", ["~/.ssh/present"]), ("IdentityFile ~/.ssh/new", ["~/.ssh/new"])],
+)
+def test_the_operators_key_is_tried_alone_or_not_at_all(tmp_path: Path, configured: str, others: list[str]) -> None:
+    """With the present key in ssh's configuration every trial of the new one succeeds, whether it is let in or not."""
+    (play,) = read_yaml(PLAYBOOKS / "rotate-operator-key.yml")
+    tasks = play["tasks"]
+    names = [task["name"] for task in tasks]
+    check = named(tasks, "Check that it is the only one")
+    assert names.index(check["name"]) < names.index("Check whether the new key is accepted already")
+    configuration = tmp_path / "config"
+    configuration.write_text(f"Host lb1\n  {configured}\n")
+    variables = {
+        "rotate_alone": play["vars"]["rotate_alone"],
+        "rotate_new": str(tmp_path / "new key"),
+        "ansible_user": "debian",
+        "ansible_ssh_common_args": f"-F {configuration}",
+        "inventory_hostname": "lb1",
+    }
+    command = value(named(tasks, "Read which keys are offered with it")["ansible.builtin.command"]["cmd"], variables)
+    done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
+    variables |= {"__rotate_offered": {"stdout_lines": done.stdout.splitlines()}, **check["vars"]}
+    assert value("{{ __rotate_others }}", variables) == others
+    assert value("{{ " + check["ansible.builtin.assert"]["that"] + " }}", variables) is (others == [])
+
+
+# --- certificates
+
+OTHER = {"names": ["*.shop.example.org", "shop.example.org"], "certificate": "other chain", "key": "other key"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"nginx_tls_certificate": "chain", "nginx_tls_key": "key"}, [["", "chain"]]),
+        ({"nginx_certificates": [OTHER]}, [["*.shop.example.org", "other chain"]]),
+        (
+            {"nginx_tls_certificate": "c", "nginx_certificates": [OTHER]},
+            [["", "c"], ["*.shop.example.org", "other chain"]],
+        ),
+    ],
+)
+def test_every_certificate_of_the_inventory_is_put_in_place(given: dict[str, Any], expected: list[Any]) -> None:
+    """Those of other names too where the default one is generated, or by ACME."""
+    variables = {"nginx_tls_enabled": True, **read_yaml(PLAYBOOKS / "rotate-certificate.yml")[0]["vars"], **given}
+    assert value("{{ rotate_certificates | map('list') | list }}", variables) == expected
+    assert value("{{ rotate_certificate }}", variables) is bool(expected)
+    assert value("{{ rotate_certificate }}", variables | {"nginx_tls_enabled": False}) is False
+
+
+def test_each_is_asked_for_by_a_name_of_its_own() -> None:
+    """By the site's first name, a certificate that only this name has would pass for the default one."""
+    (block,) = read_yaml(PLAYBOOKS / "rotate-certificate.yml")[1]["tasks"]
+    task = named(block["block"], "Read what is served, and what the inventory has")
+
+    def asked(name: str) -> str:
+        variables = {"item": [name, "chain"], "nginx_https_port": 443}
+        (line,) = (
+            line for line in value(task["ansible.builtin.shell"]["cmd"], variables).splitlines() if "s_client" in line
+        )
+        return str(line).partition("127.0.0.1:443 ")[2].rstrip(" \\")
+
+    assert asked("") == "-noservername"
+    assert asked("*.shop.example.org") == "-servername any.shop.example.org"
+    check = named(block["block"], "Check that it is served")
+    results = [{"failed": True, "item": ["", "chain"]}, {"failed": False, "item": ["a.example", "chain"]}]
+    variables = {"__rotate_served": {"results": results}, **check["vars"]}
+    assert value("{{ __rotate_former }}", variables) == ["the default one"]
+    results[1]["failed"] = True
+    assert value("{{ __rotate_former }}", variables) == ["the default one", "a.example"]
+    assert value("{{ __rotate_former }}", {"__rotate_served": {"skipped": True}, **check["vars"]}) == []
+
+
+def test_certificates_are_checked_before_one_is_written(tmp_path: Path) -> None:
+    """nginx goes on with what it has read, and would not start again."""
+    check, *others = read_yaml(TOP / "roles" / "nginx" / "tasks" / "certificate.yml")
+    assert "ansible.builtin.assert" in check and others
+
+    def refusals(**given: Any) -> Any:
+        return value("{{ __nginx_refusals }}", inputs("nginx") | given | check["vars"])
+
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for name in "ab":
+        paths = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.crt")]
+        alternative = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:x.example"]
+        subprocess.run([*command, *paths, *alternative], check=True, capture_output=True)
+    chain, key, other = ((tmp_path / name).read_text() for name in ("a.crt", "a.key", "b.key"))
+    assert refusals() == []
+    assert refusals(nginx_tls_certificate=chain, nginx_tls_key=key) == []
+    assert "does not belong" in refusals(nginx_tls_certificate=chain, nginx_tls_key=other)[0]
+    assert "nginx_tls_key" in refusals(nginx_tls_certificate=chain, nginx_tls_key="")[0]
+    pair = {"names": ["x.example"], "certificate": chain}
+    assert refusals(nginx_certificates=[{**pair, "key": key}]) == []
+    assert "nginx_certificates[0].key" in refusals(nginx_certificates=[{**pair, "key": other}])[0]
+
+
+# --- the database
+
+
+def test_a_key_is_judged_on_every_member_before_it_is_written_on_one() -> None:
+    (play,) = (
+        play
+        for play in read_yaml(PLAYBOOKS / "rotate-database.yml")
+        if play["name"] == "Add the new key beside the present one on every member"
+    )
+    names = [task["name"] for task in play["tasks"]]
+    check = named(play["tasks"], "Check that the new key may be put beside it")
+    assert names.index(check["name"]) < names.index("Add the new key") and play["any_errors_fatal"]
+    present = {"content": base64.b64encode(b"- a2V5b2xk\n- bmV3a2V5\n").decode()}
+    variables = {"rotate_key": present, "inventory_hostname": "db1", **check["vars"]}
+    assert value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "bmV3a2V5"}) == ""
+    assert "db1 has two keys" in value("{{ __rotate_unfit }}", {**variables, "mongodb_keyfile_content": "dGhpcmQ="})
+
+
+@pytest.mark.parametrize("play", ["rotate-database", "rotate-metrics", "rotate-keys"])
+def test_hosts_on_demand_take_part(play: str) -> None:
+    """No inventory has them: left out, their instances would be refused once a password is changed."""
+    first, *others = read_yaml(PLAYBOOKS / f"{play}.yml")
+    assert first["import_playbook"] == "demand-hosts.yml" and others
