@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
-from tests.unit.shared import TOP, read_yaml
+from tests.unit.shared import TOP, read_yaml, trusted
 
 # The role that brings up what serves in each group.
 OWNERS = {"lb": ["nginx"], "app": ["phoenix"], "db": ["mongodb"]}
@@ -26,3 +29,25 @@ def test_all_that_serves_on_a_removed_host_is_stopped(group: str) -> None:
         if "\nRestart=always\n" in path.read_text(encoding="utf-8")
     ]
     assert units and [unit for unit in units if not any(fnmatch(unit, pattern) for pattern in stopped)] == []
+
+
+@pytest.mark.parametrize("name", ["remove-host", "upgrade-debian"])
+@pytest.mark.parametrize(("host", "taken"), [("app2", True), ("control1", False), ("backup1", False), ("app9", False)])
+def test_neither_the_records_nor_the_backups_are_given_away_with_their_host(name: str, host: str, taken: bool) -> None:
+    """upgrade-debian.yml deletes the host with its disk, where it has a provider."""
+    hosts = ["app1", "app2", "backup1", "control1"]
+    variables = {
+        "groups": {"all": hosts, "control": ["control1"], "backup_store": ["backup1"]},
+        "hostvars": {one: {"preflight_distribution_versions": ["12", "13"]} for one in hosts},
+        "backup_store_host": "backup1",
+        "phoenix_host": host,
+        "phoenix_debian": "13",
+    }
+    checks = [task["ansible.builtin.assert"]["that"] for task in first_tasks(name) if "ansible.builtin.assert" in task]
+    templar = Templar(loader=DataLoader(), variables=variables)
+    # As a run does: the first refusal ends it.
+    assert all(templar.template(trusted(f"{{{{ {check} }}}}")) for check in checks) == taken
+
+
+def first_tasks(name: str) -> list[dict[str, Any]]:
+    return list(read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"])
