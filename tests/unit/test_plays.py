@@ -51,3 +51,14 @@ def test_neither_the_records_nor_the_backups_are_given_away_with_their_host(name
 
 def first_tasks(name: str) -> list[dict[str, Any]]:
     return list(read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"])
+
+
+def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() -> None:
+    """Each round includes the next: by a trial that takes 4 of Python's 1000 levels."""
+    wait = read_yaml(TOP / "playbooks" / "tasks" / "await-restore.yml")[0]
+    restore = read_yaml(TOP / "playbooks" / "restore.yml")[-1]
+    rounds, asking_s = 240, 4
+    tries = int(wait["until"].rpartition(">=")[2])
+    assert tries < wait["retries"]
+    assert rounds * tries * wait["delay"] >= 20 * 3600, "500 GB, by docs/backup.md"
+    assert tries * (wait["delay"] + asking_s) < restore["vars"]["__restore_lease"]
