@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,3 +63,10 @@ def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() ->
     assert tries < wait["retries"]
     assert rounds * tries * wait["delay"] >= 20 * 3600, "500 GB, by docs/backup.md"
     assert tries * (wait["delay"] + asking_s) < restore["vars"]["__restore_lease"]
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_one_host_is_the_store(path: Path) -> None:
+    """The first of its group, as the wiring has it: a former one may follow, whose dumps are old."""
+    hosts = [str(play.get("hosts", "")) for play in read_yaml(path)]
+    assert [text for text in hosts if "'backup_store'" in text.replace("'backup_store' in groups", "")] == []
