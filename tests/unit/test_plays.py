@@ -70,3 +70,36 @@ def test_one_host_is_the_store(path: Path) -> None:
     """The first of its group, as the wiring has it: a former one may follow, whose dumps are old."""
     hosts = [str(play.get("hosts", "")) for play in read_yaml(path)]
     assert [text for text in hosts if "'backup_store'" in text.replace("'backup_store' in groups", "")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "register", "seen", "said"),
+    [
+        (
+            "leave",
+            "service_busy",
+            {
+                "rc": 0,
+                "stdout": "phoenix-backup@nightly.service loaded activating start A dump\nphoenix-ci.service loaded",
+            },
+            "phoenix-backup@nightly.service, phoenix-ci.service still runs",
+        ),
+        (
+            "return-lb",
+            "service_balancer",
+            {"rc": 1, "stdout": '{"held": {}, "obstacle": "keepalived does not run"}', "stderr": ""},
+            "keepalived does not run",
+        ),
+    ],
+)
+def test_a_wait_in_vain_says_for_what(name: str, register: str, seen: dict[str, Any], said: str) -> None:
+    """Once its tries are used up, a task with `until` fails by itself, and gives no reason."""
+    tasks = read_yaml(TOP / "playbooks" / "tasks" / "service" / f"{name}.yml")
+    (at,) = [number for number, task in enumerate(tasks) if task.get("register") == register]
+    wait, report = tasks[at : at + 2]
+    last = {**seen, "attempts": wait["retries"] - 1, "stdout_lines": seen["stdout"].splitlines()}
+    templar = Templar(loader=DataLoader(), variables={register: last})
+    assert templar.template(trusted(f"{{{{ {wait['until']} }}}}")), "it ends before that"
+    assert templar.template(trusted(f"{{{{ {report['when']} }}}}"))
+    assert said in templar.template(trusted(report["ansible.builtin.fail"]["msg"]))
+    assert "failed_when" not in wait or wait["failed_when"] is False
