@@ -103,3 +103,25 @@ def test_a_wait_in_vain_says_for_what(name: str, register: str, seen: dict[str, 
     assert templar.template(trusted(f"{{{{ {report['when']} }}}}"))
     assert said in templar.template(trusted(report["ansible.builtin.fail"]["msg"]))
     assert "failed_when" not in wait or wait["failed_when"] is False
+
+
+@pytest.mark.parametrize("name", ["site", "patch"])
+@pytest.mark.parametrize(("run", "moved"), [(["lb1", "lb2"], True), (["lb1"], False), (["lb2"], False)])
+def test_a_run_without_a_load_balancer_leaves_the_addresses_where_they_are(
+    name: str, run: list[str], moved: bool
+) -> None:
+    """switch.yml refuses to move one to a host that it has not asked, and would end the run: with --limit '!lb1'."""
+    (move,) = [
+        play
+        for play in read_yaml(TOP / "playbooks" / f"{name}.yml")
+        if play.get("ansible.builtin.import_playbook", play.get("import_playbook")) == "switch.yml"
+    ]
+    variables = {
+        "phoenix_floating_addresses": ["192.0.2.10", "192.0.2.11"],
+        "groups": {"lb": ["lb1", "lb2"]},
+        "ansible_play_hosts_all": run,
+        "patch_due": [{"host": "lb1", "why": "a reboot"}],
+    }
+    templar = Templar(loader=DataLoader(), variables=variables)
+    conditions = move["when"] if isinstance(move["when"], list) else [move["when"]]
+    assert all(templar.template(trusted(f"{{{{ {condition} }}}}")) for condition in conditions) == moved
