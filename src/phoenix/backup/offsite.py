@@ -170,7 +170,8 @@ def copy(store: Store, settings: Settings, restic: Restic) -> None:
     print(f"off-site: {len(dumps)} dumps, with the oplog, logs and state", flush=True)
     if check_due(float(record.get("checked", 0.0)), now):
         restic.run("unlock")
-        if not settings.append_only:
+        # A store that was lost and begins again must not drop the copies from which it could be brought back.
+        if dumps and not settings.append_only:
             _must(restic.run(
                 "forget", "--host", settings.fleet, "--group-by", "host", "--keep-hourly", "24",
                 "--keep-daily", str(settings.keep_days), "--prune",
@@ -214,21 +215,24 @@ def _backup(
 
 
 def copies(settings: Settings) -> list[str]:
-    """The times of the fleet's copies, oldest first, at least one. Raises Refused."""
+    """The times of the copies that can bring the fleet back, oldest first, at least one. Raises Refused."""
     with connected(settings) as restic:
         return [str(one["time"])[:19] + "Z" for one in _of_the_fleet(restic, settings)]
 
 
 def _of_the_fleet(restic: Restic, settings: Settings) -> list[dict[str, Any]]:
-    """The fleet's snapshots, at least one. Raises Refused."""
+    """The fleet's snapshots that hold dumps, or else all of them; at least one, oldest first. Raises Refused.
+
+    A store that was lost and set up again, without a recovery, has gone on with copies that hold none.
+    """
     found = restic.snapshots(settings.fleet)
     if not found:
         raise Refused(f"the repository holds no copy of the fleet {settings.fleet} (backup_fleet)")
-    return found
+    return [one for one in found if any(Path(path).parent.name == "dumps" for path in one["paths"])] or found
 
 
 def fetch(root: Path, settings: Settings) -> dict[str, Any]:
-    """Bring the newest snapshot back into a store without dumps. Returns its time and size. Raises Refused."""
+    """Bring the newest of the copies back into a store without dumps. Returns its time and size. Raises Refused."""
     if held(root):
         raise Refused(f"{root} holds backups already, and nothing replaces them: move them away first")
     with connected(settings) as restic:

@@ -6,6 +6,7 @@ is remembered here that could disagree, and an unchanged part costs a look at it
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -98,6 +99,18 @@ def pack(part: Part, target: Path, recipients: Path, top: Path = Path("/")) -> s
     raise sender.Failed(f"the state {part.name} changed each time while it was read")
 
 
+def named(part: Part, recipients: bytes) -> str:
+    """Its name as it is now, "" where there is nothing of it. Raises sender.Failed when it changes all the time.
+
+    What starts this program is a change, and another may follow: records are replaced by files that are renamed.
+    """
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            found = listing(part)
+            return name_of(part, found, recipients) if found else ""
+    raise sender.Failed(f"the state {part.name} changed each time while it was read")
+
+
 def run(config: sender.Config, folder: Path) -> int:
     """Send the parts that the store does not have. folder: for what is on its way."""
     for leftover in folder.glob("*.age"):
@@ -111,8 +124,8 @@ def run(config: sender.Config, folder: Path) -> int:
 
     due, recipients = [], sealed.RECIPIENTS.read_bytes() if config.state else b""
     for part in parts(config.state):
-        if found := listing(part):
-            due.append((name_of(part, found, recipients), lambda part=part: packed(part)))
+        if name := named(part, recipients):
+            due.append((name, lambda part=part: packed(part)))
     try:
         held = _send(config, due)
     except sealed.Unsealed as error:

@@ -68,8 +68,7 @@ def _turn(name: str) -> Iterator[None]:
 
 
 def run(name: str, settings: Mapping[str, Any]) -> int:
-    known = record.scheduled(record.read(), settings["drills"], time.time())
-    begun = time.monotonic()
+    begun, started = time.monotonic(), time.time()
     try:
         _check_alarms(settings["hosts"])
         with _turn(name):
@@ -80,6 +79,8 @@ def run(name: str, settings: Mapping[str, Any]) -> int:
         kind = "" if isinstance(error, acts.Failed) else f"{type(error).__name__}: "
         result, text = record.FAILED, f"{kind}{error}"
     now = time.time()
+    # Read only now: a restore takes hours, and other drills end meanwhile.
+    known = record.scheduled(record.read(), settings["drills"], started)
     before = known.get(name, record.Entry(now))
     record.write({**known, name: record.ended(before, result, text, time.monotonic() - begun, now)})
     print(f"{name}: {result}: {text}", flush=True)

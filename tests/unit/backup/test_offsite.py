@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from phoenix.backup import offsite
-from tests.unit.backup.builders import DAY, dump
+from phoenix.backup.store import Store
+from tests.unit.backup.builders import DAY, config, dump
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,63 @@ def test_it_is_verified_once_a_day() -> None:
     assert not offsite.check_due(20 * DAY, 20.5 * DAY)
     assert offsite.check_due(20 * DAY, 21 * DAY)
     assert offsite.check_due(20 * DAY, 19 * DAY), "the clock was set back"
+
+
+SETTINGS = offsite.Settings("/srv/phoenix", "x" * 16, "fleet.example", 7)
+
+
+class Repository:
+    """A repository that holds these snapshots, and only notes what restic is called with."""
+
+    def __init__(self, snapshots: list[dict[str, Any]]) -> None:
+        self.found, self.calls = snapshots, list[tuple[str, ...]]()
+
+    def snapshots(self, _: str) -> list[dict[str, Any]]:
+        return self.found
+
+    def run(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        self.calls.append(words)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+
+def snapshot(hour: int, *names: str) -> dict[str, Any]:
+    paths = [f"/var/lib/phoenix-backup/{name}" for name in names]
+    return {"id": f"at{hour}", "time": f"2026-11-24T{hour}:00:00.1Z", "paths": paths}
+
+
+WHOLE, EMPTY = ("clock.json", "dumps/20261124T010000Z-db2", "logs"), ("clock.json", "logs")
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "expected"),
+    [
+        ([snapshot(10, *WHOLE), snapshot(11, *WHOLE)], "at11"),
+        ([snapshot(10, *WHOLE), snapshot(11, *EMPTY), snapshot(12, *EMPTY)], "at10"),
+        ([snapshot(10, *EMPTY), snapshot(11, *EMPTY)], "at11"),
+    ],
+)
+def test_copies_of_a_store_that_began_again_do_not_hide_those_with_dumps(
+    snapshots: list[dict[str, Any]], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where site.yml ran before recover.yml, the empty store is copied off-site too."""
+    repository = Repository(snapshots)
+
+    @contextlib.contextmanager
+    def connected(_: offsite.Settings) -> Iterator[Repository]:
+        yield repository
+
+    monkeypatch.setattr(offsite, "connected", connected)
+    assert offsite.copies(SETTINGS)[-1] == f"2026-11-24T{expected[2:]}:00:00Z"
+    assert offsite.fetch(tmp_path, SETTINGS)["time"] == f"2026-11-24T{expected[2:]}:00:00Z"
+    assert repository.calls[0][:2] == ("restore", expected)
+
+
+@pytest.mark.parametrize("dumps", [0, 1])
+def test_nor_does_it_drop_them(dumps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository: Any = Repository([])
+    store = Store(config(tmp_path))
+    store.prepare()
+    monkeypatch.setattr(offsite, "wanted", lambda _: [dump(1)][:dumps])
+    offsite.copy(store, SETTINGS, repository)
+    called = [words[0] for words in repository.calls]
+    assert called == ["backup", "unlock", *["forget"] * dumps, "check"]

@@ -179,6 +179,35 @@ def test_the_name_of_a_part_is_plain() -> None:
         state.parts([{"name": "state-2", "paths": ["/x"]}])
 
 
+def test_what_is_gone_by_the_time_it_is_named_is_no_failure(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record is written beside its place and renamed, and each such change starts the program."""
+    parts = [{"name": "state", "paths": [f"{top}/var/lib/x/*"]}]
+    config = sender.Config("control1", "store", "f", "r", "", [], 0, "", 0, 0, [], [], state=parts)
+    genuine, partial, sent = state.listing, top / "var/lib/x/.capacity.new", list[str]()
+
+    def listing(part: state.Part) -> list[Path]:
+        partial.touch()
+        found = genuine(part)
+        if vanishing:
+            vanishing.pop()
+            partial.unlink()
+        return found
+
+    def send_files(_: sender.Config, due: list[tuple[str, Callable[[], Path]]]) -> list[str]:
+        sent.extend(name for name, _ in due)
+        return sent
+
+    monkeypatch.setattr(state, "listing", listing)
+    monkeypatch.setattr(sender, "send_files", send_files)
+    vanishing = [True, True]
+    assert state.run(config, tmp_path) == 0 and len(sent) == 1 and state.NAME.fullmatch(sent[0])
+    vanishing = [True] * 9
+    with pytest.raises(sender.Failed, match="changed each time"):
+        state.run(config, tmp_path)
+
+
 def test_only_what_the_store_lacks_is_packed_and_nothing_is_left(
     top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,21 @@ def test_one_that_is_refused_leaves_the_last_result_and_gets_late(fleet: Fleet) 
     )
 
 
+def test_one_that_takes_long_keeps_what_came_of_others_meanwhile(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default a restore begins an hour before the balancers change, and may take longer than that."""
+
+    def restore(_: acts.Scene) -> str:
+        fleet.error = acts.Failed("no answer")
+        assert cli.run("balancer", settings) == 1
+        return "restored"
+
+    settings = {**SETTINGS, "drills": ["balancer", "restore"]}
+    monkeypatch.setitem(acts.ACTS, "restore", restore)
+    assert cli.run("restore", settings) == 0
+    assert {name: entry.result for name, entry in record.read().items()} == {"balancer": "failed", "restore": "good"}
+    assert fleet.gauges()["phoenix_drills_failed"] == 1
+
+
 def test_the_oldest_success_counts_from_the_first_schedule() -> None:
     known = record.scheduled(
         {"restore": record.Entry(10.0, succeeded=90.0), "gone": record.Entry(1.0)}, ["restore", "alarm"], 50.0

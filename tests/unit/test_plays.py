@@ -1,0 +1,127 @@
+"""Plays of the operation: what they stop, refuse and wait for."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from tests.unit.shared import TOP, read_yaml, trusted
+
+# The role that brings up what serves in each group.
+OWNERS = {"lb": ["nginx"], "app": ["phoenix"], "db": ["mongodb"]}
+
+
+@pytest.mark.parametrize("group", OWNERS)
+def test_all_that_serves_on_a_removed_host_is_stopped(group: str) -> None:
+    stopped = next(
+        play["vars"]["remove_units"][group]
+        for play in read_yaml(TOP / "playbooks" / "remove-host.yml")
+        if "remove_units" in play.get("vars", {})
+    )
+    units = [
+        path.name.removesuffix(".j2")
+        for role in OWNERS[group]
+        for path in (TOP / "roles" / role / "templates").glob("*.service.j2")
+        if "\nRestart=always\n" in path.read_text(encoding="utf-8")
+    ]
+    assert units and [unit for unit in units if not any(fnmatch(unit, pattern) for pattern in stopped)] == []
+
+
+@pytest.mark.parametrize("name", ["remove-host", "upgrade-debian"])
+@pytest.mark.parametrize(("host", "taken"), [("app2", True), ("control1", False), ("backup1", False), ("app9", False)])
+def test_neither_the_records_nor_the_backups_are_given_away_with_their_host(name: str, host: str, taken: bool) -> None:
+    """upgrade-debian.yml deletes the host with its disk, where it has a provider."""
+    hosts = ["app1", "app2", "backup1", "control1"]
+    variables = {
+        "groups": {"all": hosts, "control": ["control1"], "backup_store": ["backup1"]},
+        "hostvars": {one: {"preflight_distribution_versions": ["12", "13"]} for one in hosts},
+        "backup_store_host": "backup1",
+        "phoenix_host": host,
+        "phoenix_debian": "13",
+    }
+    checks = [task["ansible.builtin.assert"]["that"] for task in first_tasks(name) if "ansible.builtin.assert" in task]
+    templar = Templar(loader=DataLoader(), variables=variables)
+    # As a run does: the first refusal ends it.
+    assert all(templar.template(trusted(f"{{{{ {check} }}}}")) for check in checks) == taken
+
+
+def first_tasks(name: str) -> list[dict[str, Any]]:
+    return list(read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"])
+
+
+def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() -> None:
+    """Each round includes the next: by a trial that takes 4 of Python's 1000 levels."""
+    wait = read_yaml(TOP / "playbooks" / "tasks" / "await-restore.yml")[0]
+    restore = read_yaml(TOP / "playbooks" / "restore.yml")[-1]
+    rounds, asking_s = 240, 4
+    tries = int(wait["until"].rpartition(">=")[2])
+    assert tries < wait["retries"]
+    assert rounds * tries * wait["delay"] >= 20 * 3600, "500 GB, by docs/backup.md"
+    assert tries * (wait["delay"] + asking_s) < restore["vars"]["__restore_lease"]
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_one_host_is_the_store(path: Path) -> None:
+    """The first of its group, as the wiring has it: a former one may follow, whose dumps are old."""
+    hosts = [str(play.get("hosts", "")) for play in read_yaml(path)]
+    assert [text for text in hosts if "'backup_store'" in text.replace("'backup_store' in groups", "")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "register", "seen", "said"),
+    [
+        (
+            "leave",
+            "service_busy",
+            {
+                "rc": 0,
+                "stdout": "phoenix-backup@nightly.service loaded activating start A dump\nphoenix-ci.service loaded",
+            },
+            "phoenix-backup@nightly.service, phoenix-ci.service still runs",
+        ),
+        (
+            "return-lb",
+            "service_balancer",
+            {"rc": 1, "stdout": '{"held": {}, "obstacle": "keepalived does not run"}', "stderr": ""},
+            "keepalived does not run",
+        ),
+    ],
+)
+def test_a_wait_in_vain_says_for_what(name: str, register: str, seen: dict[str, Any], said: str) -> None:
+    """Once its tries are used up, a task with `until` fails by itself, and gives no reason."""
+    tasks = read_yaml(TOP / "playbooks" / "tasks" / "service" / f"{name}.yml")
+    (at,) = [number for number, task in enumerate(tasks) if task.get("register") == register]
+    wait, report = tasks[at : at + 2]
+    last = {**seen, "attempts": wait["retries"] - 1, "stdout_lines": seen["stdout"].splitlines()}
+    templar = Templar(loader=DataLoader(), variables={register: last})
+    assert templar.template(trusted(f"{{{{ {wait['until']} }}}}")), "it ends before that"
+    assert templar.template(trusted(f"{{{{ {report['when']} }}}}"))
+    assert said in templar.template(trusted(report["ansible.builtin.fail"]["msg"]))
+    assert "failed_when" not in wait or wait["failed_when"] is False
+
+
+@pytest.mark.parametrize("name", ["site", "patch"])
+@pytest.mark.parametrize(("run", "moved"), [(["lb1", "lb2"], True), (["lb1"], False), (["lb2"], False)])
+def test_a_run_without_a_load_balancer_leaves_the_addresses_where_they_are(
+    name: str, run: list[str], moved: bool
+) -> None:
+    """switch.yml refuses to move one to a host that it has not asked, and would end the run: with --limit '!lb1'."""
+    (move,) = [
+        play
+        for play in read_yaml(TOP / "playbooks" / f"{name}.yml")
+        if play.get("ansible.builtin.import_playbook", play.get("import_playbook")) == "switch.yml"
+    ]
+    variables = {
+        "phoenix_floating_addresses": ["192.0.2.10", "192.0.2.11"],
+        "groups": {"lb": ["lb1", "lb2"]},
+        "ansible_play_hosts_all": run,
+        "patch_due": [{"host": "lb1", "why": "a reboot"}],
+    }
+    templar = Templar(loader=DataLoader(), variables=variables)
+    conditions = move["when"] if isinstance(move["when"], list) else [move["when"]]
+    assert all(templar.template(trusted(f"{{{{ {condition} }}}}")) for condition in conditions) == moved
