@@ -214,6 +214,20 @@ def test_no_inventory_holds_the_playbooks_files() -> None:
     assert found == []
 
 
+def test_what_lies_beside_an_inventory_is_no_host(tmp_path: Path) -> None:
+    """Ansible reads every file in an inventory's folder, and runs those that are executable, to ask them for hosts."""
+    own = tmp_path / "own"
+    example(own)
+    for name in ("archives/node.tar.xz", "files/notes", "www.example.org.pem", "dns-hook"):
+        path = own / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n", encoding="utf-8")
+        path.chmod(0o755)
+    hosts = evaluate(own, "control1", "groups.all | sort")
+    assert hosts == ["app1", "app2", "app3", "control1", "db1", "db2", "db3", "jenkins1", "lb1"]
+    assert not (tmp_path / "ran").exists()
+
+
 def test_settings_are_plain_and_the_wiring_derives() -> None:
     settings = read_yaml(TOP / "playbooks/group_vars/all/defaults.yml")
     derivations = read_yaml(TOP / "playbooks/group_vars/all/wiring.yml")

@@ -17,3 +17,4 @@ def test_each_alarm_has_its_section_and_each_section_its_alarm() -> None:
     runbook = (TOP / "docs/runbook.md").read_text(encoding="utf-8")
     assert len(raised) > 20
     assert raised == set(re.findall(r"^## Alarm: (\w+)$", runbook, re.MULTILINE))
+    assert f" {len(raised)} alarms as code" in (TOP / "README.md").read_text(encoding="utf-8")

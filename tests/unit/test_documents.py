@@ -1,0 +1,38 @@
+"""What the documents have an operator type exists: plays, tags of site.yml, targets of make."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.shared import TOP, read_yaml
+
+PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md"), *TOP.glob("roles/*/README.md")])
+# A changelog names what there was.
+PAGES.remove(TOP / "CHANGELOG.md")
+
+
+def tags_of(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        tags = node.get("tags", [])
+        yield from [tags] if isinstance(tags, str) else tags
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            yield from tags_of(part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(TOP)))
+def test_what_a_page_has_one_type_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    plays = {path.name for path in (TOP / "playbooks").glob("*.yml")}
+    targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    # Roles carry no tags: each play of site.yml has those of its roles, and what has always runs with any.
+    tags = {*tags_of(read_yaml(TOP / "playbooks/site.yml")), "toolkit"}
+    assert set(re.findall(r"\bplaybooks/([a-z-]+\.yml)", text)) - plays == set()
+    assert {
+        tag for found in re.findall(r"--(?:skip-)?tags[ =]([\w,]+)", text) for tag in found.strip(",").split(",")
+    } - tags == set()
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) - targets == set()
