@@ -1,5 +1,6 @@
 """An inventory's own value of every setting reaches the roles, and every documented setting has an effect."""
 
+import hashlib
 import io
 import json
 import os
@@ -226,6 +227,32 @@ def test_what_lies_beside_an_inventory_is_no_host(tmp_path: Path) -> None:
     hosts = evaluate(own, "control1", "groups.all | sort")
     assert hosts == ["app1", "app2", "app3", "control1", "db1", "db2", "db3", "jenkins1", "lb1"]
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_example_passes_the_preflight_once_it_is_filled_in_as_readme_says(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(TOP / "inventories" / "production", own)
+    main = own / "group_vars" / "all" / "main.yml"
+    text = main.read_text(encoding="utf-8")
+    (own / "archives").mkdir()
+    for name in re.findall(r"/archives/([^\"]+)", text):
+        (own / "archives" / name).write_bytes(b"archive")
+    digest = hashlib.sha256(b"archive").hexdigest()
+    main.write_text(re.sub(r"sha256:(…|[0-9a-f]{64})", f"sha256:{digest}", text), encoding="utf-8")
+    named = re.findall(r"`(vault_\w+)`", (TOP / "README.md").read_text(encoding="utf-8"))
+    special = {"stream_key": "11111111-2222-3333-4444-555555555555", "url": "https://hooks.example.org/1"}
+    values = {name: next((special[end] for end in special if name.endswith(end)), "QUJDREVGR0g=") for name in named}
+    write(own / "group_vars" / "all" / "vault.yml", values)
+    words = ["lb1", "-i", str(own), "--playbook-dir", str(TOP / "playbooks"), "-m", "include_role"]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible"), *words, "-a", "name=preflight tasks_from=inventory"],
+        cwd=TOP,
+        env={**CLEAN, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_settings_are_plain_and_the_wiring_derives() -> None:
