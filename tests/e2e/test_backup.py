@@ -209,7 +209,7 @@ def test_a_restore_that_is_broken_off_leaves_the_data_whole(trial: Trial, writte
         wait_for(lambda: trial.documents("count")["items"] == wanted, 120, "the restore's end without its play")
         wait_for(lambda: trial.store.run("pgrep -f 'backup [r]estore'").rc != 0, 120, "its process's end")
     finally:
-        assert trial.control.run("phoenixctl lock break --yes").rc == 0
+        assert trial.control.run(programs.LOCK_BREAK).rc == 0
     assert trial.documents("count")["marks"] == before["marks"]
     verified = trial.order(programs.BACKUP_VERIFY, written_to["name"], "backup_trial.items")
     assert verified.stdout.strip() == "equal to the manifest", verified.stdout + verified.stderr

@@ -57,7 +57,7 @@ class Trial:
 
     def lock(self) -> dict[str, Any]:
         """The fleet's lock: whether it is held, and if so by whom and what for."""
-        return dict(json.loads(self.control.check_output("phoenixctl lock show --json")))
+        return dict(json.loads(self.control.check_output(f"{programs.LOCK_SHOW} --json")))
 
     def everywhere(self, unit: str) -> dict[str, int]:
         """Start a dump's unit on all members at once and return their exit codes."""

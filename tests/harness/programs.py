@@ -9,6 +9,7 @@ VERSION = "phoenixctl --version"
 LOCK_ACQUIRE = "phoenixctl lock acquire"
 LOCK_RELEASE = "phoenixctl lock release"
 LOCK_SHOW = "phoenixctl lock show"
+LOCK_BREAK = "phoenixctl lock break --yes"
 
 # The fleet's desired state, on control.
 STATE_SHOW = "phoenixctl state show --json"
