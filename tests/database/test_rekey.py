@@ -54,6 +54,22 @@ def test_the_new_password_opens_it_alone(path: Path, monkeypatch: pytest.MonkeyP
     assert rekey.rekey(path, "two") == []
 
 
+def test_one_that_was_cut_leaves_no_password_behind_when_another_is_wanted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with offsite.connected(offsite.Settings.read(path)) as made:
+        assert made.run("init").returncode == 0
+
+    def cut(*_: object) -> list[str]:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(rekey, "_remove", cut)
+        rekey.rekey(path, "two")
+    rekey.rekey(path, "three")
+    assert [opens(path, password) for password in ("one", "two", "three")] == [False, False, True]
+
+
 def test_where_nothing_was_copied_yet_the_new_password_is_recorded(path: Path) -> None:
     assert rekey.rekey(path, "two") == ["recorded the new password", "there is no repository yet"]
     assert json.loads(path.read_text())["password"] == "two"  # pragma: allowlist secret

@@ -30,6 +30,13 @@ def rekey(path: Path, password: str) -> list[str]:
     wanted = replace(present, password=password)
     done = []
     if present.password != password:
+        if (
+            beside.exists()
+            and (former := Settings(**json.loads(beside.read_text(encoding="utf-8")))).password != present.password
+        ):
+            # A change that was cut, to a password that is not wanted any more: its former one must not be forgotten.
+            done += _remove(former, present)
+            beside.unlink()
         done += _add(present, wanted)
         if not beside.exists():
             files.replace(beside, text, 0o600, durable=True)

@@ -243,6 +243,9 @@ def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
         path = str(entry.get("uri", "?"))
         if entry.get("method") != "GET" or entry.get("unwanted") != "0" or "?" in path or path.endswith(CUT):
             continue
+        # A client may send any byte, which no client of ours sends on.
+        if not (path + str(entry.get("host", ""))).isascii():
+            continue
         tried = attempts(entry)
         if len(tried) == 1 and 200 <= tried[0][1] < 400 and tried[0][2] < SLOW_S:
             seen[path, str(entry.get("host", ""))] += 1

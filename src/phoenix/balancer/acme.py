@@ -269,7 +269,7 @@ def issue_due(config: Config, folder: Path, now: float) -> int:
             continue
         try:
             issue(config, one, folder)
-        except Failed as error:
+        except (Failed, OSError) as error:  # such as a full disk: the others are tried all the same
             print(f"{one.file}: {error}", file=sys.stderr)
             failed = True
         else:

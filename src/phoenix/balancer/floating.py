@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +87,9 @@ def main(arguments: list[str]) -> int:
     if strange := [address for address in unwanted if address not in known]:
         print(f"floating: {', '.join(strange)}: not among {', '.join(known) or 'none'}", file=sys.stderr)
         return 64
+    # However it is ended, the files must not stay: this balancer would take no address until its next boot.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     if kept := leave(unwanted, known):
         print(f"floating: {', '.join(kept)} is still here: journalctl -u keepalived", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import subprocess
 import threading
@@ -55,7 +56,8 @@ def restore(scene: Scene) -> str:
     """Restore a dump on trial: its unit is ready once what was restored equals what the dump's manifest says."""
     found = Store(Config.read(STORE)).dumps()
     dump = choose([one for one in found if one.state == "good" and one.folder], scene.now)
-    unit = f"phoenix-backup-scratch@{dump.name}.service"
+    # The colon makes another instance of it than a restore's, which this one must not stop.
+    unit = f"phoenix-backup-scratch@{dump.name}:.service"
     try:
         _run("systemctl", "start", unit)
     finally:
@@ -79,7 +81,7 @@ class Answers:
 
 
 def _ask(url: str) -> None:
-    """Raises OSError where the site does not answer, or with an error of its own."""
+    """Raises OSError, or HTTPException, where the site does not answer, or with an error of its own."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -103,8 +105,8 @@ def asking(url: str, ask: Callable[[str], None]) -> Iterator[Answers]:
             try:
                 ask(url)
                 answered = time.monotonic()
-            except OSError as error:
-                seen.failures.append(str(error))
+            except (OSError, http.client.HTTPException) as error:
+                seen.failures.append(f"{type(error).__name__}: {error}")
             seen.longest = max(seen.longest, time.monotonic() - answered)
 
     thread = threading.Thread(target=loop, daemon=True)

@@ -8,6 +8,7 @@ MONGODB_SERIES = ("5.0", "6.0", "7.0")
 MAX_VOTERS = 7  # MongoDB's limit: https://www.mongodb.com/docs/manual/reference/limits/
 CHANNELS = {"email": ("host", "port", "sender", "to"), "webhook": ("url",), "slack": ("url",)}
 _WORD = re.compile(r"[!-~]*")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -101,6 +102,11 @@ def recipients_errors(recipients: Any, channels: Any, alarms_enabled: Any) -> li
         f"alerting_recipients: it names the channel {name!r}, which alerting_channels does not have; add it there"
         for name in dict.fromkeys(named)
         if name not in channels
+    ]
+    found += [
+        f"alerting_channels: {name!r} is a folder's name on control as well; give it letters, digits, -, _ and . alone"
+        for name in channels
+        if not _NAME.fullmatch(str(name))
     ]
     for name, channel in channels.items():
         kind = channel.get("type") if isinstance(channel, Mapping) else None

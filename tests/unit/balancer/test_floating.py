@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import pytest
 
 from phoenix.balancer import floating
+from tests.harness.waiting import wait_for
+from tests.unit.shared import TOP
 
 ADDRESSES = ["192.0.2.10", "192.0.2.9"]
 
@@ -71,6 +76,23 @@ def test_an_address_that_stays_is_reported_and_nothing_is_left_behind(
 ) -> None:
     monkeypatch.setattr(floating, "held", lambda wanted: dict.fromkeys(wanted, True))
     assert floating.main(["leave"]) == 1
+    assert contents(host) == ["0", "0", "0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_ended_meanwhile_leaves_nothing_behind(host: Path, number: signal.Signals) -> None:
+    program = (
+        "import sys; from pathlib import Path; from phoenix.balancer import floating\n"
+        f"floating.CONFIGURATION, floating.FOLDER = Path({str(floating.CONFIGURATION)!r}), Path({str(host)!r})\n"
+        "floating.held = lambda wanted: dict.fromkeys(wanted, True)\n"
+        "floating.GIVE_UP_S = 60; sys.exit(floating.main(['leave']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(TOP / "src")}
+    ) as process:
+        wait_for(lambda: contents(host) == ["1", "1", "0"], 30, "the files that keep the addresses away")
+        process.send_signal(number)
+        assert process.wait(30) == 1
     assert contents(host) == ["0", "0", "0"]
 
 

@@ -56,6 +56,8 @@ def test_the_sample_has_the_most_frequent_plain_paths() -> None:
     lines += [entry("a:1 : b:1", "502 : 200", uri="/rescued")] * 9 + [b"not json", b""]
     lines += [entry("a:1", "200", "4.5", uri="/report")] * 9
     lines += [entry("a:1", "200", uri="/" + "x" * 1023 + "…")] * 9
+    # Bytes that no client of ours could send.
+    lines += [entry("a:1", "200", uri="/\u00fc")] * 9
     assert [one["path"] for one in traffic.sample(lines, 5)] == ["/b", "/a"]
     assert traffic.sample(lines, 1) == [{"path": "/b", "host": "phoenix.test"}]
 

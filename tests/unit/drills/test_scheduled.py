@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable
@@ -170,8 +171,8 @@ def test_a_client_that_asks_all_the_time_sees_the_longest_gap(monkeypatch: pytes
     times = iter(range(1000))
 
     def ask(_: str) -> None:
-        if 5 <= next(times) < 12:
-            raise OSError("connection reset")
+        if 5 <= (number := next(times)) < 12:
+            raise OSError("connection reset") if number < 9 else http.client.BadStatusLine("")
 
     with acts.asking("https://www.example.org", ask) as seen:
         deadline = time.monotonic() + 10
