@@ -13,6 +13,8 @@ from phoenix.rollout import evidence, reach
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 # With fewer answers a quantile means nothing.
 ENOUGH = 20
+# With fewer, only answers that are hardly slow by chance count, and of those at least so many.
+FEW = 5
 # Where each of the others answers this many requests, an instance that answers less than this share of it hangs.
 BUSY, STARVED = 100, 0.02
 # How many others' memory a canary's is compared with.
@@ -163,6 +165,15 @@ def quantile(buckets: Mapping[int, int], share: float) -> float:
     return 0.0
 
 
+def _slower(buckets: Mapping[int, int], other_buckets: Mapping[int, int], bound: float) -> bool:
+    """Whether so few answers prove that it is slower: balancers send little to an instance whose requests stay open."""
+    (slow, count), (other_slow, others) = (
+        (sum(one for index, one in counted.items() if FIRST_BUCKET_S * GROWTH**index > bound), sum(counted.values()))
+        for counted in (buckets, other_buckets)
+    )
+    return min(count, others) >= FEW and evidence.chance_beside(slow, count, other_slow, others) < evidence.CHANCE
+
+
 def growth(samples: Sequence[Sequence[float]]) -> float:
     """MB per second over the second half of (seconds, MB) samples: in the first half a process still warms up.
 
@@ -209,14 +220,15 @@ def judge(
         faults.append(
             f"it answered {requests - asked} requests while each of the others answered {beside_requests:.0f}"
         )
-    if sum(buckets.values()) >= ENOUGH:
-        for name, part in (("median", 0.5), ("95th percentile", 0.95)):
-            seen, beside = quantile(buckets, part), quantile(other_buckets, part)
-            enough = sum(other_buckets.values()) >= ENOUGH
-            bound = beside * rules.latency_factor + rules.latency_allowance_s if enough else rules.limit_s
-            if seen > bound:
-                beside_text = f"the others: {beside:.3f} s" if enough else "there are no others to compare with"
-                faults.append(f"its {name} was {seen:.3f} s, above {bound:.3f} s ({beside_text})")
+    for name, part in (("median", 0.5), ("95th percentile", 0.95)):
+        seen, beside = quantile(buckets, part), quantile(other_buckets, part)
+        enough = sum(other_buckets.values()) >= ENOUGH
+        bound = beside * rules.latency_factor + rules.latency_allowance_s if enough else rules.limit_s
+        if seen > bound and (
+            sum(buckets.values()) >= ENOUGH or (part == 0.5 and _slower(buckets, other_buckets, bound))
+        ):
+            beside_text = f"the others: {beside:.3f} s" if enough else "there are no others to compare with"
+            faults.append(f"its {name} was {seen:.3f} s, above {bound:.3f} s ({beside_text})")
     if memory.get("ended"):
         faults.append(f"its process ended {memory['ended']} times")
     samples, limit = memory.get("samples", []), float(memory.get("max_mb", 0))

@@ -94,6 +94,11 @@ def counts(requests: int, errors: int = 0, bucket: int = 5) -> dict[str, Any]:
     return {"requests": requests, "errors": errors, "buckets": {str(bucket): requests - errors}}
 
 
+def mixed(slow: int, fast: int) -> dict[str, Any]:
+    """Answers of 1 s, and of 3 ms."""
+    return {"requests": slow + fast, "errors": 0, "buckets": {"31": slow, "5": fast}}
+
+
 def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | None = None, **more: Any) -> list[str]:
     observations = [{"servers": {"c": own, "o": other}}]
     faults: list[str] = rollout.judge(observations, ["c"], ["o"], memory or {}, **more)["faults"]
@@ -113,7 +118,9 @@ def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | N
         (counts(1000, 300), counts(1000, 300), ""),  # the database is away: no fault of the canary's
         (counts(10, 10), counts(1000), "100.0%"),
         (counts(1000, bucket=28), counts(1000), "median"),
-        (counts(10, bucket=28), counts(90), ""),  # too few to say
+        (counts(4, bucket=28), counts(90), ""),  # too few to say
+        (counts(19, bucket=28), counts(950), "median"),  # few, as its requests stay open, and all are slow
+        (mixed(10, 9), mixed(300, 600), ""),  # slow by chance, as many of the others are
         (counts(1, bucket=28), counts(1000), "answered 1 requests while each of the others answered 1000"),
     ],
 )
