@@ -18,7 +18,7 @@ def no_files(self: Runner) -> list[Lintable]:
 
 
 if __name__ == "__main__":
-    # A private method of the pinned version: fail rather than silently check twice when a later one has it no more.
+    # A private method of the pinned version: fail rather than check twice in silence when a later one lacks it.
     assert hasattr(Runner, "_collect_syntax_check_files")
     Runner._collect_syntax_check_files = no_files  # type: ignore[method-assign]
     sys.exit(main(sys.argv))

@@ -119,6 +119,7 @@ def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | N
         (counts(10, 10), counts(1000), "100.0%"),
         (counts(1000, bucket=28), counts(1000), "median"),
         (counts(4, bucket=28), counts(90), ""),  # too few to say
+        (counts(10, bucket=28), counts(90), "median"),
         (counts(19, bucket=28), counts(950), "median"),  # few, as its requests stay open, and all are slow
         (mixed(10, 9), mixed(300, 600), ""),  # slow by chance, as many of the others are
         (counts(1, bucket=28), counts(1000), "answered 1 requests while each of the others answered 1000"),
