@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# A client waits this long for an answer before it asks again: longer than a frozen instance needs to be replaced.
-PATIENCE_S = 15
+# A client waits this long for an answer before it asks again: several times as long as a frozen instance needs to be
+# replaced, also on a slow machine.
+PATIENCE_S = 30
 # The load has so many connections, each with one request in flight at most, which a lost load balancer takes along.
 IN_FLIGHT = 64
 
@@ -95,8 +96,14 @@ class Record:
                 else:
                     elsewhere.append(due)
         if elsewhere:
-            times = ", ".join(f"{due:.1f} s" for due in elsewhere[:10])
-            found.append(f"{len(elsewhere)} reads failed at first, and no load balancer was lost then: {times}")
+            under = {
+                one.kind for one in self.faults for due in elsewhere if one.at <= due <= (one.whole or self.seconds)
+            }
+            found.append(
+                f"{len(elsewhere)} reads failed at first, and no load balancer was lost then: due at {elsewhere[0]:.1f} to "
+                f"{elsewhere[-1]:.1f} s ({', '.join(sorted(under)) or 'under no fault'}): "
+                f"{', '.join(reads['first_failures'])}"
+            )
         return found + [
             f"{number}: {count} reads failed at first, and at most {IN_FLIGHT} can be in flight"
             for number, count in counts.items()

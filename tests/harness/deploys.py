@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.harness import plays, programs
@@ -19,10 +20,13 @@ def play(inventory: str, name: str, *options: str, **variables: Any) -> subproce
     return plays.start(inventory, name, *options, **{**SHORT, **variables})
 
 
-def succeed(running: subprocess.Popen[str]) -> None:
-    """Wait for the play to end, and check that it succeeded."""
-    output, _ = running.communicate(timeout=PLAY_SECONDS)
-    assert running.returncode == 0, output[-3000:]
+def succeed(*running: subprocess.Popen[str]) -> None:
+    """Wait for all plays to end, and check that each succeeded: one that goes on would disturb what comes after."""
+    # All are read at once: a full pipe would stop a play that holds the lock.
+    with ThreadPoolExecutor() as pool:
+        outputs = list(pool.map(lambda one: one.communicate(timeout=PLAY_SECONDS)[0], running))
+    for one, output in zip(running, outputs):
+        assert one.returncode == 0, output[-3000:]
 
 
 def put_back(running: subprocess.Popen[str], app: Hosts, control: Any, start: str) -> str:

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Fill, change and count the database `backup_trial`, for the tests of the backup. Runs on a database host.
 
-usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | before TIME | drop, with the admin password on
-standard input. before: count only the marks of before a time, in seconds since 1970.
+usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | before TIME | drop [COLLECTION], with the admin
+password on standard input. before: count only the marks of before a time, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def main() -> None:
                 time.sleep(0.2)
             number += 1
             time.sleep(0.003)
+    elif verb == "drop" and len(sys.argv) > 3:
+        database.drop_collection(sys.argv[3])
     elif verb == "drop":
         client.drop_database("backup_trial")
     earlier = {"at": {"$lt": float(sys.argv[3])}} if verb == "before" else {}

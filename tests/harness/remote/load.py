@@ -7,7 +7,7 @@ RATE is a number of requests a second, or those of each second: 5,7,6. With a se
 average, or within each second. Other methods than GET are sent each on a connection of its
 own, as a client may not try those again; any answer below 500 is one of the application. With --retry a request that
 failed is sent once more, after a pause and over a new connection, as a careful client does: `retried` counts those,
-`failed` those that failed twice. With --series the result holds each request: when it was due in seconds after the
+`first_failures` says why, `failed` counts those that failed twice. With --series the result holds each request: when it was due in seconds after the
 start, its latency in seconds, and 0 if it succeeded at first, 1 at the second attempt, 2 if it failed.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
@@ -76,6 +76,7 @@ class Load:
         self.latencies: list[float] = []
         self.series: list[tuple[float, float, int]] | None = [] if series else None
         self.failures: list[str] = []
+        self.first_failures: list[str] = []
         # The lab's certificate is self-signed; only the answers are measured.
         self.context = ssl._create_unverified_context() if self.tls else None
         self.start, self.ended = time.monotonic(), seconds
@@ -127,6 +128,7 @@ class Load:
             due = self.start + self.moments[number]
             time.sleep(max(0.0, due - time.monotonic()))
             connection, reused, failure = self.once(connection, reused)
+            first = f"{time.monotonic() - self.start:.2f} s: {failure}"
             if again := bool(failure and self.retry):
                 connection.close()
                 time.sleep(PAUSE_S)
@@ -134,7 +136,9 @@ class Load:
             now = time.monotonic()
             with self.lock:
                 self.latencies.append(now - due)
-                self.retried += again
+                if again:
+                    self.retried += 1
+                    self.first_failures.append(first)
                 if failure:
                     self.failures.append(f"{now - self.start:.2f} s: {failure}")
                 if self.series is not None:
@@ -159,6 +163,7 @@ class Load:
             "failed": len(self.failures),
             "retried": self.retried,
             "failures": self.failures[:10],
+            "first_failures": self.first_failures[:10],
             "p50_s": round(ordered[len(ordered) // 2], 4),
             "p99_s": round(ordered[int(len(ordered) * 0.99)], 4),
             "max_s": round(ordered[-1], 4),
