@@ -10,7 +10,7 @@ STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test test
+.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test vm-test vm-down test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,13 @@ lost: ## on the running fleet: the hosts of control, the database, and all remov
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers
 	$(ENGINE) $(BIN)/pytest -q tests/provider
+
+vm-test: ## the inventory single on a virtual machine with a kernel of its own, without Docker (an hour where it is emulated): reports/vm
+	@lab/bootstrap checks machine
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m lab.vm test
+
+vm-down: ## remove the machine that a failed vm-test left
+	$(BIN)/python -m lab.vm remove
 
 browser-test: ## the status page in a real headless browser
 	@lab/bootstrap checks browser

@@ -134,7 +134,7 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, repo
             f"home/{host.user}/.ssh/authorized_keys": (key.encode(), 0o600),
             "etc/apt/apt.conf.d/90lab": (apt_conf.encode(), 0o644),
         }
-        _copy_files(container, host, files | _registry_settings(fleet.gateway) if "control" in host.groups else files)
+        _copy_files(container, host, files | registry_settings(fleet.gateway) if "control" in host.groups else files)
     _write_known_hosts(client, fleet, state)
 
 
@@ -301,18 +301,22 @@ def _wait_for_boot(container: Container) -> None:
         time.sleep(0.2)
 
 
-def _registry_settings(gateway: str) -> Files:
+def registry_settings(gateway: str) -> Files:
     """Return this machine's registries and proxy as settings for npm and pip on the host that builds."""
     registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True)
     npmrc = f"registry={registry.stdout.strip()}\ncafile=/etc/ssl/certs/ca-certificates.crt\n" + proxy.npmrc(gateway)
     return {"etc/npmrc": (npmrc.encode(), 0o644), "etc/pip.conf": (_pip_settings(gateway).encode(), 0o644)}
 
 
+def certificates() -> Files:
+    """Return the certificates that this machine trusts beyond Debian's."""
+    found = sorted(Path("/usr/local/share/ca-certificates").glob("*.crt"))
+    return {str(certificate).lstrip("/"): (certificate.read_bytes(), 0o644) for certificate in found}
+
+
 def _copy_files(container: Container, host: Host, files: Files) -> None:
     """Copy files to a host, and the certificates that this machine trusts."""
-    for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("*.crt")):
-        files[str(certificate).lstrip("/")] = (certificate.read_bytes(), 0o644)
-    container.put_archive("/", tar(files))
+    container.put_archive("/", tar(files | certificates()))
     script = (
         f"chown -R {host.user}: /home/{host.user}/.ssh && chmod 0700 /home/{host.user}/.ssh && update-ca-certificates"
     )

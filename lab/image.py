@@ -60,6 +60,20 @@ def _sources(suite: str) -> tuple[str, str]:
     return by_label["Debian"], "\n".join(lines) + "\n"
 
 
+def bootstrap(suite: str, root: Path, packages: Iterable[str]) -> None:
+    """Make the tree of a plain Debian in a folder, which root owns then; what was there is removed first.
+
+    Raises:
+        RuntimeError: a step failed; the message holds its output.
+    """
+    mirror, sources = _sources(suite)
+    remove_tree(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    include = f"--include={','.join(packages)}"
+    as_root(["debootstrap", "--variant=minbase", include, suite, str(root), mirror], _download_environment(mirror))
+    as_root(["tee", str(root / "etc/apt/sources.list")], contents=sources)
+
+
 def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callable[[str], None]) -> str:
     """Return the tag of the image for a Debian release, building it first if necessary.
 
@@ -73,15 +87,10 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callabl
     except ImageNotFound:
         pass
     report(f"building the image of Debian {suite} (about a minute)")
-    mirror, sources = _sources(suite)
     root = cache / "images" / suite
-    _remove(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    include = f"--include={','.join(PACKAGES)}"
-    _as_root(["debootstrap", "--variant=minbase", include, suite, str(root), mirror], _download_environment(mirror))
-    _as_root(["tee", str(root / "etc/apt/sources.list")], contents=sources)
+    bootstrap(suite, root, PACKAGES)
     bootstrapped = f"{BOOTSTRAPPED}:{suite}"
-    pack = _root_command(["tar", "-C", str(root), "--one-file-system", "-c", "."])
+    pack = root_command(["tar", "-C", str(root), "--one-file-system", "-c", "."])
     with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
         imported = subprocess.run(
             ["docker", "import", "-", bootstrapped], stdin=tar.stdout, capture_output=True, text=True, check=False
@@ -90,7 +99,7 @@ def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callabl
         raise RuntimeError(f"docker import failed: {imported.stderr.strip()}")
     if tar.returncode:
         raise RuntimeError(f"packing {root} failed: see tar's messages above")
-    _remove(root)
+    remove_tree(root)
     context = Path(__file__).parent / "image"
     client.images.build(path=str(context), tag=tag, buildargs={"BASE": bootstrapped}, pull=False, rm=True)
     return tag
@@ -120,7 +129,7 @@ def prepare(container: Container, tag: str) -> None:
 def remove(client: docker.DockerClient, cache: Path, report: Callable[[str], None]) -> None:
     """Remove the images that no container uses, and the remains of an interrupted build."""
     for root in (cache / "images").glob("*"):
-        _remove(root)
+        remove_tree(root)
     for repository in (PREPARED, COPIED, REPOSITORY, BOOTSTRAPPED):
         for tag in (tag for found in client.images.list(name=repository) for tag in found.tags):
             try:
@@ -129,12 +138,12 @@ def remove(client: docker.DockerClient, cache: Path, report: Callable[[str], Non
                 report(f"keeping {tag}: {error.explanation}")
 
 
-def _remove(root: Path) -> None:
+def remove_tree(root: Path) -> None:
     """Remove a bootstrapped tree, in which debootstrap leaves /proc mounted if it is in use at that moment."""
     if (root / "proc").is_mount():
-        _as_root(["umount", "--lazy", str(root / "proc")])
+        as_root(["umount", "--lazy", str(root / "proc")])
     if root.exists():
-        _as_root(["rm", "-rf", "--one-file-system", str(root)])
+        as_root(["rm", "-rf", "--one-file-system", str(root)])
 
 
 def _download_environment(mirror: str) -> dict[str, str]:
@@ -143,7 +152,7 @@ def _download_environment(mirror: str) -> dict[str, str]:
     return {"http_proxy": found, "https_proxy": found} if found else {}
 
 
-def _root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
+def root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
     """Return the command to run as root, through sudo for another user; `keep` names variables to preserve."""
     if os.geteuid() == 0:
         return command
@@ -153,12 +162,12 @@ def _root_command(command: list[str], keep: Iterable[str] = ()) -> list[str]:
     return ["sudo", "--prompt", f"[sudo] password for %p, to run {command[0]}: ", *kept, *command]
 
 
-def _as_root(command: list[str], extra: Mapping[str, str] | None = None, contents: str | None = None) -> None:
+def as_root(command: list[str], extra: Mapping[str, str] | None = None, contents: str | None = None) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     # The folders of debootstrap and its tools, which `su` does not add to the PATH.
     environment["PATH"] = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
     done = subprocess.run(
-        _root_command(command, extra or ()),
+        root_command(command, extra or ()),
         input=contents,
         env={**environment, **(extra or {})},
         capture_output=True,

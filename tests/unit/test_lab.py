@@ -199,7 +199,7 @@ def test_root_is_gained_by_sudo_with_the_mirrors_proxy(
     sudo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(proxy, "of_mirror", lambda _: f"http://{ACCOUNT}@proxy:3128")
-    image._as_root(["debootstrap", "bookworm"], image._download_environment("http://mirror/debian"))
+    image.as_root(["debootstrap", "bookworm"], image._download_environment("http://mirror/debian"))
     asked = "[sudo] password for %p, to run debootstrap: "
     # By name: an argument is for everybody to see.
     keep = "--preserve-env=http_proxy,https_proxy"
@@ -209,14 +209,14 @@ def test_root_is_gained_by_sudo_with_the_mirrors_proxy(
 
 def test_root_runs_it_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert image._root_command(["debootstrap"], ["http_proxy"]) == ["debootstrap"]
+    assert image.root_command(["debootstrap"], ["http_proxy"]) == ["debootstrap"]
 
 
 def test_without_sudo_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(RuntimeError, match="debootstrap needs root, and sudo is not installed"):
-        image._root_command(["debootstrap"])
+        image.root_command(["debootstrap"])
 
 
 def test_images_in_use_are_kept(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_control_is_given_the_proxy_for_npm_and_pip(monkeypatch: pytest.MonkeyPa
     npm.chmod(0o755)
     monkeypatch.setenv("https_proxy", f"http://localhost:{port}")
     monkeypatch.setenv("PIP_INDEX_URL", "https://pip.example.org/simple")
-    files = {name: data.decode() for name, (data, _) in fleet._registry_settings(GATEWAY).items()}
+    files = {name: data.decode() for name, (data, _) in fleet.registry_settings(GATEWAY).items()}
     assert "registry=https://npm.example.org/\n" in files["etc/npmrc"]
     assert f"https-proxy=http://{GATEWAY}:{port}\n" in files["etc/npmrc"]
     assert "index-url = https://pip.example.org/simple\n" in files["etc/pip.conf"]
