@@ -86,6 +86,13 @@ def play(name: str) -> None:
         raise RuntimeError(f"{name}.yml failed, see above: the machine goes on (ssh -F {STATE / 'ssh_config'} vm1)")
 
 
+def check(*tests: str) -> None:
+    """Run tests on the machine. Raises RuntimeError."""
+    words = [sys.executable, "-m", "pytest", "-q", *(f"tests/machine/{name}" for name in tests)]
+    if subprocess.run(words, cwd=TOP, check=False).returncode:
+        raise RuntimeError(f"tests/machine failed, see above: the machine goes on (ssh -F {STATE / 'ssh_config'} vm1)")
+
+
 def serves(port: int) -> bool:
     """Whether clients get an answer: the certificate is the lab's own."""
     connection = http.client.HTTPSConnection(
@@ -131,12 +138,14 @@ def test() -> None:
     steps.run("site.yml", lambda: play("site"))
     steps.run("verify.yml", lambda: play("verify"))
     steps.run("record the machine", lambda: facts(vm, REPORTS / "converged"))
+    steps.run("tests/machine", lambda: check("test_kernel.py"))
     boot = machine.wait(vm)
     vm.ssh("sudo systemctl reboot")
     steps.run("reboot to SSH", lambda: machine.wait(vm, after=boot))
     steps.run("SSH to serving", lambda: until_served(vm))
     steps.run("verify.yml after the reboot", lambda: play("verify"))
     steps.run("record the machine after the reboot", lambda: facts(vm, REPORTS / "rebooted"))
+    steps.run("tests/machine after the reboot", lambda: check("test_kernel.py", "test_boot.py"))
     steps.run("power off", lambda: stop(vm))
     remove()
 
