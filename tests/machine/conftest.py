@@ -8,7 +8,10 @@ from lab import vm
 
 
 @pytest.fixture(scope="session")
-def machine() -> Host:
-    """The converged machine, as root."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The converged machine, as root, by one connection: emulated, each takes it seconds."""
     seen = vm.the_machine()
-    return testinfra.get_host(f"ssh://{seen.host.name}", ssh_config=str(seen.ssh_config), sudo=True)
+    connection = tmp_path_factory.mktemp("ssh") / "master"
+    return testinfra.get_host(
+        f"ssh://{seen.host.name}", ssh_config=str(seen.ssh_config), controlpath=str(connection), timeout=60, sudo=True
+    )
