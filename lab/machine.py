@@ -151,6 +151,7 @@ def _setup(user: str) -> str:
         install -d -m 0700 -o {user} -g {user} /home/{user}/.ssh
         install -m 0600 -o {user} -g {user} /root/authorized_keys /home/{user}/.ssh/authorized_keys
         rm /root/authorized_keys
+        apt-get clean
         update-ca-certificates
         systemctl enable systemd-networkd.service
     """

@@ -11,7 +11,7 @@ from tests.harness.hosts import remote
 OWN_FILES = {
     "/etc/ssh/sshd_config.d/10-phoenix.conf": 0o644,
     "/etc/systemd/journald.conf.d/60-phoenix.conf": 0o644,
-    "/etc/sysctl.d/60-phoenix.conf": 0o644,
+    "/etc/sysctl.d/99-zz-phoenix.conf": 0o644,
     "/etc/systemd/system.conf.d/60-phoenix.conf": 0o644,
     "/etc/security/limits.d/60-phoenix.conf": 0o644,
     "/etc/apt/apt.conf.d/60phoenix-upgrades": 0o644,
@@ -52,6 +52,14 @@ def test_security_updates_alone_and_daily(host: Host) -> None:
     origins = [line for line in seen.splitlines() if line.startswith("Unattended-Upgrade::Origins-Pattern::")]
     assert len(origins) == 1
     assert "Debian-Security" in origins[0]
+
+
+def test_kernel_settings_are_read_last(host: Host) -> None:
+    """Or else another file of the distribution has the last word at boot."""
+    read = [
+        line for line in host.check_output("systemd-analyze cat-config sysctl.d").splitlines() if line.startswith("# /")
+    ]
+    assert read[-1] == "# /etc/sysctl.d/99-zz-phoenix.conf"
 
 
 def test_open_files(host: Host) -> None:
