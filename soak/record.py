@@ -96,12 +96,11 @@ class Record:
                 else:
                     elsewhere.append(due)
         if elsewhere:
-            under = {
-                one.kind for one in self.faults for due in elsewhere if one.at <= due <= (one.whole or self.seconds)
-            }
+            spans = [(one.kind, one.at, self.seconds if one.whole is None else one.whole) for one in self.faults]
+            under = {kind for kind, at, whole in spans if any(at <= due <= whole for due in elsewhere)}
             found.append(
-                f"{len(elsewhere)} reads failed at first, and no load balancer was lost then: due at {elsewhere[0]:.1f} to "
-                f"{elsewhere[-1]:.1f} s ({', '.join(sorted(under)) or 'under no fault'}): "
+                f"{len(elsewhere)} reads failed at first, and no load balancer was lost then: due at "
+                f"{elsewhere[0]:.1f} to {elsewhere[-1]:.1f} s ({', '.join(sorted(under)) or 'under no fault'}): "
                 f"{', '.join(reads['first_failures'])}"
             )
         return found + [

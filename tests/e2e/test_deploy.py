@@ -117,8 +117,8 @@ def test_a_deploy_a_scaling_and_site_at_once_and_the_way_back_are_unseen(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
 ) -> None:
     """They take turns by means of the lock; capacity and release are right in the end."""
-    # Three plays and all hosts share this machine's cores: at the full rate requests queue, at a new instance first, and
-    # its canary is refused for it.
+    # Three plays and all hosts share this machine's cores: at the full rate requests queue, first at a new instance,
+    # whose canary is refused for it.
     with load(client, base_url, RATE / 2) as result:
         deploy = play(inventory, "deploy", phoenix_source=source("good"))
         wait_for(lambda: "held by" in output_of(control, programs.LOCK_SHOW), 200, "the deploy holds the lock")

@@ -69,7 +69,8 @@ def test_other_hosts_cannot_reach_inside(client: Any, serving: Hosts) -> None:
 
 def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts) -> None:
     """Instances killed on one host and then the other; each answers again like after a start by hand."""
-    took, by_hand = [], []
+    took: list[int] = []
+    by_hand: list[int] = []
     # At half the rate: while an instance is away, the others' queues shall not decide how long a start takes.
     with load(client, base_url, RATE / 2) as result:
         hosts = list(serving.values())

@@ -25,7 +25,7 @@ def succeed(*running: subprocess.Popen[str]) -> None:
     # All are read at once: a full pipe would stop a play that holds the lock.
     with ThreadPoolExecutor() as pool:
         outputs = list(pool.map(lambda one: one.communicate(timeout=PLAY_SECONDS)[0], running))
-    for one, output in zip(running, outputs):
+    for one, output in zip(running, outputs, strict=True):
         assert one.returncode == 0, output[-3000:]
 
 

@@ -4,11 +4,11 @@
 usage: load.py URL RATE SECONDS [--seed SEED] [--method METHOD] [--retry] [--timeout SECONDS] [--series]   (SIGTERM ends
 it early, with its result)
 RATE is a number of requests a second, or those of each second: 5,7,6. With a seed they come at random, RATE a second on
-average, or within each second. Other methods than GET are sent each on a connection of its
-own, as a client may not try those again; any answer below 500 is one of the application. With --retry a request that
-failed is sent once more, after a pause and over a new connection, as a careful client does: `retried` counts those,
-`first_failures` says why, `failed` counts those that failed twice. With --series the result holds each request: when it was due in seconds after the
-start, its latency in seconds, and 0 if it succeeded at first, 1 at the second attempt, 2 if it failed.
+average, or within each second. Other methods than GET are sent each on a connection of its own, as a client may not try
+those again; any answer below 500 is one of the application. With --retry a request that failed is sent once more, after
+a pause and over a new connection, as a careful client does: `retried` counts those, `first_failures` says why, `failed`
+counts those that failed twice. With --series the result holds each request: when it was due in seconds after the start,
+its latency in seconds, and 0 if it succeeded at first, 1 at the second attempt, 2 if it failed.
 
 The schedule is open: a request is due at its time regardless of earlier ones, and its latency counts from then, so
 that a stalled server can't slow the measurement down (coordinated omission). A kept-alive connection that the server
