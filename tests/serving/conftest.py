@@ -92,9 +92,17 @@ def instances() -> Iterator[Instances]:
 class Site:
     """nginx with the role's templates and these settings, in a folder of its own and on ports of its own."""
 
-    def __init__(self, program: str, folder: Path, instances: Instances, at: str = "", **settings: Any) -> None:
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        instances: Instances,
+        at: str = "",
+        templates: Path = TEMPLATES,
+        **settings: Any,
+    ) -> None:
         """at: the only address that it listens on, instead of all."""
-        self.program, self.folder, self.at = program, folder, at
+        self.program, self.folder, self.at, self.templates = program, folder, at, templates
         http, https, status = free_ports(3)
         host = {"name": "app1", "address": "127.0.0.1", "ports": instances.ordinary, "spare_port": instances.spare}
         self.settings = {
@@ -134,7 +142,7 @@ class Site:
         """Write the files as the role does, with these settings changed."""
         self.settings |= settings
         for template, path in (("upstreams.conf.j2", "phoenix/upstreams.conf"), ("nginx.conf.j2", "nginx.conf")):
-            text = rendered(TEMPLATES / template, self.settings)
+            text = rendered(self.templates / template, self.settings)
             for theirs, ours in (
                 ("user www-data;", "user root;"),
                 ("/run/nginx.pid", f"{self.folder}/pid"),

@@ -35,9 +35,9 @@ def trusted(value: Any) -> Any:
     return trust_as_template(value) if isinstance(value, str) else value
 
 
-def inputs(role: str) -> dict[str, Any]:
-    """A role's variables with the samples of what the inventory gives it."""
-    folder = TOP / "roles" / role
+def inputs(role: str, top: Path = TOP) -> dict[str, Any]:
+    """A role's variables with the samples of what the inventory gives it. top: of another checkout."""
+    folder = top / "roles" / role
     return {
         "role_path": str(folder),
         "role_name": role,
@@ -52,7 +52,7 @@ def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
     """A role's template with the role's variables, the samples, and inputs of the caller's own."""
     role = path.parents[1].name
     variables = {
-        **inputs(role),
+        **inputs(role, path.parents[3]),
         "template_path": str(path),
         **(SAMPLES.get("templates", {}).get(f"{role}/{path.name}") or {}),
         **(own or {}),
