@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from secrets import token_hex
 
 import pytest
 
@@ -19,11 +18,6 @@ from tests.serving.conftest import Connection, Instances, Site, Sites, body, hea
 
 UPGRADE = ("Connection: Upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
 HEADERS = tuple((name, value) for name, _, value in (line.partition(": ") for line in UPGRADE))
-
-
-@pytest.fixture
-def mark() -> str:
-    return token_hex(4)
 
 
 def opened(site: Site, path: str = "/socket", *headers: str) -> tuple[Connection, int]:
@@ -140,12 +134,9 @@ def test_upgrade_that_breaks_costs_one_instance_and_no_spare(site: Site, instanc
 
 def test_upgrades_go_past_an_instance_that_is_gone_and_not_to_the_spare(site: Site, instances: Instances) -> None:
     gone, other = instances.ordinary
-    instances.stop(gone)
-    try:
+    with instances.stopped(gone):
         connections = [opened(site) for _ in range(5)]
         assert {port for _, port in connections} == {other}
-    finally:
-        instances.start(gone)
 
 
 def test_event_streams_arrive_as_they_are_sent(site: Site, instances: Instances) -> None:
@@ -218,11 +209,8 @@ def test_clients_of_an_instance_out_of_rotation_move_and_return(
     site.write(nginx_drained=[])
     site.reload()
     assert port() == own
-    instances.stop(own)
-    try:
+    with instances.stopped(own):
         assert port() == instances.spare
-    finally:
-        instances.start(own)
 
 
 class Metering:
