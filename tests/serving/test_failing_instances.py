@@ -1,4 +1,4 @@
-"""What becomes of requests whose instances are gone, break or are slow, through a real nginx with the role's configuration."""
+"""Requests whose instances are gone, break or are slow, through a real nginx with the role's configuration."""
 
 from __future__ import annotations
 

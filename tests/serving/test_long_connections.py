@@ -1,10 +1,11 @@
-"""WebSocket, event streams and affinity, through a real nginx with the role's configuration."""
+"""WebSocket, event streams, transfers and affinity, through a real nginx with the role's configuration."""
 
 from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -146,6 +147,18 @@ def test_event_streams_arrive_as_they_are_sent(site: Site, instances: Instances)
         assert b"data: 2" not in first
         site.reload()
         connection.read_until(b"data: 2")
+
+
+def test_a_transfer_outlives_reloads(sites: Sites, instances: Instances, mark: str) -> None:
+    """One of minutes in short: longer than any pause in it may be, and still under way when two reloads are over."""
+    site, path = sites(nginx_proxy_read_timeout="3s", nginx_send_timeout="3s"), f"/stream?8&{mark}"
+    with ThreadPoolExecutor() as pool:
+        transfer = pool.submit(site.client(seconds=30).send, Request(path.encode()))
+        wait_for(lambda: f"GET {path}" in instances.seen(), 10, "its begin")
+        site.reload()
+        site.reload()
+        assert not transfer.done()
+    assert transfer.result().raw.endswith(b"\r\n\r\n" + b"." * 8)
 
 
 @pytest.mark.parametrize(("path", "waits"), [("/events?unbuffered", False), ("/events", True)])
