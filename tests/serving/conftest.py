@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -71,6 +72,14 @@ class Instances:
             process = self.processes.pop(port)
             process.kill()
             process.wait()
+
+    @contextmanager
+    def stopped(self, *ports: int) -> Iterator[None]:
+        self.stop(*ports)
+        try:
+            yield
+        finally:
+            self.start(*ports)
 
     def seen(self, *ports: int) -> list[str]:
         """The request lines that these instances got so far, by default all of them."""
@@ -228,6 +237,12 @@ def sites(nginx_program: str, instances: Instances, tmp_path_factory: pytest.Tem
     yield start
     for site in started:
         site.stop()
+
+
+@pytest.fixture
+def mark() -> str:
+    """By which a test knows its own requests among those that the instances and the log have."""
+    return token_hex(4)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Maintenance, pages, redirects and certificates, through a real nginx with the role's configuration."""
+"""What nginx answers and notes by itself, through a real one with the role's configuration.
+
+Maintenance, pages, redirects, certificates, unwanted routes, counters and the log.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from phoenix.balancer import upstreams
 from phoenix.monitoring.nginx import count_statuses
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Client, Request
-from tests.serving.conftest import NAME, Instances, Site, Sites, header
+from tests.serving.conftest import NAME, Instances, Site, Sites, body, header, listens
 
 OTHER = "other.example.org"
 # This host's other addresses, for 127.0.0.1 is always let in.
@@ -104,6 +107,11 @@ def test_names_are_redirected(own: Site, scheme: str, name: str, to: str) -> Non
     assert header(answer, "Location") == f"https://{to}:{own.https}/a%20b?c=d"
 
 
+def test_plain_http_is_redirected(own: Site) -> None:
+    answer = own.client("http").send(Request(b"/a%20b?c=d"))
+    assert (answer.status, header(answer, "Location")) == (308, f"https://{NAME}:{own.https}/a%20b?c=d")
+
+
 def test_each_name_has_its_certificate(own: Site) -> None:
     for name, subject in ((NAME, NAME), (OTHER, OTHER), ("more.example.org", OTHER), ("unknown.example.org", NAME)):
         context = ssl._create_unverified_context()
@@ -118,3 +126,35 @@ def test_each_name_is_the_same_site(own: Site, instances: Instances) -> None:
     assert client.send(Request(b"/crash")).status == 404
     assert own.client(name="unknown.example.org").send(Request(b"/")).status == 421
     wait_for(lambda: own.logged("/crash")["upstream"] == "", 5, "the line of the log")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_unwanted_routes_never_reach_an_instance(own: Site, instances: Instances, method: str) -> None:
+    before = instances.seen()
+    for target in ("/crash", "/CRASH/", "/%63rash", "/x/../crash?a", "/generatecert"):
+        assert own.get(target, ("Content-Length", "0"), method=method.encode()).status == 404, target
+    assert instances.seen() == before
+
+
+@pytest.mark.parametrize("target", ["/crash-course", "/a/crash", "/?x=/crash"])
+def test_neighbours_of_unwanted_routes_are_served(own: Site, target: str) -> None:
+    assert body(own.get(target))["path"] == target
+
+
+def test_counters_are_for_this_host_alone(own: Site) -> None:
+    port = own.settings["nginx_status_port"]
+    assert b"Active connections" in Client(f"http://127.0.0.1:{port}").send(Request(b"/status")).raw
+    assert not listens(port, CLIENT)
+
+
+def test_the_log_names_the_instance_and_cuts_what_clients_make_long(own: Site, mark: str) -> None:
+    long = (("User-Agent", "a" * 7000), ("Referer", "r" * 7000))
+    for target in (f"/{mark}", f"/crash?{mark}"):
+        own.get(target + "x" * 7000, *long)
+        line = own.logged(target)
+        assert line["uri"] == (target + "x" * 7000)[:1024] + "…"
+        assert (line["agent"], line["referer"]) == ("a" * 256 + "…", "r" * 256 + "…")
+    answer = own.get(f"/short?{mark}", ("User-Agent", "Müller"))
+    line = own.logged(f"/short?{mark}")
+    assert (line["uri"], line["agent"]) == (f"/short?{mark}", "Müller")
+    assert line["upstream"] == f"127.0.0.1:{body(answer)['port']}"

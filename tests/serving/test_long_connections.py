@@ -1,12 +1,12 @@
-"""WebSocket, event streams and affinity, through a real nginx with the role's configuration."""
+"""WebSocket, event streams, transfers and affinity, through a real nginx with the role's configuration."""
 
 from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from secrets import token_hex
 
 import pytest
 
@@ -19,11 +19,6 @@ from tests.serving.conftest import Connection, Instances, Site, Sites, body, hea
 
 UPGRADE = ("Connection: Upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
 HEADERS = tuple((name, value) for name, _, value in (line.partition(": ") for line in UPGRADE))
-
-
-@pytest.fixture
-def mark() -> str:
-    return token_hex(4)
 
 
 def opened(site: Site, path: str = "/socket", *headers: str) -> tuple[Connection, int]:
@@ -140,12 +135,9 @@ def test_upgrade_that_breaks_costs_one_instance_and_no_spare(site: Site, instanc
 
 def test_upgrades_go_past_an_instance_that_is_gone_and_not_to_the_spare(site: Site, instances: Instances) -> None:
     gone, other = instances.ordinary
-    instances.stop(gone)
-    try:
+    with instances.stopped(gone):
         connections = [opened(site) for _ in range(5)]
         assert {port for _, port in connections} == {other}
-    finally:
-        instances.start(gone)
 
 
 def test_event_streams_arrive_as_they_are_sent(site: Site, instances: Instances) -> None:
@@ -155,6 +147,18 @@ def test_event_streams_arrive_as_they_are_sent(site: Site, instances: Instances)
         assert b"data: 2" not in first
         site.reload()
         connection.read_until(b"data: 2")
+
+
+def test_a_transfer_outlives_reloads(sites: Sites, instances: Instances, mark: str) -> None:
+    """One of minutes in short: longer than any pause in it may be, and still under way when two reloads are over."""
+    site, path = sites(nginx_proxy_read_timeout="3s", nginx_send_timeout="3s"), f"/stream?8&{mark}"
+    with ThreadPoolExecutor() as pool:
+        transfer = pool.submit(site.client(seconds=30).send, Request(path.encode()))
+        wait_for(lambda: f"GET {path}" in instances.seen(), 10, "its begin")
+        site.reload()
+        site.reload()
+        assert not transfer.done()
+    assert transfer.result().raw.endswith(b"\r\n\r\n" + b"." * 8)
 
 
 @pytest.mark.parametrize(("path", "waits"), [("/events?unbuffered", False), ("/events", True)])
@@ -218,11 +222,8 @@ def test_clients_of_an_instance_out_of_rotation_move_and_return(
     site.write(nginx_drained=[])
     site.reload()
     assert port() == own
-    instances.stop(own)
-    try:
+    with instances.stopped(own):
         assert port() == instances.spare
-    finally:
-        instances.start(own)
 
 
 class Metering:

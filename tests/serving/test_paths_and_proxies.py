@@ -13,6 +13,7 @@ import pytest
 from phoenix.monitoring import nginx as monitoring
 from tests.harness.wire import Request
 from tests.serving.conftest import NAME, Connection, Instances, Site, Sites, body, header
+from tests.unit.shared import inputs
 
 BIG = b"x" * 1_500_000
 
@@ -137,6 +138,30 @@ def test_nothing_else_is_compressed(site: Site, path: str, headers: tuple[tuple[
 
 
 # --- who the client is
+
+REPLACED = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto"]
+# Whatever the role's own list has.
+REMOVED = ["X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "Forwarded", "X_Forwarded_For", "X-Forwarded-Ssl"]
+REMOVED += ["X-Forwarded-Prefix", "Front-End-Https", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "2"])
+def test_a_client_can_not_name_itself(site: Site, version: str) -> None:
+    """Nor its scheme, host, path or method; the rest of its request arrives as it is."""
+    lie, names = "192.0.2.9", {*REPLACED, *REMOVED, *inputs("nginx")["__nginx_cleared_headers"], "X-Own"}
+    headers = [(name, lie) for name in names]
+    got = body(site.get("/a%20b?c=d", *headers, version=version))
+    assert (got["method"], got["path"]) == ("GET", "/a%20b?c=d")
+    assert [name for name, value in got["headers"].items() if lie in value] == ["x-own"]
+    host, port = f"{NAME}:{site.https}", str(site.https)
+    assert got["headers"].items() >= {
+        ("host", host),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", host),
+        ("x-forwarded-port", port),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "127.0.0.1"),
+    }
 
 
 def seen_client(site: Site, *headers: tuple[str, str]) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@
 usage: upstream.py PORT [spare]
 
 /fail     closes the connection without an answer on every port but the spares', as a dying instance does
-/slow     answers after SLOW_S, for longer than nginx waits here
+/slow     answers after SLOW_S, or after the seconds in the path, as in /slow/8: for longer than nginx waits
 /stream   a byte a second for the number of seconds in the query
 /socket   upgrades to WebSocket, and from then on returns each byte that it gets
 /events   two server-sent events, with EVENTS_S between them
@@ -46,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         if self.path.startswith("/slow"):
-            time.sleep(SLOW_S)
+            own = self.path.partition("?")[0].removeprefix("/slow/")
+            time.sleep(int(own) if own.isdigit() else SLOW_S)
         if self.path.startswith("/socket") and self.headers.get("Upgrade"):
             self.upgrade()
             return
@@ -107,4 +108,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-ThreadingHTTPServer(("", PORT), Handler).serve_forever()
+class Server(ThreadingHTTPServer):
+    # Connections that wait to be accepted; with the usual 5, a burst would be refused.
+    request_queue_size = 128
+
+
+Server(("", PORT), Handler).serve_forever()
