@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -15,6 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from tests.harness.plays import PLAYBOOK, environment
 from tests.unit.shared import TOP, read_yaml, trusted
 
 # The role that brings up what serves in each group.
@@ -179,9 +179,9 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     inventory["db1"] |= {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": "1"}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": inventory}}), encoding="utf-8")
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
+        [PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
         cwd=TOP,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -128,6 +128,26 @@ def test_certificates_are_checked_before_one_is_written(tmp_path: Path) -> None:
     assert "nginx_certificates[0].key" in refusals(nginx_certificates=[{**pair, "key": other}])[0]
 
 
+# --- what builds read
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["npmrc", "deploy-key", "deploy-known-hosts"]),
+        ({"release_npmrc": "registry=https://registry.example"}, ["deploy-key", "deploy-known-hosts"]),
+        ({"release_deploy_key": "key", "release_known_hosts": "git.example ssh-ed25519 A"}, ["npmrc"]),
+    ],
+)
+def test_an_emptied_credential_leaves_the_build_host(given: dict[str, str], expected: list[str], known: bool) -> None:
+    """Unless the play is one that control runs itself: its inventory has no secrets, whatever the fleet has."""
+    task = read_yaml(TOP / "roles" / "release" / "tasks" / "install.yml")[-1]
+    assert task["ansible.builtin.file"] == {"path": "{{ item }}", "state": "absent"} and "when" not in task
+    found = value(task["loop"], inputs("release") | given | {"release_secrets_known": known})
+    assert found == ([f"/etc/phoenix/{name}" for name in expected] if known else [])
+
+
 # --- the database
 
 

@@ -325,10 +325,12 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     (control / "inventory.yml").write_text(written, encoding="utf-8")
     expression = (
         "[phoenix_instances_per_host, phoenix_placement, phoenix_ports, deploy_load_balancers, nginx_upstream_hosts,"
-        " release_ca_file, phoenix_health_path, phoenix_url, phoenix_demand_hosts | int, phoenix_room | int]"
+        " release_ca_file, phoenix_health_path, phoenix_url, phoenix_demand_hosts | int, phoenix_room | int,"
+        " release_secrets_known | bool]"
     )
     seen = evaluate(control / "inventory.yml", "app1", expression, control)
-    assert seen == evaluate(tmp_path / "own", "app1", expression)
+    *same, secrets_known = evaluate(tmp_path / "own", "app1", expression)
+    assert seen == [*same, False] and secrets_known
     assert seen[0] == 9 and seen[5] == "/own.pem" and seen[8] == 2
 
 
