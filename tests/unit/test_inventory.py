@@ -515,3 +515,12 @@ def test_hosts_that_can_not_be_made_on_demand(hosts: Hosts, change: dict[str, An
     hosts["app1"] |= {"phoenix_address": "192.0.2.21"}
     hosts["control1"] |= DEMAND | change
     assert any(message in error for error in errors(hosts, GROUPS, DEMAND_SPECS))
+
+
+@pytest.mark.parametrize(("port", "demand", "good"), [(22, True, True), (2222, True, False), (2222, False, True)])
+def test_control_reaches_hosts_on_demand_at_the_usual_port(hosts: Hosts, port: int, demand: bool, good: bool) -> None:
+    hosts["app1"] |= {"firewall_ssh_port": port}
+    hosts["control1"] |= DEMAND if demand else {}
+    specs = {**DEMAND_SPECS, "firewall": {"firewall_ssh_port": {"type": "int", "default": 22}}}
+    found = errors(hosts, GROUPS, specs)
+    assert [message.partition(",")[0] for message in found] == ([] if good else ["firewall_ssh_port: 2222"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from tests.harness.plays import PLAYBOOK, environment
 from tests.unit.shared import TOP, read_yaml, trusted
 
 # The role that brings up what serves in each group.
@@ -51,7 +56,12 @@ def test_neither_the_records_nor_the_backups_are_given_away_with_their_host(name
 
 
 def first_tasks(name: str) -> list[dict[str, Any]]:
-    return list(read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"])
+    """The tasks of the first play, and of the files that it includes."""
+    found: list[dict[str, Any]] = []
+    for task in read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"]:
+        path = task.get("ansible.builtin.include_tasks")
+        found += read_yaml(TOP / "playbooks" / path) if path else [task]
+    return found
 
 
 def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() -> None:
@@ -125,3 +135,63 @@ def test_a_run_without_a_load_balancer_leaves_the_addresses_where_they_are(
     templar = Templar(loader=DataLoader(), variables=variables)
     conditions = move["when"] if isinstance(move["when"], list) else [move["when"]]
     assert all(templar.template(trusted(f"{{{{ {condition} }}}}")) for condition in conditions) == moved
+
+
+def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_path: Path) -> None:
+    """With --limit control1 nothing else is gathered: neither hosts' keys for control, nor those of senders."""
+    plays = {play["name"]: play for play in read_yaml(TOP / "playbooks" / "site.yml")}
+    publish = plays["Publish the inventory to control"]
+    read, keep = plays["Receive, verify and keep them at the store"]["tasks"][:2]
+    (tmp_path / "id_ed25519.pub").write_text("ssh-ed25519 APP\n", encoding="utf-8")
+    assert read["ansible.builtin.slurp"]["src"] == "/etc/phoenix/backup/id_ed25519.pub"
+    read["ansible.builtin.slurp"]["src"] = str(tmp_path / "id_ed25519.pub")
+    hosts = ["control1", "app1", "db1"]
+    run = {
+        "hosts": "control1",
+        "gather_facts": False,
+        "become": False,
+        "vars": {
+            "runner_hosts": {host: {} for host in hosts},
+            "phoenix_address": "{{ ansible_host }}",
+            "backup_senders": f"{{{{ {hosts} | phoenix_senders(hostvars, []) }}}}",
+            **publish["vars"],
+            **publish["tasks"][0]["vars"],
+        },
+        "tasks": [
+            {
+                "ansible.builtin.set_fact": {
+                    "ssh_host_key_ed25519_public": "OWN",
+                    "backup_public_key": "ssh-ed25519 CONTROL",
+                    "cacheable": True,
+                }
+            },
+            read,
+            keep,
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ [runner_host_keys, backup_senders | items2dict('host', 'key')] | to_json }}",
+                    "dest": str(tmp_path / "seen"),
+                }
+            },
+        ],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([run]), encoding="utf-8")
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = {
+        host: {"ansible_host": f"192.0.2.{number}", "phoenix_address": f"192.0.2.{number}", **local}
+        for number, host in enumerate(hosts, 1)
+    }
+    inventory["db1"] |= {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": "1"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": inventory}}), encoding="utf-8")
+    done = subprocess.run(
+        [PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
+        cwd=TOP,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    keys, senders = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
+    assert keys == {"192.0.2.1": "OWN"}
+    assert senders == {"control1": "ssh-ed25519 CONTROL", "app1": "ssh-ed25519 APP", "db1": ""}

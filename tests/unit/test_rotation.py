@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from tests.harness.plays import PLAYBOOK, environment
 from tests.unit.shared import TOP, inputs, read_yaml, trusted
 
 pytestmark = pytest.mark.usefixtures("ansible_plugins")
@@ -36,7 +39,7 @@ def value(text: Any, variables: dict[str, Any]) -> Any:
 )
 def test_the_operators_key_is_tried_alone_or_not_at_all(tmp_path: Path, configured: str, others: list[str]) -> None:
     """With the present key in ssh's configuration every trial of the new one succeeds, whether it is let in or not."""
-    (play,) = read_yaml(PLAYBOOKS / "rotate-operator-key.yml")
+    _, play = read_yaml(PLAYBOOKS / "rotate-operator-key.yml")
     tasks = play["tasks"]
     names = [task["name"] for task in tasks]
     check = named(tasks, "Check that it is the only one")
@@ -55,6 +58,71 @@ def test_the_operators_key_is_tried_alone_or_not_at_all(tmp_path: Path, configur
     variables |= {"__rotate_offered": {"stdout_lines": done.stdout.splitlines()}, **check["vars"]}
     assert value("{{ __rotate_others }}", variables) == others
     assert value("{{ " + check["ansible.builtin.assert"]["that"] + " }}", variables) is (others == [])
+
+
+SSH = """#!/bin/bash
+# A host that lets one key in: the command runs here.
+cd "${0%/*}" || exit
+for word; do
+  case $word in IdentityFile=*) key=${word#IdentityFile=}; key=${key//\\"/};; esac
+done
+printf '%s\\n' "${key##*/}" >> log
+grep -qxF "${key##*/}" accepted || { echo 'Permission denied (publickey).' >&2; exit 255; }
+case ${!#} in *phoenixctl*) exec cat state.json;; esac
+exec sh -c "${!#}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("accepted", "made_with", "state", "refusal"),
+    [
+        ("present", ["new"], "serving", ""),
+        ("new", ["new"], "draining", ""),  # a run that was cut had come as far as control
+        ("present", ["present", "new"], "serving", "would accept the former key"),
+        ("present", ["new"], "booting", "extra-7 may have been begun with the former key"),
+    ],
+)
+def test_hosts_on_demand_get_the_operators_key_as_well(
+    tmp_path: Path, accepted: str, made_with: list[str], state: str, refusal: str
+) -> None:
+    """Control has their list, and is reached by the key that it accepts."""
+    play, replace = read_yaml(PLAYBOOKS / "rotate-operator-key.yml")
+    assert replace["hosts"] == "all", "those of the list too"
+    for name in ("present", "new"):
+        (tmp_path / name).touch()
+        (tmp_path / f"{name}.pub").write_text(f"ssh-ed25519 {name.upper()} me@here\n")
+    files = {
+        "demand.json": {"authorized_keys": [f"ssh-ed25519 {name.upper()}" for name in made_with]},
+        "status.json": {"hosts": [{"name": "extra-7", "state": state}]},
+        "state.json": {"demand": [{"name": "extra-7", "address": "192.0.2.7", "key": ""}], "lost": []},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "accepted").write_text(f"{accepted}\n")
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    add = named(play["tasks"], "Add them")["block"][1]["block"]
+    add[0]["loop"] = [str(tmp_path / "demand.json"), str(tmp_path / "status.json")]
+    (tmp_path / "play.json").write_text(
+        json.dumps([play, {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {}}]}])
+    )
+    variables = {
+        "ansible_become": False,
+        "ansible_connection": "ssh",
+        "ansible_python_interpreter": sys.executable,
+        "ansible_ssh_executable": str(tmp_path / "ssh"),
+        "ansible_ssh_private_key_file": str(tmp_path / "present"),
+        "phoenix_demand_hosts": 3,
+        "phoenix_operator_key": str(tmp_path / "new"),
+    }
+    inventory = {"all": {"vars": variables, "children": {"control": {"hosts": {"control1": {}}}}}}
+    (tmp_path / "hosts.yml").write_text(json.dumps(inventory))
+    words = [PLAYBOOK, "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.json")]
+    done = subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is (refusal == ""), done.stdout + done.stderr
+    assert refusal in " ".join(done.stdout.split())
+    assert ("ok: [extra-7]" in done.stdout) is (refusal == ""), "a refusal ends the run"
+    assert set((tmp_path / "log").read_text().split()) == {"new", accepted}
 
 
 # --- certificates
@@ -126,6 +194,26 @@ def test_certificates_are_checked_before_one_is_written(tmp_path: Path) -> None:
     pair = {"names": ["x.example"], "certificate": chain}
     assert refusals(nginx_certificates=[{**pair, "key": key}]) == []
     assert "nginx_certificates[0].key" in refusals(nginx_certificates=[{**pair, "key": other}])[0]
+
+
+# --- what builds read
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["npmrc", "deploy-key", "deploy-known-hosts"]),
+        ({"release_npmrc": "registry=https://registry.example"}, ["deploy-key", "deploy-known-hosts"]),
+        ({"release_deploy_key": "key", "release_known_hosts": "git.example ssh-ed25519 A"}, ["npmrc"]),
+    ],
+)
+def test_an_emptied_credential_leaves_the_build_host(given: dict[str, str], expected: list[str], known: bool) -> None:
+    """Unless the play is one that control runs itself: its inventory has no secrets, whatever the fleet has."""
+    task = read_yaml(TOP / "roles" / "release" / "tasks" / "install.yml")[-1]
+    assert task["ansible.builtin.file"] == {"path": "{{ item }}", "state": "absent"} and "when" not in task
+    found = value(task["loop"], inputs("release") | given | {"release_secrets_known": known})
+    assert found == ([f"/etc/phoenix/{name}" for name in expected] if known else [])
 
 
 # --- the database

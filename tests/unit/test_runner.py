@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tarfile
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables
 from phoenix.fleet.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
 from phoenix.pipeline import run
-from tests.unit.shared import ROLES, TOP, read_yaml
+from tests.unit.shared import ROLES, TOP, read_yaml, rendered
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,24 @@ def test_no_role_that_control_runs_is_forgotten(runner: ModuleType) -> None:
         paths = {path for path in paths if path.exists()}
     # The preflight is off there; the role archive has only what its callers say.
     assert used - {"preflight", "archive"} == set(CONTROL_ROLES) - {"playbooks"}
+
+
+@pytest.mark.usefixtures("ansible_plugins")
+def test_hosts_that_a_run_leaves_out_keep_the_keys_by_which_control_knows_them() -> None:
+    former = "#\n# managed\n192.0.2.1 ssh-ed25519 OLD\n192.0.2.2 ssh-ed25519 KEPT\n192.0.2.9 ssh-ed25519 REMOVED\n"
+    hosts = {f"h{number}": {"ansible_host": f"192.0.2.{number}"} for number in (3, 2, 1)}
+    lines = rendered(
+        TOP / "roles" / "runner" / "templates" / "known_hosts.j2",
+        {
+            "runner_hosts": hosts,
+            "runner_host_keys": {"192.0.2.1": "NEW"},
+            "__runner_known": {"content": b64encode(former.encode()).decode()},
+        },
+    ).splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "192.0.2.1 ssh-ed25519 NEW",
+        "192.0.2.2 ssh-ed25519 KEPT",
+    ]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -280,12 +280,15 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     main = tmp_path / "own" / "group_vars" / "all" / "main.yml"
     write(main, {name: value for name, value in read_yaml(main).items() if name != "phoenix_url"})
     write(tmp_path / "own" / "group_vars" / "lb.yml", {**ports, "nginx_server_names": ["a.example"]})
+    write(tmp_path / "own" / "group_vars" / "control.yml", {"firewall_ssh_port": 8007})
+    write(tmp_path / "own" / "group_vars" / "db.yml", {"firewall_ssh_port": 8008})
     write(tmp_path / "own" / "group_vars" / "jenkins.yml", {"jenkins_port": 8004, "jenkins_prefix": "/own"})
     write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
     wanted = {
         "lb1": "[firewall_allow, netdata_nginx_status_url, nginx_private_services]",
-        "control1": "[firewall_allow, phoenix_url, netdata_sites, netdata_certificates]",
-        "jenkins1": "[firewall_allow]",
+        "control1": "[firewall_allow, phoenix_url, netdata_sites, netdata_certificates, ci_ssh_port]",
+        "jenkins1": "[firewall_allow, jenkins_agent_port]",
+        "db1": "[backup_store_port, firewall_ssh_port]",
     }
     seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
     web, status, private = seen["lb1"]
@@ -299,6 +302,7 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     assert seen["control1"][1] == "https://a.example:8002"
     assert {site["url"] for site in seen["control1"][2]} == {"http://a.example:8001/", "https://a.example:8002/"}
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
+    assert [int(seen["control1"][4]), int(seen["jenkins1"][1]), *map(int, seen["db1"])] == [8007, 8007, 8007, 8008]
 
 
 def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
@@ -325,10 +329,12 @@ def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     (control / "inventory.yml").write_text(written, encoding="utf-8")
     expression = (
         "[phoenix_instances_per_host, phoenix_placement, phoenix_ports, deploy_load_balancers, nginx_upstream_hosts,"
-        " release_ca_file, phoenix_health_path, phoenix_url, phoenix_demand_hosts | int, phoenix_room | int]"
+        " release_ca_file, phoenix_health_path, phoenix_url, phoenix_demand_hosts | int, phoenix_room | int,"
+        " release_secrets_known | bool]"
     )
     seen = evaluate(control / "inventory.yml", "app1", expression, control)
-    assert seen == evaluate(tmp_path / "own", "app1", expression)
+    *same, secrets_known = evaluate(tmp_path / "own", "app1", expression)
+    assert seen == [*same, False] and secrets_known
     assert seen[0] == 9 and seen[5] == "/own.pem" and seen[8] == 2
 
 

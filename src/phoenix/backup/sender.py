@@ -66,6 +66,7 @@ class Config:
     oplog_bytes: int = 1024 * 1024
     mongod: str = "127.0.0.1"
     state: Sequence[Mapping[str, Any]] = ()
+    store_port: int = 22
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -88,7 +89,8 @@ class Session:
 
     def __init__(self, config: Config, *command: str) -> None:
         self.process = subprocess.Popen(
-            ["ssh", "-F", "none", "-T", "-i", config.key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+            ["ssh", "-F", "none", "-T", "-i", config.key, "-p", str(config.store_port),
+             "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
              "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={config.known_hosts}",
              "-o", "GlobalKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10",
              "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR", f"phoenix-backup@{config.store}",

@@ -193,6 +193,7 @@ NOT_FOR_CONTROL = frozenset(
         "phoenix_version",
     }
     | {"release_build_as", "release_local_directory", "release_serving", "release_source", "release_version"}
+    | {"release_secrets_known"}
     | {"state_demand_hosts", "state_known_hosts", "state_values"}
 )
 

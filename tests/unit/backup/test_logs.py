@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 from phoenix.backup import clock, intake_logs, logs, sender, store
 from tests.unit.backup.builders import DAY, config
+from tests.unit.shared import inputs, trusted
 
 
 def test_a_rotated_file_is_sent_once_though_it_is_compressed_later() -> None:
@@ -76,6 +79,21 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     return tmp_path / "held"
+
+
+def test_the_store_is_reached_at_its_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the role's settings, which an inventory's firewall_ssh_port becomes."""
+    required = ("store_address", "fleet", "replica_set", "address", "members")
+    given = {f"backup_{name}": name for name in required} | {"backup_store_port": 2222}
+    variables = trusted(inputs("backup") | given)
+    settings = Templar(loader=DataLoader(), variables=variables).template(trusted("{{ __backup_sender_settings }}"))
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "${0%/*}/words"\n', encoding="utf-8")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    sender.Session(sender.Config(**settings), "true").process.wait()
+    words = (tmp_path / "words").read_text(encoding="utf-8").split()
+    assert words[words.index("-p") + 1] == "2222" and words[-2:] == [f"phoenix-backup@{settings['store']}", "true"]
 
 
 def test_a_gap_of_the_journal_is_an_error_once_and_what_there_is_is_sent(

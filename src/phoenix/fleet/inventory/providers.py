@@ -44,6 +44,13 @@ def unmakeable_hosts(inventory: Inventory) -> Iterator[Finding]:
     except (ValueError, TypeError) as error:
         yield control[0], str(error)
         return
+    for host in inventory.members("app"):
+        port = inventory.value(host, "firewall_ssh_port") if host in inventory.hostvars else None
+        if port is not None and str(port) != "22":
+            yield (
+                host,
+                f"firewall_ssh_port: {port}, and hosts on demand, made from its image, are reached at 22; give 22",
+            )
     for host in inventory.hostvars:
         if str(inventory.value(host, "phoenix_address")) in made.addresses:
             yield host, f"demand_addresses: {inventory.value(host, 'phoenix_address')} is this host's; reserve another"
