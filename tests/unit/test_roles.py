@@ -179,3 +179,21 @@ def test_a_checksum_that_another_role_hands_on_follows_the_same_rule(
     role: str, name: str, checksum: str, good: bool
 ) -> None:
     assert refused_by_role(role, {**SOUND[role], name: checksum}) is not good
+
+
+@pytest.mark.parametrize(
+    ("own", "good"),
+    [
+        ({}, True),
+        ({"nginx_proxy_read_timeout": "4s"}, True),
+        ({"nginx_paths": [{"path": "/a"}, {"path": "/b", "timeout": "1m"}]}, True),
+        ({"nginx_proxy_read_timeout": "3s"}, False),
+        ({"nginx_paths": [{"path": "/a"}, {"path": "/b", "timeout": "1"}]}, False),
+        ({"nginx_paths": [{"path": "/b", "timeout": "500ms"}]}, False),
+    ],
+)
+def test_no_timeout_ends_while_a_spare_may_be_asked_again(own: dict[str, Any], good: bool) -> None:
+    (task,) = [one for one in read_yaml(TOP / "roles/nginx/tasks/preflight.yml") if one["name"] == "Check the inputs"]
+    (check,) = [one["that"] for one in task["loop"] if "__nginx_timeouts" in one["that"]]
+    variables = {**inputs_of("nginx"), "__nginx_timeouts": task["vars"]["__nginx_timeouts"], **own}
+    assert Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(check)) is good
