@@ -79,8 +79,13 @@ class FleetWatch(Parent):
             return
         self.out = {server: self.out.get(server, changed) for server in drained}
         longest = max((time.time() - since for since in self.out.values()), default=0.0)
-        title = "Servers out of rotation"
-        yield Chart("phoenix_fleet.drained", title, "servers", "phoenix.drained", {"servers": len(drained)})
+        yield Chart(
+            "phoenix_fleet.drained",
+            "Servers out of rotation",
+            "servers",
+            "phoenix.drained",
+            {"servers": len(drained)},
+        )
         yield Chart(
             "phoenix_fleet.drained_longest",
             "For how long the first of them has been out",
