@@ -468,6 +468,12 @@ PROVOCATIONS = [
         "the backup's gauges are as old as three hours",
         shell("control", f"touch --date '3 hours ago' {FOLDER}/backup.prom", f"touch {FOLDER}/backup.prom"),
     ),
+    Provocation(
+        ("phoenix_drained",),
+        "a server that no host has is recorded as out of rotation",
+        shell("control", "phoenixctl state drain --reason trial 192.0.2.99:3000", "phoenixctl state drain"),
+        settings={"alerting_drained_seconds": 20},
+    ),
     Provocation(("phoenix_pipeline",), "`phoenixctl pipeline result failed`, then `good`", failed_run, former_run),
     fed("phoenix_scaling", "phoenix_autoscaler_failed_actions_total", 2, settle_s=75, alerting_scaling_minutes=1),
     fed("phoenix_autoscaler_maximum", "phoenix_autoscaler_at_maximum", 1, alerting_autoscaler_maximum_seconds=20),

@@ -263,6 +263,7 @@ class FilterModule:
             "mongodb_configured_members": replica_set.configured_members,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
+            "phoenix_source_error": uri.source_error,
             "phoenix_logs": logs.merged,
             "phoenix_mongodb_step_error": inputs.mongodb_step_error,
             "phoenix_mongodb_version_error": inputs.mongodb_version_error,

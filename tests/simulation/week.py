@@ -229,6 +229,13 @@ class Week:
                 "control1", "phoenix_certificate_name.lb1_443", "phoenix.certificate_name", lambda now: {"matches": 1.0}
             ),
             self.chart("control1", "phoenix_fleet.capacity", "phoenix.capacity", lambda now: {"missing": 0.0}),
+            # Of a step of a roll-out whose requests take their time.
+            self.chart(
+                "control1",
+                "phoenix_fleet.drained_longest",
+                "phoenix.drained_longest",
+                lambda now: {"longest": 150.0 * self.deploying(now)},
+            ),
             self.chart(
                 "db2",
                 "phoenix_mongodb.member",

@@ -151,6 +151,12 @@ BAD: list[tuple[str, str, Any, list[str]]] = [
     ("control1", "phoenix_url", "https://:443", ["phoenix_url: 'https://:443' is no address"]),
     ("control1", "phoenix_url", "https://a.example:x", ["phoenix_url: 'https://a.example:x' is no address"]),
     ("control1", "phoenix_url", "https://a.example/b", ["phoenix_url: 'https://a.example/b' has more than"]),
+    (
+        "control1",
+        "phoenix_source",
+        f"https://me:{SECRET}@git.example.org/x",
+        ["phoenix_source: (hidden)", "deploy_key"],
+    ),
     ("db1", "mongodb_archive_checksum", "sha256:" + "A" * 64, ["mongodb_archive_checksum:", "lower case"]),
     ("db1", "mongodb_members", members(2), ["mongodb_members: 2 voting members (db1, db2)", "votes: 0"]),
     ("db1", "mongodb_members", members(9), ["mongodb_members: 9 voting members", "limit of 7"]),

@@ -157,6 +157,8 @@ def agreed() -> list[tuple[str, dict[str, Any], bool]]:
         found.append(("alerting", {"alerting_channels": {**CHANNELS, "more": channel}}, good))
     for name, good in (("on-call_2.x", True), ("on/call", False), (".call", False), ("on call", False)):
         found.append(("alerting", {"alerting_channels": {**CHANNELS, name: hook}}, good))
+    for source, good in (("https://git.example.org/x", True), ("https://me:t@git.example.org/x", False)):
+        found.append(("release", {"release_source": source, "release_npm_archive_checksum": SUM}, good))
     for port, good in ((8443, True), (80, False), (8089, False), (0, False), (70000, False)):
         found.append(("nginx", {"nginx_http_port": 80, "nginx_https_port": port, "nginx_status_port": 8089}, good))
     for ports, spare, good in (([3000], 3900, True), ([3000], 0, True), ([3000], 3000, False), ([80], 3900, False)):

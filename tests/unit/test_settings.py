@@ -305,6 +305,19 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     assert [int(seen["control1"][4]), int(seen["jenkins1"][1]), *map(int, seen["db1"])] == [8007, 8007, 8007, 8008]
 
 
+def test_jenkins_reaches_its_agents_over_ssh_and_no_other_host(tmp_path: Path) -> None:
+    hosts = example(tmp_path / "own")
+    # The store takes what each host sends, so it is none of control's here.
+    hosts["all"]["children"]["backup_store"] = {"hosts": {"store1": {"ansible_host": "192.0.2.71"}}}
+    write(tmp_path / "own" / "hosts.yml", hosts)
+
+    def admitted(host: str) -> Any:
+        return evaluate(tmp_path / "own", host, "firewall_ssh_sources")
+
+    assert [admitted(host) for host in ("lb1", "app1", "db1", "jenkins1")] == [["192.0.2.41"]] * 4
+    assert admitted("control1") == ["192.0.2.41", "192.0.2.61"]
+
+
 def test_controls_copy_resolves_the_same(tmp_path: Path) -> None:
     """Of the project as it is packed for control, with the inventory that is written there."""
     hosts = example(tmp_path / "own")

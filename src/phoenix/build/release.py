@@ -39,6 +39,8 @@ from phoenix.common import files
 START, NODE = ".phoenix-start", ".phoenix-node"
 # Of the modules that the application itself can name: their package.json in a stream of the folder.
 _MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
+# The folder of each submodule, in .gitmodules.
+_SUBMODULE = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
 # npm 6 and earlier open files in a mode that Python 3.11 no longer has: gyp, by which native modules are compiled.
 PYTHON_SHIM = '''"""Let gyp, which asks for universal newlines (mode U), run on a Python that has no other kind."""
 import builtins
@@ -204,6 +206,21 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def refuse_left_out(source: Path) -> None:
+    """Refuse a source without its submodules, of which Git exports empty folders. Raises BuildError."""
+    with tarfile.open(source) as archive:
+        held = {member.name: member for member in archive if not member.isdir()}
+        file = archive.extractfile(held[".gitmodules"]) if ".gitmodules" in held else None
+        text = file.read(MAX_PACKAGE).decode(errors="replace") if file else ""
+    empty = [path for path in _SUBMODULE.findall(text) if not any(name.startswith(f"{path}/") for name in held)]
+    if empty:
+        raise BuildError(
+            f".gitmodules names the submodules {', '.join(empty)}, which the source does not hold: Git exports none. "
+            "Let phoenix_source be a folder in which they are checked out (git submodule update --init --recursive), "
+            "or commit their files, or make them dependencies in package.json"
+        )
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """One build at a time: all run as one user, who could otherwise reach into another's processes."""
@@ -328,7 +345,8 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         try:
             with options.source.open("rb") as handle:
                 sandbox.run(["tar", "--extract", "--no-same-owner"], {}, folder=folder, stdin=handle)
-        except SandboxError as error:
+            refuse_left_out(options.source)
+        except (SandboxError, tarfile.TarError) as error:
             raise BuildError(f"the source can't be unpacked: tar {error}") from error
         source = Source.read(folder, node)
         check(source, scratch, sandbox, options)

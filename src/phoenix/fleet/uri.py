@@ -1,4 +1,7 @@
-"""MongoDB connection strings (https://www.mongodb.com/docs/manual/reference/connection-string/)."""
+"""Addresses that an inventory gives: of the fleet, of its source, and MongoDB's connection strings.
+
+The latter: https://www.mongodb.com/docs/manual/reference/connection-string/.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -71,3 +74,26 @@ def url_error(text: str) -> str:
     if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
         return f"{text!r} has more than scheme, host and port; leave the rest out"
     return ""
+
+
+def source_error(text: str) -> str:
+    """Return why this source of the application, a folder or a Git URL, can't be taken: it holds a secret; or "".
+
+    Nothing of the URL is in the message.
+    """
+    if "://" not in text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        user, password, _ = parts.username, parts.password, parts.port
+    except ValueError:  # the / of a secret that is not encoded ends it where the port would be
+        held = True
+    else:
+        held = password is not None or (user is not None and parts.scheme.endswith(("http", "https")))
+    if not held:
+        return ""
+    return (
+        "(hidden) holds a token or a password, or a user, which over HTTP may be a token; control would keep it where "
+        "others read it. Leave it out, and revoke it: a private repository is read over SSH, as git@HOST:PATH, with "
+        "release_deploy_key and release_known_hosts"
+    )

@@ -57,7 +57,7 @@ class Parent(Collector):
 
 
 class FleetWatch(Parent):
-    """On the parent: hosts that are silent, and instances that run against those wanted."""
+    """On the parent: hosts that are silent, servers out of rotation, and instances that run against those wanted."""
 
     interval = 5
 
@@ -67,6 +67,32 @@ class FleetWatch(Parent):
         self.state = Path(state_folder)
         # No host is silent before the parent had time to listen.
         self.heard: dict[str, float] = dict.fromkeys(hosts, time.time())
+        self.out: dict[str, float] = {}  # when each server was taken out of rotation, seconds since 1970
+
+    def rotation(self) -> Iterator[Chart]:
+        """What is recorded as out of rotation. One that was out before this began is so since the last change."""
+        try:
+            drained = desired.read_drained(self.state)
+            record = self.state / "drained.json"
+            changed = record.stat().st_mtime if drained else 0.0
+        except (desired.Corrupt, OSError):
+            return
+        self.out = {server: self.out.get(server, changed) for server in drained}
+        longest = max((time.time() - since for since in self.out.values()), default=0.0)
+        yield Chart(
+            "phoenix_fleet.drained",
+            "Servers out of rotation",
+            "servers",
+            "phoenix.drained",
+            {"servers": len(drained)},
+        )
+        yield Chart(
+            "phoenix_fleet.drained_longest",
+            "For how long the first of them has been out",
+            "seconds",
+            "phoenix.drained_longest",
+            {"longest": max(0.0, longest)},
+        )
 
     def collect(self, now: float) -> Iterator[Chart]:
         self.find_agents()
@@ -82,6 +108,7 @@ class FleetWatch(Parent):
                 "phoenix.silent",
                 {"silent": silent},
             )
+        yield from self.rotation()
         try:
             wanted = desired.read_capacity(self.state)
         except (desired.Corrupt, OSError):

@@ -52,16 +52,25 @@ def command_due(what: str, statuses: Statuses, release: str, prepared: str) -> b
 
 
 def needed(
-    plan: Mapping[str, Any], statuses: Statuses, release: str, recorded: str, configurations: Mapping[str, str]
+    plan: Mapping[str, Any],
+    statuses: Statuses,
+    release: str,
+    recorded: str,
+    configurations: Mapping[str, str],
+    returning: Collection[str] = (),
 ) -> bool:
-    """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not."""
+    """Whether there is anything to do. Without a recorded release, on a fleet that is being set up, there is not.
+
+    returning: servers that are out of rotation and not of a silent host. Where none of them runs, as after their host
+    has left the fleet, there is nothing to switch, and the record has to go.
+    """
     if not release:
         return False
     unlike = [
         status["current"] != release or status["configuration"] != configurations.get(host, status["configuration"])
         for host, status in statuses.items()
     ]
-    return bool(plan["canary"] or plan["steps"] or release != recorded or any(unlike))
+    return bool(plan["canary"] or plan["steps"] or release != recorded or any(unlike) or returning)
 
 
 def processes(statuses: Statuses) -> bool:
@@ -102,14 +111,23 @@ def canaries(plan: Mapping[str, Any], elsewhere: bool) -> list[str]:
     return [*plan["canary"]["servers"], *(plan["already"] if elsewhere else [])]
 
 
-def silent(hosts: Sequence[Mapping[str, Any]], lost: Collection[str], drained: Collection[str] = ()) -> list[str]:
+def silent(
+    hosts: Sequence[Mapping[str, Any]],
+    lost: Collection[str],
+    drained: Collection[str] = (),
+    last_ports: Sequence[int] = (),
+) -> list[str]:
     """The servers of hosts that did not answer, which stay out of rotation, as it is unknown what they will run.
 
-    Those that are wanted there, and those that were drained already. On the other hosts every instance that runs was
-    proven healthy, and one that does not run is proven when it is started.
+    Those that are wanted there, `last_ports` (spares, sacrificial instances) beside them, and those that were drained
+    already. On the other hosts every instance that runs was proven healthy, and one that does not run is proven when
+    it is started. Where none of them answers, none stays out: the first to return has to serve.
     """
     without = [host for host in hosts if host["name"] in lost]
-    servers = [f"{host['address']}:{port}" for host in without for port in host.get("ports", [])]
+    serving = [host for host in without if host.get("ports")]
+    if len(serving) == sum(bool(host.get("ports")) for host in hosts):
+        return []
+    servers = [f"{host['address']}:{port}" for host in serving for port in [*host["ports"], *last_ports]]
     servers += [server for server in drained if server.rpartition(":")[0] in {host["address"] for host in without}]
     return list(dict.fromkeys(servers))
 

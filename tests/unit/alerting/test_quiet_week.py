@@ -81,6 +81,7 @@ TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
     ("phoenix_http_errors", CRITICAL, "lb1", "phoenix_nginx.errors", constant(share=100)),
     ("phoenix_site", CRITICAL, "db2", "phoenix_site.lb1_https", constant(up=0)),
     ("phoenix_instances_missing", CRITICAL, "control1", "phoenix_fleet.capacity", constant(missing=1)),
+    ("phoenix_drained", WARNING, "control1", "phoenix_fleet.drained_longest", lambda t: {"longest": t}),
     ("phoenix_autoscaler_maximum", WARNING, "control1", "phoenix_metrics.autoscaler_at_maximum", constant(value=1)),
     (
         "phoenix_autoscaler_data",

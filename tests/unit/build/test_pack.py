@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pwd
+import subprocess
 import tarfile
 from argparse import Namespace
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from phoenix.build import release, sandbox, start
+from phoenix.build import release, sandbox, source, start
+from phoenix.common import tar
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
@@ -235,6 +237,30 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
     assert list(options.scratch.glob("build-*")) == []
     asked = (options.scratch / "asked").read_text().splitlines()
     assert [line.strip() for line in asked] == ["ci", "run build", "prune --production"]
+
+
+def test_a_source_that_git_exported_without_its_submodules_is_refused(options: Namespace, tmp_path: Path) -> None:
+    def git(folder: str, *words: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "protocol.file.allow=always"]
+        subprocess.run(["git", "-C", str(tmp_path / folder), *identity, *words], check=True, capture_output=True)
+
+    for folder in ("library", "application"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "package.json").write_text('{"scripts": {"start": "node built.js", "build": "make"}}')
+        (tmp_path / folder / "package-lock.json").write_text("{}")
+        git(folder, "init", "--quiet")
+        git(folder, "add", ".")
+        git(folder, "commit", "--quiet", "--message=x")
+    git("application", "submodule", "--quiet", "add", str(tmp_path / "library"), "lib/own")
+    git("application", "commit", "--quiet", "--message=x")
+    git("application", "archive", "--format=tar", f"--output={options.source}", "HEAD")
+    with pytest.raises(start.BuildError, match=r"submodules lib/own, which the source does not hold.* folder"):
+        release.build(options)
+    assert not (options.scratch / "asked").exists(), "before any script runs"
+    # A folder in which they are checked out holds them.
+    application = tmp_path / "application"
+    options.source.write_bytes(tar.pack(application, source.members(application)))
+    assert release.build(options)["present"]
 
 
 def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_broken_off(options: Namespace) -> None:

@@ -140,3 +140,36 @@ def test_where_ansible_runs_former_builds_do_not_pile_up(tmp_path: Path) -> None
     done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "1.1.0-fedcba98.tar.gz", "play.yml"}
+
+
+def named(folder: Path, version: str, places: Path, present: bool, built: list[str]) -> tuple[int, str]:
+    """Take the source in the folder for the release of this name: status and output. The rest is the build host's."""
+    role = {"name": str(TOP / "roles" / "release"), "tasks_from": "source"}
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": role}]}
+    playbook = places / "play.yml"
+    playbook.write_text(json.dumps([play]))
+    given = {
+        "release_source": str(folder),
+        "release_version": version,
+        "release_local_directory": str(places / "packed"),
+        "__release_known": {"present": present, "built": built},
+        "ansible_become": False,
+    }
+    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), str(playbook)]
+    done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def test_what_a_source_holds_is_not_built_under_the_name_of_another_release(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert source.main([str(checkout), str(tmp_path / "packed")]) == 0
+    own, other = "1.2.3-" + json.loads(capsys.readouterr().out)["sha256"][:8], "1.0.0-89abcdef"
+    # Absent or damaged, which the build host reports alike.
+    status, output = named(checkout, other, tmp_path, present=False, built=["1.0.0-01234567"])
+    assert status != 0
+    assert f"The release {other} is not on localhost, or its archive is damaged, and {checkout} is {own}." in output
+    assert "Built there: 1.0.0-01234567. Name one of these" in output
+    assert named(checkout, own, tmp_path, present=False, built=[])[0] == 0
+    # One that is there needs no source.
+    assert named(tmp_path / "gone", other, tmp_path, present=True, built=[other])[0] == 0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.uri_parser import parse_uri
 
-from phoenix.fleet.uri import is_connection_string, mongodb_uri
+from phoenix.fleet.uri import is_connection_string, mongodb_uri, source_error
 
 MEMBERS = [{"address": "192.0.2.1"}, {"address": "192.0.2.2"}]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -49,3 +49,29 @@ def test_no_member() -> None:
 def test_an_unencoded_password_is_detected(character: str) -> None:
     userinfo = f"phoenix:a{character}zb"
     assert not is_connection_string(f"mongodb://{userinfo}@192.0.2.1:27017/phoenix?replicaSet=rs")
+
+
+SECRET = "s3same"  # pragma: allowlist secret
+
+
+@pytest.mark.parametrize(
+    ("source", "good"),
+    [
+        ("/srv/app@2", True),
+        ("https://git.example.org/app.git#v1", True),
+        ("git+https://git.example.org:8443/app.git@v1", True),
+        ("https://[2001:db8::1]/app.git", True),
+        ("git@git.example.org:app.git#main", True),
+        ("git+ssh://git@git.example.org:2222/app.git", True),
+        (f"https://{SECRET}@git.example.org/app.git", False),
+        (f"git+https://me:{SECRET}@git.example.org/app.git", False),
+        (f"HTTP://me:{SECRET}@git.example.org/app.git", False),
+        (f"https://me:{SECRET}/x@git.example.org/app.git", False),
+        (f"https://me:{SECRET}#x@git.example.org/app.git", False),
+        (f"ssh://git:{SECRET}@git.example.org/app.git", False),
+    ],
+)
+def test_a_source_holds_no_secret(source: str, good: bool) -> None:
+    error = source_error(source)
+    assert not error if good else "release_deploy_key" in error
+    assert SECRET not in error

@@ -26,6 +26,7 @@ from phoenix.monitoring.nginx import AccessLog, Certificate, Site, count_statuse
 from phoenix.monitoring.plugin import Standstill, collectors, run
 from phoenix.monitoring.services import FailedUnits, ServiceCpu, StoppedUnits, is_stopped, unit_states
 from phoenix.provider import demand, lifecycle, published
+from phoenix.state import desired
 
 
 def test_gauges_are_read_and_other_lines_left_out() -> None:
@@ -459,11 +460,35 @@ def test_a_replaced_machine_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> No
         return {"mirrored_hosts_status": agents} if path == "api/v1/info" else {"data": beats[path.split("/")[1]]}
 
     monkeypatch.setattr(watch, "ask", ask)
-    (chart,) = watch.collect(0.0)
+    chart, *_ = watch.collect(0.0)
     assert chart.values == {"silent": 0.0}
     agents[1]["reachable"], beats["present"] = False, []
-    (chart,) = watch.collect(0.0)
+    chart, *_ = watch.collect(0.0)
     assert watch.heard["app1"] == 4e9, "not heard, and when it was last heard is kept"
+
+
+def test_for_how_long_a_server_is_out_of_rotation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    watch = FleetWatch("http://parent", [], [], str(tmp_path))
+    monkeypatch.setattr(watch, "find_agents", lambda: None)
+
+    def seen(at: float, *out: str) -> tuple[float, float]:
+        """How many are out, and for how long the first of them, when exactly these have been since a second ago."""
+        if set(out) != set(desired.read_drained(tmp_path)):
+            desired.drain(out, "lost", tmp_path)
+            os.utime(tmp_path / "drained.json", (at - 1, at - 1))
+        monkeypatch.setattr("phoenix.monitoring.fleet.time", SimpleNamespace(time=lambda: at))
+        charts = {chart.id: chart.values for chart in watch.collect(0.0)}
+        return charts["phoenix_fleet.drained"]["servers"], charts["phoenix_fleet.drained_longest"]["longest"]
+
+    one, other = "192.0.2.21:3000", "192.0.2.22:3000"
+    assert seen(1000) == (0, 0)
+    assert seen(2000, one) == (1, 1)
+    assert seen(2500, one, other) == (2, 501), "another one does not begin it again"
+    assert seen(2900, other) == (1, 401), "of those that are out"
+    assert seen(3000) == (0, 0)
+    assert seen(4000, one) == (1, 1), "back, and out again"
+    (tmp_path / "drained.json").write_text("{")
+    assert [chart for chart in watch.collect(0.0) if "drained" in chart.id] == [], "plays refuse, and name it"
 
 
 def test_instances_on_hosts_on_demand_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -475,8 +500,8 @@ def test_instances_on_hosts_on_demand_count(monkeypatch: pytest.MonkeyPatch, tmp
     record = demand.Store(tmp_path / "hosts.json")
     record.save(lifecycle.Record({"extra-1": lifecycle.Entry("extra-1", "serving", 0)}))
     monkeypatch.setattr(published, "read", functools.partial(published.read, record.path))
-    (chart,) = watch.collect(0.0)
+    *_, chart = watch.collect(0.0)
     assert chart.values == {"wanted": 6, "running": 6, "missing": 0}
     record.path.write_text("{")
-    (chart,) = watch.collect(0.0)
+    *_, chart = watch.collect(0.0)
     assert chart.values["missing"] == 2

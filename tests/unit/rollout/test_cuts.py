@@ -93,6 +93,11 @@ class Fleet:
     def ordinary(self) -> list[str]:
         return [f"{self.hosts[name].address}:{port}" for name, ports in self.wanted.items() for port in ports]
 
+    def servers(self) -> list[str]:
+        """What load balancers know: the ordinary instances, and the spares beside them."""
+        spares = [f"{self.hosts[name].address}:{SPARE}" for name, ports in self.wanted.items() if ports]
+        return [*self.ordinary(), *spares]
+
     def instance(self, server: str) -> Instance:
         address, _, port = server.rpartition(":")
         (host,) = (host for host in self.hosts.values() if host.address == address)
@@ -153,7 +158,7 @@ class Play:
         self.tick()
         if self.broken("reload") and balancer == "lb1":
             raise Failed("nginx refused")
-        self.fleet.down[balancer] = set(down) & set(self.fleet.ordinary())
+        self.fleet.down[balancer] = set(down) & set(self.fleet.servers())
 
     def switch(self, step: Any, release: str, configurations: dict[str, str]) -> None:
         failed = []
@@ -250,7 +255,9 @@ class Play:
         self.out = list(fleet.drained)
         found = plan.plan(statuses, fleet.listed(), release, [SPARE], self.share, fleet.drained)
         elsewhere = release != recorded or decisions.changed(target, former)
-        if not decisions.needed(found, statuses, release, recorded, target):
+        silent = decisions.silent(fleet.listed(), self.lost, fleet.drained, [SPARE])
+        returning = [server for server in fleet.drained if server not in silent]
+        if not decisions.needed(found, statuses, release, recorded, target, returning):
             return True
         try:
             for operation in order.forward(found, list(fleet.drained), fleet.listed(), decisions.processes(statuses)):
@@ -271,7 +278,7 @@ class Play:
         return True
 
     def finish(self, statuses: Any, release: str, former: dict[str, str], target: dict[str, str]) -> None:
-        self.rotate(decisions.silent(self.fleet.listed(), self.lost, self.fleet.drained))
+        self.rotate(decisions.silent(self.fleet.listed(), self.lost, self.fleet.drained, [SPARE]))
         results = self.activate(decisions.holding(statuses, release), release, target)
         self.lost = reach.lost(results, self.lost)
         if reach.refusal(reach.wanted(self.fleet.listed()), self.lost, 0.5):
@@ -297,7 +304,7 @@ class Play:
                 except Failed:
                     self.stuck += step["servers"]
                     self.out = decisions.capped(self.out, before)
-            silent = decisions.silent(self.fleet.listed(), self.lost)
+            silent = decisions.silent(self.fleet.listed(), self.lost, last_ports=[SPARE])
             self.rotate(order.down(self.out, {"servers": silent}, self.fleet.listed()))
             self.record(recorded, former)
             self.activate(decisions.holding(statuses, recorded), recorded, former)
@@ -340,8 +347,10 @@ class CutAnywhere(RuleBasedStateMachine):
         self.unknown |= fault in ("lock", "disk", "reload", "database") and running.ticks >= at
         self.reported |= {server for server in running.stuck if ":" in server}
         if running.before:
-            silent = decisions.silent(self.fleet.listed(), running.lost)
+            silent = decisions.silent(self.fleet.listed(), running.lost, last_ports=[SPARE])
             assert len(set(running.out) - set(silent)) <= len(running.before), "the way back takes more out"
+        if good:
+            self.what_answers_is_what_was_rolled_out(name)
         calm = fault == "none" and all(host.up for host in self.fleet.hosts.values()) and not self.unknown
         if quality != GOOD:
             assert not good, "what fails was accepted"
@@ -350,6 +359,15 @@ class CutAnywhere(RuleBasedStateMachine):
                 assert name not in {which for one in running_now for which in (one.release, one.configuration)}
         elif calm:
             assert good, "what is good was refused"
+
+    def what_answers_is_what_was_rolled_out(self, name: str) -> None:
+        """Also of hosts that did not answer: what may return with the former release or configuration is out."""
+        for balancer, down in self.fleet.down.items():
+            for server in set(self.fleet.servers()) - down:
+                one = self.fleet.instance(server)
+                # What does not run is started with what the host has accepted, and found healthy, before it serves.
+                if one.active:
+                    assert name in (one.release, one.configuration), f"{balancer} sends requests to {server}: {one}"
 
     @rule(name=st.sampled_from(["app1", "app2", "app3"]))
     def a_host_restarts(self, name: str) -> None:
@@ -363,7 +381,7 @@ class CutAnywhere(RuleBasedStateMachine):
     def the_next_run_converges(self) -> None:
         """site.yml: it starts what is missing, applies the upstreams, and rolls out what is recorded."""
         fleet = self.fleet
-        fleet.down = {balancer: set(fleet.drained) & set(fleet.ordinary()) for balancer in fleet.down}
+        fleet.down = {balancer: set(fleet.drained) & set(fleet.servers()) for balancer in fleet.down}
         for host in fleet.hosts.values():
             host.up = True
             for one in host.instances.values():

@@ -141,6 +141,26 @@ def test_only_servers_of_silent_hosts_stay_out_of_rotation_after_a_good_roll() -
     assert decisions.silent(HOSTS, [], drained) == []
 
 
+def test_the_spares_of_a_silent_host_stay_out_as_its_ordinary_instances_do() -> None:
+    """They would answer failed requests with what the host had before it was lost. A standby host has none."""
+    assert decisions.silent(HOSTS, ["app2", "app3"], last_ports=[3950, 3900]) == [
+        "192.0.2.22:3000",
+        "192.0.2.22:3950",
+        "192.0.2.22:3900",
+    ]
+
+
+def test_a_fleet_of_silent_hosts_keeps_its_servers_in_rotation() -> None:
+    """With all of them out, whatever returns would serve nobody until the next play."""
+    assert decisions.silent(HOSTS, ["app1", "app2"], ["192.0.2.21:3000"], [3900]) == []
+
+
+def test_what_is_out_of_rotation_and_runs_nowhere_is_returned_as_well() -> None:
+    seen = {"app1": status("a"), "app2": status("a")}
+    assert not decisions.needed(NOTHING, seen, "a", "a", {})
+    assert decisions.needed(NOTHING, seen, "a", "a", {}, returning=["192.0.2.99:3000"])
+
+
 def test_a_standby_host_that_was_away_keeps_nobody_from_going_back() -> None:
     seen = {"app1": {**status("a"), "releases": ["a"]}, "app3": {**status(), "releases": []}}
     assert decisions.rollback_refusal(decisions.placed(seen, HOSTS), "a") == ""

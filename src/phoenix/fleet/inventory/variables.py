@@ -8,7 +8,7 @@ from typing import Any
 from phoenix.fleet.inputs import mongodb_version_error
 from phoenix.fleet.inventory.model import PLAYBOOKS, Finding, Inventory
 from phoenix.fleet.inventory.renamed import RENAMED
-from phoenix.fleet.uri import is_connection_string, url_error
+from phoenix.fleet.uri import is_connection_string, source_error, url_error
 
 # Where a role runs, so that its secrets are required only there. Those of other roles are required where the
 # inventory uses their namespace.
@@ -136,6 +136,8 @@ def unsupported_values(inventory: Inventory) -> Iterator[Finding]:
                 yield host, mongodb_version_error(value)
             elif name == "phoenix_url" and url_error(str(value)):
                 yield host, f"{name}: {url_error(str(value))}"
+            elif name in ("phoenix_source", "release_source") and source_error(str(value)):
+                yield host, f"{name}: {source_error(str(value))}"
             elif name == "phoenix_db_connection_string" and not is_connection_string(str(value)):
                 yield (
                     host,
