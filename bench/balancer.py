@@ -39,7 +39,7 @@ def throughput(fleet: Fleet) -> list[Row]:
 
     With the fleet's own settings. To compare with all of nginx's options in use (decision 49), run it again with
     nginx_affinity, nginx_paths, nginx_trusted_proxies, nginx_redirects, nginx_certificates and nginx_error_page_folder
-    set. That comparison has not been made on a fleet yet.
+    set. That comparison has not been made on a fleet yet; bench/serving.py makes it before a static upstream.
     """
     host = next(iter(fleet.hosts("lb").values()))
     ours = host.check_output("nginx -T 2>/dev/null")

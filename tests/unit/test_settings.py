@@ -307,7 +307,7 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
 
 def test_jenkins_reaches_its_agents_over_ssh_and_no_other_host(tmp_path: Path) -> None:
     hosts = example(tmp_path / "own")
-    # The store takes what each host sends, so it is none of control's here.
+    # The store takes what each host sends, so it does not belong to control here.
     hosts["all"]["children"]["backup_store"] = {"hosts": {"store1": {"ansible_host": "192.0.2.71"}}}
     write(tmp_path / "own" / "hosts.yml", hosts)
 

@@ -39,7 +39,7 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def another() -> Iterator[int]:
-    """A process that is none of the lab's."""
+    """A process that does not belong to the lab."""
     process = subprocess.Popen(["sleep", "60"])
     yield process.pid
     process.kill()
