@@ -338,6 +338,7 @@ class FilterModule:
             "phoenix_status_lines": status_lines,
             "phoenix_control_hostvars": control_hostvars,
             "phoenix_failed": wiring.failed,
+            "phoenix_reached_at": wiring.reached_at,
             "phoenix_reason": wiring.reason,
             "phoenix_reasons": wiring.reasons,
             "phoenix_stream_former": streaming.former,

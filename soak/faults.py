@@ -121,10 +121,10 @@ def deploy(scene: Scene, _: str) -> Iterator[str]:
 def scale(scene: Scene, _: str) -> Iterator[str]:
     before = capacity_of(scene.inventory)
     try:
-        scene.play("scale", phoenix_capacity=before + 1, scale_lock_wait=60)
+        scene.play("scale", phoenix_capacity=before + 1, scale_lock_wait=300)
         yield f"{before} to {before + 1} and back"
     finally:
-        scene.play("scale", phoenix_capacity=before, scale_lock_wait=60)
+        scene.play("scale", phoenix_capacity=before, scale_lock_wait=300)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def put_back(scene: Scene, before: found.Found) -> None:
     seen = found.look(scene)
     capacity, release = next(iter(before.rotation.values())), before.record["release"]
     if seen.record["capacity"] not in (None, capacity) or seen.rotation != before.rotation:
-        scene.play("scale", phoenix_capacity=capacity, scale_lock_wait=60)
+        scene.play("scale", phoenix_capacity=capacity, scale_lock_wait=300)
     if {seen.record["release"], *(one["release"] for one in seen.hosts.values() if "release" in one)} != {release}:
         scene.play("rollback", phoenix_version=release)
     end = time.monotonic() + BACK_S

@@ -21,7 +21,7 @@ import pytest
 from lab import releases
 from tests.harness import programs
 from tests.harness.autoscaling import capacity_of, consistent
-from tests.harness.deploys import configurations_of, play, releases_of, succeed
+from tests.harness.deploys import configurations_of, history, play, releases_of, succeed
 from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.waiting import wait_for
@@ -35,6 +35,10 @@ LONGEST_S = 40
 
 def holds(control: Any, running: Any) -> bool:
     return "held by" in output_of(control, programs.LOCK_SHOW) or running.poll() is not None
+
+
+def ended_by_itself(control: Any) -> bool:
+    return all(one["result"] for one in history(control, 2))
 
 
 def begin(what: str, inventory: str, number: int, folder: Path) -> Any:
@@ -75,8 +79,16 @@ def test_plays_that_are_cut_anywhere(
             )
             # Its lease alone would take a minute.
             wait_for(lambda: output_of(control, programs.LOCK_SHOW) == "free", 30, "the lock of the dead play is free")
-            succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=60))
-            succeed(play(inventory, "rollback", phoenix_version=start))
+            # Every second one nobody repairs: the timer phoenix-reconcile does, where a roll-out was cut.
+            if number % 2:
+                wait_for(partial(ended_by_itself, control), 600, "what was cut has a result")
+                assert releases_of(application_hosts) == {
+                    json.loads(control.check_output(programs.STATE_SHOW))["release"]
+                }
+            succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=300))
+            # A whole deploy stays, too.
+            if number % 2 == 0 or releases_of(application_hosts) != {start}:
+                succeed(play(inventory, "rollback", phoenix_version=start, deploy_lock_wait=300))
             # A whole configuration roll is accepted: then it is put back as an operator does.
             if configurations_of(application_hosts) != {configuration}:
                 succeed(play(inventory, "site", "--tags", "phoenix,nginx"))

@@ -16,7 +16,7 @@ import pytest
 from lab import releases
 from tests.harness import programs
 from tests.harness.autoscaling import capacity_of, consistent
-from tests.harness.deploys import PLAY_SECONDS, configurations_of, last, play, put_back, releases_of, succeed
+from tests.harness.deploys import PLAY_SECONDS, configurations_of, history, last, play, put_back, releases_of, succeed
 from tests.harness.hosts import Hosts, output_of
 from tests.harness.load import RATE, assert_none_failed, load
 from tests.harness.waiting import wait_for
@@ -85,7 +85,7 @@ def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
     wait_for(lambda: host.run(page).rc == 0, 30, "the instance is back")
 
 
-def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
+def test_a_deploy_cut_by_controls_reboot_is_rolled_back_by_itself(
     client: Any,
     base_url: str,
     inventory: str,
@@ -107,8 +107,11 @@ def test_a_deploy_cut_by_controls_reboot_is_rolled_back_later(
         assert deploy.returncode != 0, output[-3000:]
         wait_for(lambda: output_of(control, "systemctl is-system-running") == "running", 60, "control again")
         assert len(releases_of(application_hosts)) == 2, output[-3000:]
-        # The lock ended with that boot.
-        succeed(play(inventory, "rollback", phoenix_version=start))
+        # The lock ended with that boot. Nobody does anything: the timer phoenix-reconcile finds what was cut.
+        wait_for(lambda: all(one["result"] for one in history(control, 2)), PLAY_SECONDS, "what was cut has a result")
+    cut, roll = history(control, 2)
+    assert (cut["what"], cut["result"], cut["reason"]) == ("deploy", "rolled back", "its play was interrupted")
+    assert (roll["what"], roll["result"], roll["version"]) == ("roll", "good", start)
     assert releases_of(application_hosts) == {start}
     assert_none_failed(result)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab import releases
-from tests.harness import plays
+from tests.harness import plays, programs
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import play, releases_of, succeed
 from tests.harness.hosts import Hosts, hosts_of
@@ -40,6 +41,11 @@ def timed(name: str, running: Any, status: int = 0) -> str:
     return str(output)
 
 
+def recorded(control: Any) -> dict[str, Any]:
+    """Return the desired state as control has it."""
+    return dict(json.loads(control.check_output(programs.STATE_SHOW)))
+
+
 @pytest.mark.parametrize("group", [pytest.param(group, marks=left_out(group)) for group in ("app", "lb", "db")])
 def test_with_a_stopped_host_plays_do_their_work(
     group: str,
@@ -48,6 +54,7 @@ def test_with_a_stopped_host_plays_do_their_work(
     base_url: str,
     inventory: str,
     application_hosts: Hosts,
+    control: Any,
     tmp_path: Path,
 ) -> None:
     """The second of its group: of the application hosts one with instances, of the load balancers not the address's."""
@@ -73,12 +80,18 @@ def test_with_a_stopped_host_plays_do_their_work(
             assert not re.search("failed=[1-9]", output), output[-4000:]
             timed(f"{name} is stopped: rollback", play(inventory, "rollback", phoenix_version=before, **SHORT))
             assert releases_of(left) == {before}
+        # It is back, and nobody does anything: the timer phoenix-reconcile brings it to what is recorded. A member of
+        # the database missed nothing.
+        with load(client, base_url, 50) as after:
+            wait_for(lambda: not recorded(control)["away"], 600, f"{name} is up to date")
+            assert releases_of(application_hosts) == {before}
+            assert recorded(control)["drained"] == {}
+            assert capacity_of(inventory) == 3 and consistent(inventory)
     finally:
-        # What an operator does when the host is back, and the fleet as it was.
-        succeed(play(inventory, "site", "--tags", "phoenix,nginx"))
-        succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=60))
+        succeed(play(inventory, "scale", phoenix_capacity=2, scale_lock_wait=300))
     assert_none_failed(got)
     assert_none_failed(posted)
+    assert_none_failed(after)
     assert releases_of(application_hosts) == {before}
     assert consistent(inventory)
 

@@ -55,7 +55,11 @@ def configurations_of(app: Hosts) -> set[str]:
     return of_instances(app, "configuration", "configuration")
 
 
+def history(control: Any, count: int) -> list[dict[str, Any]]:
+    """Return the newest entries of the history, the newest last."""
+    return list(json.loads(control.check_output(f"{programs.DEPLOYS_SHOW} --last {count} --json")))
+
+
 def last(control: Any) -> dict[str, Any]:
     """Return the newest entry of the history."""
-    (record,) = json.loads(control.check_output(f"{programs.DEPLOYS_SHOW} --last 1 --json"))
-    return dict(record)
+    return history(control, 1)[0]

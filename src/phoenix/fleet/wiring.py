@@ -223,6 +223,11 @@ def control_hostvars(
     }
 
 
+def reached_at(hosts: Sequence[str], own: HostVars) -> dict[str, list[Any]]:
+    """Where control reaches each of the hosts by SSH: its address and its port. own: what control_hostvars returns."""
+    return {host: [own[host]["ansible_host"], int(own[host].get("ansible_port", 22))] for host in hosts}
+
+
 # One line of a known shape: whatever else a host says is its key would become lines of the store's authorized_keys.
 PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [A-Za-z0-9._@-]+)?")
 

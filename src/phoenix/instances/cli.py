@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "export", parents=[configuration], help="a configuration, for take-over on another host; it holds secrets"
     )
     verbs.add_parser("take-over", help="begin with the configuration on standard input, where there is none yet")
+    verbs.add_parser("receive", help="write the exported configuration on standard input beside others")
     verbs.add_parser(
         "activate", parents=[release, configuration, turn_of, keep],
         help="make these what new instances get; remove old ones",
@@ -198,6 +199,7 @@ def main(arguments: list[str]) -> int:
         "configure": lambda: configure(options.check),
         "export": lambda: configurations.export(options.configuration),
         "take-over": lambda: {"changed": [one.shown() for one in configurations.take_over(json.load(sys.stdin))]},
+        "receive": lambda: {"changed": [one.shown() for one in configurations.receive(json.load(sys.stdin))]},
         "memory": lambda: memory.sample(options.ports, options.seconds),
     }
     try:

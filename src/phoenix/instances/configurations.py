@@ -126,6 +126,25 @@ def export(name: str) -> dict[str, Any]:
     return {"name": name, "files": {path.name: _text(path) for path in sorted(written(name).iterdir())}}
 
 
+def receive(given: Mapping[str, Any]) -> list[Change]:
+    """Write the revision of another host with the same settings beside others.
+
+    Raises NotWritten where the Node.js that it names is missing.
+    """
+    missing = [folder for folder in _nodes(given) if not Path(folder).is_dir()]
+    if missing:
+        raise NotWritten(f"{', '.join(missing)} is not on this host; run site.yml, which installs it")
+    if given["name"] in names():
+        return []
+    _write(given["name"], given["files"])
+    return [Change("write", configuration=given["name"])]
+
+
+def _nodes(given: Mapping[str, Any]) -> list[str]:
+    """The folders of Node.js that an exported revision names."""
+    return re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["files"][UNIT])
+
+
 def take_over(given: Mapping[str, Any]) -> list[Change]:
     """Begin with the revision that another host with the same settings serves with.
 
@@ -133,11 +152,9 @@ def take_over(given: Mapping[str, Any]) -> list[Change]:
     gets the new revision with the rest, behind the canary. Its name is the other host's: it comes of an older template.
     Not where this host has an accepted one already, or lacks the Node.js that it names.
     """
-    needed = re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["files"][UNIT])
-    if accepted() or not all(Path(folder).is_dir() for folder in needed):
+    if accepted() or not all(Path(folder).is_dir() for folder in _nodes(given)):
         return []
-    _write(given["name"], given["files"])
-    return [Change("write", configuration=given["name"]), *accept(given["name"])]
+    return [*receive(given), *accept(given["name"])]
 
 
 def adopt(ports: Collection[int]) -> list[Change]:

@@ -13,7 +13,10 @@ import pwd
 import re
 import sys
 
-PLAYBOOKS = ("scale", "build", "deploy", "rollback", "verify", "status", "maintenance", "certificates", "failover")
+PLAYBOOKS = (
+    *("scale", "build", "deploy", "rollback", "reconcile", "verify", "status", "maintenance", "certificates"),
+    "failover",
+)
 VARIABLE = re.compile(r"(?:phoenix|scale|deploy|rollback|release)_[a-z0-9_]+=[A-Za-z0-9/][A-Za-z0-9._+:/@#-]*")
 USER = "phoenix-runner"
 TOP = "/opt/phoenix/runner"

@@ -86,9 +86,18 @@ def changed(configurations: Mapping[str, str], former: Mapping[str, str]) -> boo
 def accepted(
     former: Mapping[str, str], configurations: Mapping[str, str], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
-    """The configurations to record: a host that could not be reached in the end keeps its former one."""
+    """The configurations to record.
+
+    A host that could not be reached in the end keeps its former one, unless all that shared it have another one by now:
+    then it is to get that, from one of them, before it serves again (playbooks/reconcile.yml).
+    """
     reached = {str(result["item"]) for result in results if result.get("rc") == 0}
-    return {**former, **{host: name for host, name in configurations.items() if host in reached}}
+    recorded = {**former, **{host: name for host, name in configurations.items() if host in reached}}
+    for host in set(former) - reached:
+        alike = {recorded[other] for other, name in former.items() if other in reached and name == former[host]}
+        if len(alike) == 1:
+            recorded[host] = alike.pop()
+    return recorded
 
 
 def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: bool, lost: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@
   phoenixctl state record capacity|release|configuration VALUE [NAME VALUE]... [--if-lost]
   phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
+  phoenixctl state away [--reason TEXT] HOST...         these hosts missed a change; brought up to date once they answer
+  phoenixctl state back HOST...                         these are up to date again
   phoenixctl state maintenance on|off                   whether load balancers answer 503 (playbooks/maintenance.yml)
 
 `drain` prints what is out of rotation as JSON. With a token it renews the fleet's lock first, so that a play which lost
@@ -24,7 +26,7 @@ from typing import Any
 
 from phoenix.common import files
 from phoenix.provider import demand, published
-from phoenix.state import lock
+from phoenix.state import away, lock
 
 FOLDER = lock.FOLDER
 MOST = 1_000_000
@@ -136,6 +138,7 @@ def read(folder: Path = FOLDER) -> dict[str, Any]:
     """
     state: dict[str, Any] = {"drained": read_drained(folder), "maintenance": read_maintenance(folder), "lost": {}}
     state["demand"] = read_demand()
+    state["away"] = {host: one.reason for host, one in away.read(folder).items()}
     readers = {"capacity": read_capacity, "release": read_release, "configuration": read_configuration}
     for name, reader in readers.items():
         state[name] = None
@@ -218,6 +221,7 @@ def describe(state: Mapping[str, Any]) -> str:
     lines += [f"configuration: {name} on {', '.join(hosts)}" for name, hosts in by_name.items()]
     lines += [f"configuration: {state['lost']['configuration']}"] if "configuration" in state["lost"] else []
     lines += [f"out of rotation: {server}: {why}" for server, why in state["drained"].items()]
+    lines += [f"missed a change: {host}: {why}" for host, why in state["away"].items()]
     lines += [f"host on demand: {host['name']} ({host['address']}), {host['state']}" for host in state["demand"]]
     lines += ["maintenance: on"] if state["maintenance"] else []
     return "\n".join(lines)
@@ -232,6 +236,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("values", nargs="+", metavar="NAME VALUE", help="of capacity, release and configuration")
     verb.add_argument("--if-lost", action="store_true", help="only where the record is missing or damaged")
     verbs.add_parser("maintenance").add_argument("value", choices=("on", "off"))
+    verb = verbs.add_parser("away")
+    verb.add_argument("hosts", nargs="+", metavar="HOST")
+    verb.add_argument("--reason", default="by hand")
+    verbs.add_parser("back").add_argument("hosts", nargs="+", metavar="HOST")
     verb = verbs.add_parser("drain")
     verb.add_argument("servers", nargs="*", metavar="ADDRESS:PORT")
     verb.add_argument("--reason", default="by hand")
@@ -255,6 +263,10 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps({"changed": any(changed)}))
     elif options.verb == "maintenance":
         print(json.dumps({"changed": maintain(options.value == "on", options.folder)}))
+    elif options.verb == "away":
+        away.add(options.hosts, options.reason, options.folder)
+    elif options.verb == "back":
+        print(json.dumps({"changed": bool(away.remove(options.hosts, folder=options.folder))}))
     else:
         if options.token and not lock.renew(options.folder, options.token, options.lease):
             print(lock.lost(options.folder), file=sys.stderr)

@@ -20,7 +20,7 @@ def understand(shown: str) -> dict[str, Any]:
     state: dict[str, Any] = {**dict.fromkeys(nothing), "drained": {}, "lost": nothing}
     if shown.startswith("{"):
         state = json.loads(shown)
-    return {"maintenance": False, "demand": [], **state, "unrecorded": list(state["lost"])}
+    return {"maintenance": False, "demand": [], "away": {}, **state, "unrecorded": list(state["lost"])}
 
 
 def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:

@@ -46,6 +46,7 @@ class Host:
     current: str = "r0"
     accepted: str = "c0"
     processes: tuple[str, str] = ("r0", "c0")  # what workers run
+    written: set[str] = field(default_factory=lambda: {"c0"})  # configurations that lie there
     up: bool = True
     instances: dict[int, Instance] = field(default_factory=dict)
 
@@ -168,6 +169,10 @@ class Play:
             if not host.up:
                 failed.append(host.name)
                 continue
+            wanted = configurations.get(host.name) or host.accepted
+            if wanted not in host.written:
+                failed.append(host.name)
+                continue
             for port in part["ports"]:
                 one = host.instances[port]
                 one.active, one.note = False, None
@@ -176,7 +181,7 @@ class Play:
                     failed.append(host.name)
                     break
                 one.release = release
-                one.configuration = configurations.get(host.name) or host.accepted
+                one.configuration = wanted
                 one.active = True
                 starts = CRASHES not in (self.fleet.quality[one.release], self.fleet.quality[one.configuration])
                 if not starts or self.broken("database"):
@@ -338,7 +343,10 @@ class CutAnywhere(RuleBasedStateMachine):
         self.fleet.quality[name] = quality
         running = Play(self.fleet, share, fault, at, victim)
         running.checks = [self.an_upstream_is_never_empty, self.the_refused_is_with_no_more_than_a_step]
-        changed = dict.fromkeys(self.fleet.hosts, name) if what == "roll" else {}
+        # site.yml writes it on the hosts that answer, and knows it of no other.
+        changed = {host.name: name for host in self.fleet.hosts.values() if host.up} if what == "roll" else {}
+        for host in changed:
+            self.fleet.hosts[host].written.add(name)
         try:
             good = running.run(name if what == "deploy" else self.fleet.release, changed)
         except Cut:
@@ -384,6 +392,7 @@ class CutAnywhere(RuleBasedStateMachine):
         fleet.down = {balancer: set(fleet.drained) & set(fleet.servers()) for balancer in fleet.down}
         for host in fleet.hosts.values():
             host.up = True
+            host.written.add(fleet.configuration[host.name])
             for one in host.instances.values():
                 if not one.active:
                     one.active, one.release, one.configuration = True, host.current, host.accepted
@@ -398,6 +407,34 @@ class CutAnywhere(RuleBasedStateMachine):
         assert fleet.drained == []
         assert not any(fleet.down.values())
         self.reported, self.unknown = set(), False
+
+    @rule()
+    def what_answers_is_brought_back_without_secrets(self) -> None:
+        """reconcile.yml: as site.yml, on the hosts that answer; a configuration comes from one that has it."""
+        fleet = self.fleet
+        up = [host for host in fleet.hosts.values() if host.up]
+        if reach.refusal(reach.wanted(fleet.listed()), [one.name for one in fleet.hosts.values() if not one.up], 0.5):
+            return
+        for host in up:
+            recorded = fleet.configuration[host.name]
+            if recorded not in host.written:
+                if not any(recorded in other.written for other in up):
+                    return  # none of them answers: the timer tries again
+                host.written.add(recorded)
+        fleet.down = {balancer: set(fleet.drained) & set(fleet.servers()) for balancer in fleet.down}
+        for host in up:
+            for one in host.instances.values():
+                if not one.active:
+                    one.active, one.release, one.configuration = True, fleet.release, fleet.configuration[host.name]
+                    one.note = (one.release, one.configuration)
+        assert Play(fleet, 0.25, "none", 0, "app1").run(fleet.release, {})
+        for host in up:
+            wanted = (fleet.release, fleet.configuration[host.name])
+            assert (host.current, host.accepted) == host.processes == wanted
+            for one in host.instances.values():
+                assert (one.release, one.configuration) == one.note == wanted
+        away = {host.address for host in fleet.hosts.values() if not host.up}
+        assert {server.rpartition(":")[0] for server in fleet.drained} <= away
 
     @invariant()
     def what_is_refused_is_accepted_nowhere(self) -> None:

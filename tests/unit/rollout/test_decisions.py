@@ -93,11 +93,28 @@ def test_there_is_a_way_back_only_from_another_configuration_than_the_recorded_o
     assert decisions.changed({"app1": "c", "app2": "d"}, {"app1": "c", "app2": "c"})
 
 
-def test_a_host_that_was_not_reached_in_the_end_keeps_its_recorded_configuration() -> None:
-    results = [{"item": "app1", "rc": 0}, {"item": "app2", "unreachable": True}, {"item": "app4", "rc": 0}]
-    former = {"app1": "c", "app2": "c", "app3": "c"}
-    wanted = {"app1": "d", "app2": "d", "app4": "d"}
-    assert decisions.accepted(former, wanted, results) == {"app1": "d", "app2": "c", "app3": "c", "app4": "d"}
+@pytest.mark.parametrize(
+    ("former", "wanted", "reached", "app2"),
+    [
+        ({"app1": "c", "app2": "c"}, {"app1": "d", "app2": "d"}, ["app1"], "d"),
+        ({"app1": "c", "app2": "c"}, {"app1": "d"}, ["app1"], "d"),
+        # A configuration of its own, which nobody else could give it.
+        ({"app1": "c", "app2": "own"}, {"app1": "d", "app2": "e"}, ["app1"], "own"),
+        # It was one among others whose settings differ now.
+        ({"app1": "c", "app2": "c", "app3": "c"}, {"app1": "d", "app3": "e"}, ["app1", "app3"], "c"),
+        ({"app1": "c", "app2": "c", "app3": "c"}, {"app1": "d"}, ["app1", "app3"], "c"),
+        ({"app1": "c", "app2": "c"}, {"app1": "d", "app2": "d"}, [], "c"),
+    ],
+)
+def test_a_host_that_was_not_reached_is_to_get_what_all_have_that_shared_its_configuration(
+    former: dict[str, str], wanted: dict[str, str], reached: list[str], app2: str
+) -> None:
+    results = [{"item": host, "rc": 0} for host in reached] + [{"item": "app2", "unreachable": True}]
+    assert decisions.accepted(former, wanted, results)["app2"] == app2
+
+
+def test_a_new_host_is_recorded_with_what_it_got() -> None:
+    assert decisions.accepted({"app1": "c"}, {"app4": "d"}, [{"item": "app4", "rc": 0}]) == {"app1": "c", "app4": "d"}
 
 
 def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
