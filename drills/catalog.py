@@ -28,7 +28,7 @@ TESTED: Mapping[str, str] = {
     "Alarm: phoenix_floating_two": "tests/e2e/test_pair.py::test_two_masters_are_reported_and_become_one",
     "Alarm: phoenix_deploy": "tests/e2e/test_deploy.py::test_a_slow_version_is_stopped_at_the_canary",
     "Alarm: phoenix_deploy_running": (
-        "tests/e2e/test_deploy.py::test_a_deploy_cut_by_controls_reboot_is_rolled_back_later"
+        "tests/e2e/test_deploy.py::test_a_deploy_cut_by_controls_reboot_is_rolled_back_by_itself"
     ),
     "Alarm: phoenix_demand_stray": "tests/unit/provider/test_service.py::test_a_stray_that_is_not_deleted_is_counted",
     "Alarm: phoenix_demand_stalled": (

@@ -25,6 +25,12 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "MemoryDenyWriteExecute": ["no"],
         "UMask": ["0022"],
     },
+    "phoenix-reconcile.service": {
+        "CapabilityBoundingSet": ["CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_KILL"],
+        "ProtectProc": ["default"],
+        "MemoryDenyWriteExecute": ["no"],
+        "UMask": ["0022"],
+    },
     "keepalived.service.d.conf": {
         "CapabilityBoundingSet": [
             "CAP_NET_ADMIN CAP_NET_RAW CAP_SETUID CAP_SETGID CAP_IPC_LOCK CAP_SYS_NICE CAP_KILL",
