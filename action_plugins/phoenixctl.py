@@ -18,11 +18,10 @@ NOT_FOUND = 127  # the shell's
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Takes `argv` (the words after phoenixctl), `stdin`, and `if_installed`: a host without the program is skipped.
 
-    Returns what `command` does. With `async`, it is `command`.
+    Returns what `command` does. In the background it runs by `phoenixctl job`.
     """
 
     _requires_connection = True
-    _supports_async = True
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -37,10 +36,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         words = [PROGRAM, *options["argv"]]
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True, "msg": "Command would have run if not in check mode"}
-        if self._task.async_val:
-            arguments = {"argv": words, "stdin": options["stdin"], "stdin_add_newline": False}
-            started = self._execute_module("ansible.legacy.command", arguments, task_vars=task_vars, wrap_async=True)
-            return {**result, **started}
         # With input the connection allots no terminal, which would join standard error to standard output.
         done = self._low_level_execute_command(shlex.join(words), in_data=(options["stdin"] or "\n").encode())
         if done["rc"] == NOT_FOUND and options["if_installed"]:

@@ -298,7 +298,6 @@ class FilterModule:
             "phoenix_rollout_changed": decisions.changed,
             "phoenix_rollout_command_due": decisions.command_due,
             "phoenix_rollout_down": order.down,
-            "phoenix_rollout_durations": order.durations,
             "phoenix_rollout_ending": decisions.ending,
             "phoenix_rollout_estimate": order.estimate,
             "phoenix_rollout_forward": order.forward,

@@ -46,6 +46,7 @@ AREAS: Mapping[str, Area] = {
         "phoenix.fleet.host_status", "the state of this host, and what is due on it: status, updates", driver=True
     ),
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
+    "job": Area("phoenix.common.job", "another command in the background: start, wait"),
     "keys": Area("phoenix.fleet.ssh_keys", "the SSH keys that this host has made: show, next, switch, try, forget"),
     "logs": Area("phoenix.instances.logs", "what the instances and processes of this host write; --follow too"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),

@@ -32,15 +32,13 @@ class Host:
         return self.answer
 
 
-def run(host: Host, *, check: bool = False, seconds: int = 0, **arguments: Any) -> dict[str, Any]:
+def run(host: Host, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
     action = object.__new__(plugin())
     action._task = SimpleNamespace(
-        args=arguments, check_mode=check, async_val=seconds, diff=False, environment=None, delegate_to=None
+        args=arguments, check_mode=check, async_val=0, diff=False, environment=None, delegate_to=None
     )
     action._low_level_execute_command = host.run
-    action._execute_module = lambda name, words, **more: {"module": name, **words, **more}
     action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None), become=None)
-    action._supports_async = True
     action.validate_argument_spec = lambda spec: (
         None,
         {name: arguments.get(name, one.get("default")) for name, one in spec.items()},
@@ -79,9 +77,3 @@ def test_a_host_without_the_program_is_skipped_only_on_request() -> None:
 def test_nothing_runs_in_check_mode() -> None:
     host = Host()
     assert run(host, check=True, argv=["lock", "release"])["skipped"] and not host.asked
-
-
-def test_in_the_background_it_is_a_command() -> None:
-    result = run(Host(), seconds=30, argv=["requests", "watch"], stdin="[]")
-    assert result["module"] == "ansible.legacy.command" and result["wrap_async"]
-    assert result["argv"] == ["/usr/local/bin/phoenixctl", "requests", "watch"] and result["stdin"] == "[]"

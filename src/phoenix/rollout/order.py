@@ -79,15 +79,6 @@ def title(operation: Mapping[str, Any]) -> str:
     return f"{operation['do']} {where}".strip()
 
 
-def durations(marks: Sequence[Sequence[Any]], end: float) -> dict[str, float]:
-    """Seconds by kind of operation, from the moments [kind, seconds] at which operations began."""
-    spent: dict[str, float] = {}
-    following = [*(float(mark[1]) for mark in marks[1:]), end]
-    for (kind, began), until in zip(marks, following):
-        spent[kind] = round(spent.get(kind, 0.0) + until - float(began), 1)
-    return spent
-
-
 def estimate(plan: Mapping[str, Any], drain: float, start: float, canary: float) -> str:
     """On paper, how long a roll-out takes at most when requests are in flight throughout."""
     steps = back(plan)

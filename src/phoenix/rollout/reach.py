@@ -101,17 +101,17 @@ def left(hosts: Sequence[Any], without: Collection[str]) -> list[Any]:
 def switch_errors(started: Sequence[Mapping[str, Any]], waited: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is wrong with the parts of a step, from the results of their commands; [] where all are healthy.
 
-    waited: the ends of those that were started in the background; each is about the result with its number.
+    waited: the ends of those that were started in the background; each has that start's result as its `item`.
     """
-    ends = {one["item"]["ansible_job_id"]: one for one in waited}
+    ends = {one["item"]["item"]["host"]: one for one in waited}
     wrong = []
     for result in started:
-        end = ends.get(result.get("ansible_job_id"), result)
         name = result["item"]["host"]
+        end = ends.get(name, result)
         if end.get("unreachable"):
             wrong.append(f"{name} can't be reached by SSH any more.")
         elif end.get("rc") != 0:
-            reason = str(end.get("stderr") or end.get("msg") or "it did not end in time").strip()
+            reason = str(end.get("stderr") or end.get("msg") or "it left no result").strip()
             wrong.append(f"{name}: {reason}")
     return wrong
 

@@ -2,6 +2,7 @@
 
 phoenixctl deploys begin      records the start of a deploy, also in the metrics, and prints its number
 phoenixctl deploys prepare    records that its release command was carried out
+phoenixctl deploys mark       records that a phase begins
 phoenixctl deploys prepared   prints whether a release's command was ever carried out: yes or no
 phoenixctl deploys end        records its result, also in the metrics
 phoenixctl deploys show       prints the last ones, for people or (--json) for programs
@@ -14,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +26,7 @@ RECORD = Path("/var/lib/phoenix/state/deploys.jsonl")
 METRICS = Path("/var/lib/phoenix/metrics/deploy.prom")
 RESULTS = ("good", "rolled back", "failed")  # in the order of the metric's values
 KEEP = 500
-RARE = frozenset({"prepared", "times"})  # fields that are in the record only where they say something
+RARE = frozenset({"marks", "prepared", "times"})  # fields that are in the record only where they say something
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Deploy:
     reason: str = ""
     seen: str = ""
     times: dict[str, float] = field(default_factory=dict)  # seconds by phase
+    marks: list[tuple[str, float]] = field(default_factory=list)  # until it ends: each phase, and when it began
     prepared: bool = False  # the release command, such as a migration, was carried out
 
     def line(self) -> str:
@@ -87,6 +89,26 @@ def previous(deploys: Iterable[Deploy]) -> str:
 def prepared(deploys: Iterable[Deploy], version: str) -> bool:
     """Whether the release's command was carried out, whatever became of the deploy."""
     return any(deploy.prepared for deploy in deploys if deploy.version == version)
+
+
+def durations(marks: Sequence[tuple[str, float]], end: float) -> dict[str, float]:
+    """Seconds by phase, from the moments at which phases began; one may come several times."""
+    spent: dict[str, float] = {}
+    following = [*(began for _, began in marks[1:]), end]
+    for (phase, began), until in zip(marks, following):
+        spent[phase] = round(spent.get(phase, 0.0) + until - began, 1)
+    return spent
+
+
+def mark(number: int, phase: str, now: float, record: Path = RECORD) -> None:
+    """Record that a phase of a deploy begins. Raises OSError."""
+    write(
+        (
+            replace(deploy, marks=[*deploy.marks, (phase, round(now, 1))]) if deploy.number == number else deploy
+            for deploy in read(record)
+        ),
+        record,
+    )
 
 
 GAUGES = {
@@ -134,6 +156,9 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(f"--{name}", required=True)
     verb = commands.add_parser("prepare")
     verb.add_argument("--number", type=int, required=True)
+    verb = commands.add_parser("mark")
+    verb.add_argument("--number", type=int, required=True)
+    verb.add_argument("--phase", required=True)
     verb = commands.add_parser("prepared")
     verb.add_argument("--version", required=True)
     verb = commands.add_parser("end")
@@ -141,7 +166,6 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--result", choices=RESULTS, required=True)
     verb.add_argument("--reason", default="")
     verb.add_argument("--seen", default="", help="figures of the canary")
-    verb.add_argument("--times", type=json.loads, default={}, help="seconds by phase, as JSON")
     verb = commands.add_parser("show")
     verb.add_argument("--last", type=int, default=5)
     verb.add_argument("--json", action="store_true")
@@ -160,6 +184,8 @@ def main(arguments: list[str]) -> int:
         print(number)
     elif options.command == "prepare":
         write([replace(deploy, prepared=True) if deploy.number == options.number else deploy for deploy in deploys])
+    elif options.command == "mark":
+        mark(options.number, options.phase, now)
     elif options.command == "prepared":
         print("yes" if prepared(deploys, options.version) else "no")
     elif options.command == "end":
@@ -173,7 +199,8 @@ def main(arguments: list[str]) -> int:
                     seconds=took,
                     reason=options.reason,
                     seen=options.seen,
-                    times=options.times,
+                    times=durations(deploy.marks, now),
+                    marks=[],
                 )
             changed.append(deploy)
         write(changed)

@@ -2,7 +2,7 @@
 
   phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
   phoenixctl state record capacity|release|configuration VALUE [NAME VALUE]... [--if-lost]
-  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [SERVER]...
+  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [--deploy N --phase NAME] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
   phoenixctl state away [--reason TEXT] HOST...         these hosts missed a change; brought up to date once they answer
   phoenixctl state back HOST...                         these are up to date again
@@ -20,13 +20,14 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from phoenix.common import files
 from phoenix.provider import demand, published
-from phoenix.state import away, lock
+from phoenix.state import away, deploys, lock
 
 FOLDER = lock.FOLDER
 MOST = 1_000_000
@@ -245,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--reason", default="by hand")
     verb.add_argument("--token", default="", help="the fleet's lock, which is renewed")
     verb.add_argument("--lease", type=float, default=300)
+    verb.add_argument("--deploy", type=int, default=0, metavar="N")
+    verb.add_argument("--phase", default="")
     return parser
 
 
@@ -271,6 +274,8 @@ def _run(options: argparse.Namespace) -> int:
         if options.token and not lock.renew(options.folder, options.token, options.lease):
             print(lock.lost(options.folder), file=sys.stderr)
             return lock.LOST
+        if options.deploy:
+            deploys.mark(options.deploy, options.phase, time.time())
         print(json.dumps(drain(options.servers, options.reason, options.folder)))
     return 0
 

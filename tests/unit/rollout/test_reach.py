@@ -57,17 +57,18 @@ def test_a_port_that_moves_stays_open_while_an_instance_listens_there() -> None:
 def test_a_step_went_well_only_if_each_of_its_parts_did() -> None:
     """The last host's command ends with the task; the others were started in the background, and are waited for."""
     last = {"item": {"host": "app3"}, "rc": 0}
-    started = {"item": {"host": "app1"}, "ansible_job_id": "7"}
-    end = {"item": started, "rc": 0, "finished": 1}
+    started = {"item": {"host": "app1"}, "rc": 0, "stdout": "job-7"}
+    end = {"item": started, "rc": 0}
     assert reach.switch_errors([last], []) == []
     assert reach.switch_errors([started, last], [end]) == []
     for waited, reason in (
         ([{**end, "rc": 1, "stderr": "it did not answer"}], "app1: it did not answer"),
-        ([{"item": started, "msg": "could not find job"}], "app1: could not find job"),
+        ([{"item": started, "msg": "the task failed"}], "app1: the task failed"),
         ([{"item": started, "unreachable": True}], "app1 can't be reached by SSH any more."),
-        ([], "app1: it did not end in time"),
     ):
         assert reach.switch_errors([started, last], waited) == [reason]
+    not_started = {**started, "rc": 1, "stderr": "no room"}
+    assert reach.switch_errors([not_started, last], []) == ["app1: no room"]
     lost = {"item": {"host": "app3"}, "unreachable": True}
     assert reach.switch_errors([started, lost], [end]) == ["app3 can't be reached by SSH any more."]
 

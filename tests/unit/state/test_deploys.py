@@ -1,6 +1,7 @@
 """The record of deploys."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,17 @@ def test_a_deploy_from_start_to_end(
     assert "phoenix_deploy_last" not in metrics.read_text(), "none has ended yet"
     deploys.main(["show"])
     assert "not ended" in capsys.readouterr().out
+    monkeypatch.setattr(deploys, "mark", lambda *given, mark=deploys.mark: mark(*given, record))
+    for at, phase in ((10.0, "canary"), (14.0, "steps"), (16.5, "back")):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        deploys.main(["mark", "--number", "1", "--phase", phase])
+    monkeypatch.setattr(time, "time", lambda: 20.0)
     deploys.main(["end", "--number", "1", "--result", "rolled back", "--reason", "it hung"])
     deploys.main(["show", "--json"])
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["result"], one["reason"], one["who"]) == ("rolled back", "it hung", "ann")
+    assert one["times"] == {"canary": 4.0, "steps": 2.5, "back": 3.5}
+    assert "marks" not in record.read_text(), "earlier versions could not read the line"
     assert "\nphoenix_deploy_last_result 1\n" in metrics.read_text()
     assert "\nphoenix_deploy_running 0\n" in metrics.read_text()
     with record.open("a") as file:
@@ -59,6 +67,14 @@ def test_a_deploy_from_start_to_end(
     deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "c", "--previous", "a"])
     assert capsys.readouterr().out == "2\n"
     assert deploys.main(["previous"]) == 1
+
+
+def test_a_phase_that_comes_again_is_added_up() -> None:
+    assert deploys.durations([("steps", 1.0), ("processes", 2.0), ("steps", 5.0)], 9.0) == {
+        "steps": 5.0,
+        "processes": 3.0,
+    }
+    assert deploys.durations([], 9.0) == {}
 
 
 @pytest.mark.parametrize(
