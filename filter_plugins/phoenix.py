@@ -292,6 +292,7 @@ class FilterModule:
             "phoenix_rollout_accepted": decisions.accepted,
             "phoenix_rollout_announcement": decisions.announcement,
             "phoenix_rollout_answers": reach.answers,
+            "phoenix_rollout_also_down": order.also_down,
             "phoenix_rollout_back": order.back,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,

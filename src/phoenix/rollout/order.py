@@ -61,6 +61,19 @@ def down(out: Sequence[str], step: Mapping[str, Any], hosts: Sequence[Mapping[st
     return both if wanted - set(both) else list(step["servers"])
 
 
+def also_down(down: Sequence[str], silent: Sequence[str], hosts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is out of rotation beside `down`: servers of hosts that do not answer, as each costs a client a second.
+
+    As far as another ordinary server stays in rotation; without one they may answer after all. Their spares stay out:
+    they would only hold up the one that answers.
+    """
+    wanted = {f"{host['address']}:{port}" for host in hosts for port in host.get("ports", [])}
+    others = [server for server in silent if server not in down]
+    if wanted - set(down) - set(others):
+        return others
+    return [server for server in others if server not in wanted]
+
+
 def _switched(
     step: Mapping[str, Any], out: Sequence[str], hosts: Sequence[Mapping[str, Any]], *, rehearse: bool = False
 ) -> list[Operation]:

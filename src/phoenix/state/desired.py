@@ -2,7 +2,8 @@
 
   phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
   phoenixctl state record capacity|release|configuration VALUE [NAME VALUE]... [--if-lost]
-  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [--deploy N --phase NAME] [SERVER]...
+  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [[--deploy N --phase NAME]
+                      [--too SERVER... --reason-too TEXT] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
   phoenixctl state away [--reason TEXT] HOST...         these hosts missed a change; brought up to date once they answer
   phoenixctl state back HOST...                         these are up to date again
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from phoenix.common import files
@@ -34,6 +36,7 @@ MOST = 1_000_000
 USAGE = 64  # EX_USAGE
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 CONFIGURATION = re.compile(r"[0-9a-f]{12}")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 SERVER = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
@@ -195,8 +198,10 @@ def maintain(on: bool, folder: Path = FOLDER) -> bool:
         return True
 
 
-def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[str, str]:
-    """Record exactly these servers as out of rotation; those that are keep their reason.
+def drain(
+    servers: Iterable[str], reason: str, folder: Path = FOLDER, others: Mapping[str, str] = NOTHING
+) -> dict[str, str]:
+    """Record exactly these servers as out of rotation, and others with their reasons; those that are keep theirs.
 
     Raises:
         ValueError: one is not ADDRESS:PORT.
@@ -206,7 +211,8 @@ def drain(servers: Iterable[str], reason: str, folder: Path = FOLDER) -> dict[st
         before: dict[str, str] | None = None
         with contextlib.suppress(Corrupt):  # this is how it is repaired
             before = read_drained(folder)
-        wanted = {server: (before or {}).get(server, reason) for server in servers}
+        given = {**others, **dict.fromkeys(servers, reason)}
+        wanted = {server: (before or {}).get(server, why) for server, why in given.items()}
         text = json.dumps(wanted, indent=1, sort_keys=True) + "\n"
         if drained(text) != before:
             files.replace(folder / "drained.json", text, durable=True)
@@ -246,6 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--reason", default="by hand")
     verb.add_argument("--token", default="", help="the fleet's lock, which is renewed")
     verb.add_argument("--lease", type=float, default=300)
+    verb.add_argument("--too", action="append", default=[], metavar="ADDRESS:PORT", help="for another reason")
+    verb.add_argument("--reason-too", default="", metavar="TEXT")
     verb.add_argument("--deploy", type=int, default=0, metavar="N")
     verb.add_argument("--phase", default="")
     return parser
@@ -276,7 +284,8 @@ def _run(options: argparse.Namespace) -> int:
             return lock.LOST
         if options.deploy:
             deploys.mark(options.deploy, options.phase, time.time())
-        print(json.dumps(drain(options.servers, options.reason, options.folder)))
+        others = dict.fromkeys(options.too, options.reason_too)
+        print(json.dumps(drain(options.servers, options.reason, options.folder, others)))
     return 0
 
 

@@ -117,6 +117,7 @@ class Play:
         self.token = fleet.token
         self.lost: list[str] = []
         self.out: list[str] = []
+        self.was_drained = list(fleet.drained)
         self.before: list[str] = []
         self.stuck: list[str] = []
         self.ticks = 0
@@ -146,10 +147,14 @@ class Play:
         self.renew()
         if self.broken("disk"):
             raise Failed("disk full")
-        self.fleet.drained = list(down)
         self.out = list(down)
+        down = [*down, *order.also_down(down, self.silent(), self.fleet.listed())]
+        self.fleet.drained = list(down)
         for balancer in self.fleet.down:
             self.apply(balancer, down)
+
+    def silent(self) -> list[str]:
+        return decisions.silent(self.fleet.listed(), self.lost, self.was_drained, [SPARE])
 
     def renew(self) -> None:
         if self.fleet.token != self.token:
@@ -192,8 +197,9 @@ class Play:
             raise Failed(f"{failed} unhealthy, or can't be reached")
 
     def watch(self, operation: Any) -> None:
+        down = [*operation["down"], *order.also_down(operation["down"], self.silent(), self.fleet.listed())]
         for balancer in self.fleet.down:
-            self.apply(balancer, operation["down"])
+            self.apply(balancer, down)
         self.tick()
         if any(not self.fleet.is_good(self.fleet.instance(server)) for server in operation["step"]["servers"]):
             for balancer in self.fleet.down:
@@ -260,8 +266,7 @@ class Play:
         self.out = list(fleet.drained)
         found = plan.plan(statuses, fleet.listed(), release, [SPARE], self.share, fleet.drained)
         elsewhere = release != recorded or decisions.changed(target, former)
-        silent = decisions.silent(fleet.listed(), self.lost, fleet.drained, [SPARE])
-        returning = [server for server in fleet.drained if server not in silent]
+        returning = [server for server in fleet.drained if server not in self.silent()]
         if not decisions.needed(found, statuses, release, recorded, target, returning):
             return True
         try:
@@ -283,7 +288,7 @@ class Play:
         return True
 
     def finish(self, statuses: Any, release: str, former: dict[str, str], target: dict[str, str]) -> None:
-        self.rotate(decisions.silent(self.fleet.listed(), self.lost, self.fleet.drained, [SPARE]))
+        self.rotate([])
         results = self.activate(decisions.holding(statuses, release), release, target)
         self.lost = reach.lost(results, self.lost)
         if reach.refusal(reach.wanted(self.fleet.listed()), self.lost, 0.5):
@@ -291,10 +296,12 @@ class Play:
         self.record(release, decisions.accepted(former, target, results))
 
     def undo(self, recorded: str, former: dict[str, str]) -> None:
-        self.before = before = list(self.out)
+        self.was_drained = []
         try:
             self.tick()
             self.renew()
+            self.out = list(self.fleet.drained)
+            self.before = before = list(self.out)
             statuses = self.seen(recorded, former, 0)
             try:
                 self.switch_processes(statuses, recorded, former)

@@ -241,6 +241,22 @@ def test_hosts_that_are_left_out_stay_left_out() -> None:
 # --- out of rotation, and the verdict out of results
 
 
+@pytest.mark.parametrize(
+    ("down", "expected"),
+    [
+        (["192.0.2.21:3000"], ["192.0.2.22:3000", "192.0.2.22:3900"]),
+        ([], ["192.0.2.22:3000", "192.0.2.22:3900"]),
+        # Nothing else would be in rotation: it may answer after all, and its spare must not be asked before another.
+        (["192.0.2.21:3000", "192.0.2.23:3000"], ["192.0.2.22:3900"]),
+        (["192.0.2.22:3000"], ["192.0.2.22:3900"]),
+    ],
+)
+def test_servers_of_silent_hosts_are_out_as_long_as_another_one_is_not(down: list[str], expected: list[str]) -> None:
+    hosts = [{"name": f"app{n}", "address": f"192.0.2.2{n}", "ports": [3000]} for n in (1, 2, 3)]
+    silent = decisions.silent(hosts, ["app2"], [], [3900])
+    assert order.also_down(down, silent, hosts) == expected
+
+
 def test_a_drained_server_comes_first_and_is_switched_though_it_runs_the_release() -> None:
     seen = {
         "app1": {"instances": [{"port": 3000, "active": True, "release": "a", "stale": False}]},

@@ -71,6 +71,10 @@ def test_exactly_the_named_servers_are_out_and_keep_their_reasons(tmp_path: Path
     desired.drain(["192.0.2.21:3000"], "fails", tmp_path)
     desired.drain(["192.0.2.21:3000", "192.0.2.22:3000"], "is switched", tmp_path)
     assert desired.read_drained(tmp_path) == {"192.0.2.21:3000": "fails", "192.0.2.22:3000": "is switched"}
+    words = ["--reason", "x", "--too", "192.0.2.23:3000", "--too", "192.0.2.22:3000", "--reason-too", "silent"]
+    assert desired.main(["--folder", str(tmp_path), "drain", *words, "192.0.2.21:3000"]) == 0
+    expected = {"192.0.2.21:3000": "fails", "192.0.2.22:3000": "is switched", "192.0.2.23:3000": "silent"}
+    assert desired.read_drained(tmp_path) == expected
     desired.drain([], "", tmp_path)
     assert desired.read_drained(tmp_path) == {}
 
