@@ -82,7 +82,7 @@ deploy: ## roll out phoenix_source, or the release in V: a canary first, with au
 rollback: ## roll back to the previous release, or to V
 	$(PLAY) -i $(INVENTORY) playbooks/rollback.yml $(if $(V),-e phoenix_version=$(V))
 
-ci-local: ## from a git push in the lab to a rolled-out release, all stages; and a second push whose failing test must stop it
+ci-local: ## from three git pushes in the lab, the first with malicious code, to one rolled-out release; a failing test must stop the last
 	$(PLAY) -i $(INVENTORY) playbooks/ci.yml
 	$(BIN)/python -m lab.ci $(INVENTORY)
 

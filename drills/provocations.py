@@ -335,6 +335,18 @@ def unreachable(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def out_of_rotation(scene: Scene) -> Iterator[None]:
+    """Record a server that no host has, beside those that are recorded and stay so."""
+    control = first_of("control", scene.inventory)
+    before = [*json.loads(control.check_output("phoenixctl state show --json"))["drained"]]
+    try:
+        control.check_output(f"phoenixctl state drain --reason trial {' '.join([*before, '192.0.2.99:3000'])}")
+        yield
+    finally:
+        control.check_output(f"phoenixctl state drain {' '.join(before)}")
+
+
+@contextmanager
 def failed_run(scene: Scene) -> Iterator[None]:
     """Report a run as failed, as every run does through this command; the gauges are as before afterwards."""
     control, path = first_of("control", scene.inventory), f"{FOLDER}/pipeline.prom"
@@ -471,7 +483,7 @@ PROVOCATIONS = [
     Provocation(
         ("phoenix_drained",),
         "a server that no host has is recorded as out of rotation",
-        shell("control", "phoenixctl state drain --reason trial 192.0.2.99:3000", "phoenixctl state drain"),
+        out_of_rotation,
         settings={"alerting_drained_seconds": 20},
     ),
     Provocation(("phoenix_pipeline",), "`phoenixctl pipeline result failed`, then `good`", failed_run, former_run),

@@ -5,10 +5,12 @@ usage: python -m lab.releases good|DEFECT FOLDER   (makes the source in FOLDER, 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 APP = Path(__file__).resolve().parents[1] / "app"
@@ -47,6 +49,23 @@ def make(defect: str, folder: Path, note: str = "") -> Path:
         with (folder / "test" / "app.test.js").open("a") as tests:
             tests.write(f"\n{TESTS[defect]}\n")
     return folder
+
+
+def depend(source: Path, script: Path) -> None:
+    """Add a dependency to a source whose install script this is."""
+    package = {"name": "dependency", "version": "1.0.0", "scripts": {"postinstall": "node script.js"}}
+    archive = "dependency.tgz"
+    with tarfile.open(source / archive, "w:gz") as packed:
+        packed.add(script, "package/script.js")
+        content = json.dumps(package).encode()
+        member = tarfile.TarInfo("package/package.json")
+        member.size = len(content)
+        packed.addfile(member, io.BytesIO(content))
+    for name, version in (("package.json", f"file:{archive}"), ("package-lock.json", {"version": f"file:{archive}"})):
+        file = source / name
+        known = json.loads(file.read_text())
+        known["dependencies"]["dependency"] = version
+        file.write_text(json.dumps(known, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The status page in a real browser, headless, driven by ChromeDriver over the protocol of WebDriver.
 
-https://www.w3.org/TR/webdriver2/. PHOENIX_SCREENSHOT names a file for the picture, as docs/status-page.png was made.
+https://www.w3.org/TR/webdriver2/. PHOENIX_SCREENSHOT names a file for the picture of the invented fleet, as
+docs/status-page.png was made.
 """
 
 from __future__ import annotations
@@ -134,7 +135,17 @@ def test_the_page_is_drawn_and_loads_nothing(browser: Browser, site: str) -> Non
     assert browser.log() == [], "neither an error nor a violation of the page's policy"
     assert browser.run("return document.title") == "Phoenix", f"{HOSTILE} is shown, and not run"
     text = browser.run("return document.body.innerText")
-    for expected in ("2 open, 1 of them critical", "silent for 5 min 40 s", "7 dumps", "rolled back", HOSTILE):
+    for expected in (
+        "2 open, 1 of them critical",
+        "silent for 5 min 40 s",
+        "7 dumps",
+        "the oplog reaches to 4 s ago",
+        "rolled back",
+        "Out of rotation: 192.0.2.23:3000",
+        "2 wanted of 3",
+        "equals what it was taken from",
+        HOSTILE,
+    ):
         assert expected in text
     assert browser.run("return document.getElementById('stale').hidden")
     # Lines are where a person sees them: within their charts, over most of the width, and high enough to read.
@@ -155,7 +166,9 @@ def test_the_page_is_drawn_and_loads_nothing(browser: Browser, site: str) -> Non
     assert sum(line["width"] for line in rate["lines"]) > 0.8
     assert all(line["width"] > 0.8 and line["height"] > 0.4 for line in capacity["lines"])
     if target := os.environ.get("PHOENIX_SCREENSHOT"):
-        show(browser, site, now(page(picture(said=""))))
+        show(browser, site, now(page(picture(said=""))), height=600)
+        whole = "return document.documentElement.scrollHeight + window.outerHeight - window.innerHeight"
+        browser.ask("POST", "/window/rect", width=1280, height=browser.run(whole))
         Path(target).write_bytes(base64.b64decode(browser.ask("GET", "/screenshot")))
 
 

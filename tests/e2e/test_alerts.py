@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lab.fleet import read as read_fleet
+from phoenix.alerting.deadman import HEALTHY_AGE_S
 from tests.harness import alarms
 from tests.harness.alarms import busy_instance, messages
 from tests.harness.hosts import Hosts, first_of, remote
@@ -127,6 +128,27 @@ def test_dashboards_are_closed(inventory: str, fleet: Hosts, receiver: Any, base
         assert own.splitlines()[0] == "status 200", host.name
         from_outside = receiver.check_output(remote("fetch", DASHBOARD.format(host.address), 3))
         assert from_outside.splitlines()[0] in CLOSED, f"{host.name}: {from_outside}"
+
+
+def test_the_heartbeat_notices_that_nothing_is_measured(control: Any) -> None:
+    """Netdata answers, and evaluates alarms on the last values as before. Meanwhile the alarm of the core ends."""
+    program = "import time; from phoenix.alerting import deadman; print(deadman.unwell(time.time()))"
+
+    def unwell() -> str:
+        text: str = control.check_output(f"PYTHONPATH=/usr/local/bin/phoenixctl python3 -c '{program}'")
+        return text.strip()
+
+    plugin = control.check_output("pgrep --full '[p]hoenixctl metrics collect'")
+    assert unwell() == ""
+    control.check_output(f"kill -STOP {plugin}")
+    try:
+        time.sleep(HEALTHY_AGE_S)
+        wait_for(lambda: unwell().startswith("Phoenix's plugin last filled"), 30, "no heartbeat")
+    finally:
+        control.check_output(f"kill -CONT {plugin}")
+    # The unit itself waits until all is well, and pings.
+    control.check_output("systemctl start phoenix-deadman.service")
+    assert unwell() == ""
 
 
 def test_busy_core_is_cleared_once(busy_core: Busy) -> None:

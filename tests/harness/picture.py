@@ -1,4 +1,7 @@
-"""A fleet for the status page, as Netdata and the records would show it; its texts try to break out of their place."""
+"""An invented fleet for the status page, as Netdata and the records would show it, with all that the page can show.
+
+Its texts try to break out of their place.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from phoenix.drills.record import Entry
 from phoenix.page.collect import DAY, POINTS, Host, Picture
 from phoenix.page.plot import Line, Points
 from phoenix.state.deploys import Deploy
@@ -37,7 +41,7 @@ def picture(said: str = HOSTILE, **own: Any) -> Picture:
         "good_dumps": 7.0, "oldest_good_age_seconds": 6.4 * DAY, "newest_good_age_seconds": 9.2 * 3600,
         "newest_good_bytes": 5.2e9,
         "last_result": 0.0, "newest_good_documents": 18_400_000.0, "offsite_newest_age_seconds": 33e3,
-        "logs_oldest_age_seconds": 7.9 * 3600,
+        "logs_oldest_age_seconds": 7.9 * 3600, "oplog_age_seconds": 4.0, "oplog_gap_result": 0.0,
     }  # fmt: skip
     control = {f"phoenix_metrics__backup_{name}": {"value": value} for name, value in gauges.items()}
     instances = {"phoenix_fleet__instances": {"running": 3.0}}
@@ -51,7 +55,9 @@ def picture(said: str = HOSTILE, **own: Any) -> Picture:
             host("db1", phoenix_mongodb__member=member, phoenix_mongodb__lag={"lag": 0.0}),
             host("db2", phoenix_mongodb__member=member, phoenix_mongodb__lag={"lag": 2.0}),
             host("db3", phoenix_mongodb__member={"up": 0.0, "sees_primary": 0.0}),
+            host("extra-1", 1.0, phoenix_fleet__instances={"running": 2.0}),
             host("lb1"),
+            host("lb2"),
         ],
         "alarms": [
             {"status": "CRITICAL", "host": "control1", "info": "A host is silent | nothing heard for 30 s",
@@ -68,6 +74,24 @@ def picture(said: str = HOSTILE, **own: Any) -> Picture:
             Line("required by the load", wave(1.2, 8.4)),
         ],
         "release": "1.4.2-0f3c9a1b",
+        "drained": {"192.0.2.23:3000": "app3 was away during a deploy"},
+        "demand": {
+            "wanted": 2, "limit": 3, "created": 2, "creations_per_hour": 10, "away_seconds": 0.0,
+            "hosts": [
+                {"name": "extra-1", "state": "serving", "since": NOW - 5400, "address": "192.0.2.101", "reason": ""},
+                {"name": "extra-2", "state": "booting", "since": NOW - 70, "address": "192.0.2.102",
+                 "reason": said},
+            ],
+            "notes": [],
+        },
+        "drills": {
+            name: Entry(NOW - 60 * DAY, NOW - days * DAY, result, text, seconds, NOW - success * DAY)
+            for name, days, result, text, seconds, success in (
+                ("alarm", 5, "good", "mail: accepted; webhook: accepted", 41.0, 5),
+                ("balancer", 9, "failed", f"of 604 requests 2 failed: HTTP 502{said}", 63.0, 16),
+                ("restore", 2, "good", "nightly-2 was restored, and equals what it was taken from", 1460.0, 2),
+            )
+        },
         "history": [
             Deploy(3, "deploy", "ci", "1.4.2-0f3c9a1b", "1.4.1-aa10c2d3", NOW - 7200, "good", 184.0),
             Deploy(2, "deploy", f"ci{said}", "1.4.2-rc", "1.4.1-aa10c2d3", NOW - 90000, "rolled back", 96.0,

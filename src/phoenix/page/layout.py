@@ -14,6 +14,7 @@ from phoenix.page.collect import DAY, Host, Picture
 
 DEPLOYS = 10
 SILENT_S = 30.0
+WITHOUT_DUMP = 2  # phoenix_backup_oplog_gap_result: since the last gap, nothing can be restored from the oplog
 # Reloads the page, and shows when what wrote it has stopped: nothing else on a static page would.
 SCRIPT = """\
 const written = Number(document.body.dataset.written), limit = 180;
@@ -34,7 +35,7 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; 
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 header { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; align-items: baseline; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 0 2rem; }
-section { min-width: 0; } .wide { grid-column: 1 / -1; }
+main > * { min-width: 0; } .wide { grid-column: 1 / -1; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -179,11 +180,14 @@ def backups(picture: Picture) -> str:
     if not dumps or newest is None:
         return section("Restorable", '<p class="bad">No good dump is known.</p>')
     result = picture.gauge("backup_last_result") or 0
-    window = f"from {age(oldest)} ago to {age(newest)} ago"
+    window = f"{number(dumps)} dumps, from {age(oldest)} ago to {age(newest)} ago"
+    oplog, cut = picture.gauge("backup_oplog_age_seconds"), picture.gauge("backup_oplog_gap_result") == WITHOUT_DUMP
+    if oplog is not None:
+        window += f"; the oplog reaches to {age(oplog)} ago" + ", but no good dump has followed its last gap" * cut
     size, documents = picture.gauge("backup_newest_good_bytes"), picture.gauge("backup_newest_good_documents")
     offsite, logs = picture.gauge("backup_offsite_newest_age_seconds"), picture.gauge("backup_logs_oldest_age_seconds")
     rows = [
-        ("Restorable", f"{number(dumps)} dumps, {window}", ""),
+        ("Restorable", window, "bad" if cut else ""),
         ("Newest", f"{number((size or 0) / 1e6, ',.1f')} MB, {number(documents, ',.0f')} documents", ""),
         ("Last restore on trial", f"{age(newest)} ago, equal to the database at its moment", "good"),
         (
@@ -267,8 +271,8 @@ def page(picture: Picture) -> str:
             section("Requests a second, of the last day", figure(*rate, picture.rate, picture.now)),
             section("Capacity, of the last day", figure(*capacity, picture.capacity, picture.now)),
             fleet(picture),
-            demand(picture),
-            backups(picture),
+            # One cell: beside the fleet, which is longer than either.
+            f"<div>{backups(picture)}{demand(picture)}</div>",
             drills(picture),
             releases(picture),
             f"</main><script>{SCRIPT}</script></body></html>\n",

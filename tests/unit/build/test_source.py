@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-from phoenix.build import source
+from phoenix.build import npm, source
 from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP
+from tests.unit.shared import TOP, read_yaml, trusted
 
 FILES = {
     ".gitignore": "/dist/\n.env\n",
@@ -173,3 +178,38 @@ def test_what_a_source_holds_is_not_built_under_the_name_of_another_release(
     assert named(checkout, own, tmp_path, present=False, built=[])[0] == 0
     # One that is there needs no source.
     assert named(tmp_path / "gone", other, tmp_path, present=True, built=[other])[0] == 0
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Notes what it is asked for, as a proxy is: by whole addresses."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_source_in_git_is_fetched_through_the_builds_proxy_and_gets_nothing_else_of_it() -> None:
+    tasks = {task["name"]: task for task in read_yaml(TOP / "roles" / "release" / "tasks" / "source_git.yml")}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        every = dict.fromkeys(npm.PROXIES, f"http://127.0.0.1:{server.server_port}")
+        variables = {
+            **{
+                name: trusted(value)
+                for name, value in read_yaml(TOP / "roles" / "release" / "vars" / "main.yml").items()
+            },
+            "release_environment": {**every, "no_proxy": "", "NO_PROXY": "", "GIT_DIR": "/elsewhere", "BRANCH": "main"},
+        }
+        own = Templar(loader=DataLoader(), variables=variables).template(
+            trust_as_template(tasks["Check out the source"]["environment"])
+        )
+        assert set(own) == set(npm.PROXIES)
+        words = ["git", "ls-remote", "http://git.example.org/application.git"]
+        subprocess.run(words, env={"PATH": os.environ["PATH"], **own}, capture_output=True, check=False)
+        server.shutdown()
+    assert Proxy.asked == ["http://git.example.org/application.git/info/refs?service=git-upload-pack"]

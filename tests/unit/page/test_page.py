@@ -73,7 +73,7 @@ def test_hours_are_few_and_full() -> None:
 def test_texts_stay_texts() -> None:
     text = layout.page(picture(drained={"10.0.0.1:3000": HOSTILE}, release=HOSTILE, problems=[HOSTILE]))
     assert HOSTILE not in text and "http://" not in re.sub(r"&lt;.*?&gt;", "", text)
-    assert text.count("<script") == 1 and text.count("&lt;script&gt;") == 5
+    assert text.count("<script") == 1 and text.count("&lt;script&gt;") == 7
     assert not re.search(r"<(img|iframe|object|embed|link (?!rel=\"icon\" href=\"data:,\"))", text)
 
 
@@ -85,7 +85,7 @@ SHOWN = (
     "1.4.2-0f3c9a1b",
     "rolled back",
     "not ended",
-    "7 dumps, from 6 d 9 h ago to 9 h 12 min ago",
+    "7 dumps, from 6 d 9 h ago to 9 h 12 min ago; the oplog reaches to 4 s ago",
     "5,200.0 MB, 18,400,000 documents",
     "40 %",
 )
@@ -95,6 +95,25 @@ def test_the_page_shows_what_matters() -> None:
     text = re.sub(r"<[^>]+>", " ", layout.page(picture()))
     for expected in SHOWN:
         assert expected in " ".join(text.split()), expected
+
+
+@pytest.mark.parametrize(
+    ("gauges", "expected", "bad"),
+    [
+        ({}, "to 1 h ago", False),
+        ({"oplog_age_seconds": 7.0, "oplog_gap_result": 1.0}, "to 1 h ago; the oplog reaches to 7 s ago", False),
+        (
+            {"oplog_age_seconds": 7.0, "oplog_gap_result": 2.0},
+            "to 1 h ago; the oplog reaches to 7 s ago, but no good dump has followed its last gap",
+            True,
+        ),
+    ],
+)
+def test_the_restorable_window_ends_with_the_oplog(gauges: dict[str, float], expected: str, bad: bool) -> None:
+    dumps = {"good_dumps": 2.0, "oldest_good_age_seconds": 90000.0, "newest_good_age_seconds": 3600.0}
+    charts = {f"phoenix_metrics.backup_{name}": {"value": value} for name, value in {**dumps, **gauges}.items()}
+    shown = layout.backups(collect.Picture(NOW, hosts=[collect.Host("control1", 2.0, charts)]))
+    assert layout.cell(f"2 dumps, from 1 d 1 h ago {expected}", "bad" if bad else "") in shown
 
 
 def test_a_page_of_nothing_says_what_is_missing() -> None:

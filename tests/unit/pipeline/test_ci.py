@@ -203,3 +203,47 @@ def test_the_delivery_sends_the_commit_out_of_the_repository(tmp_path: Path) -> 
     assert {name: stage["status"] for name, stage in stages.items()} == dict.fromkeys(
         ("package", "deploy", "verify", "record"), 0
     )
+
+
+# Stands for node, npm's own program among what it runs: notes npm's commands; the application has a linter.
+NODE = """#!/bin/sh
+case $1 in
+    --version) ;;
+    -p) echo eslint ;;
+    *) shift; echo "$1 $2" >>calls ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("locks", "command", "changed"),
+    [
+        (["package-lock.json"], "ci --no-audit", "package-lock.json"),
+        (["npm-shrinkwrap.json"], "ci --no-audit", "npm-shrinkwrap.json"),
+        (["npm-shrinkwrap.json", "package-lock.json"], "ci --no-audit", "npm-shrinkwrap.json"),
+        ([], "install --no-package-lock", "package.json"),
+    ],
+)
+def test_modules_are_installed_again_when_what_names_them_changes(
+    tmp_path: Path, locks: list[str], command: str, changed: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "node").write_text(NODE)
+    (tmp_path / "bin" / "node").chmod(0o755)
+    for name in ("package.json", *locks):
+        (tmp_path / name).write_text("{}")
+
+    def lint() -> list[str]:
+        """npm's commands of one run."""
+        (tmp_path / "calls").write_text("")
+        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+        subprocess.run([str(FILES / "phoenix-stage"), "lint"], cwd=tmp_path, env=environment, check=True)
+        return (tmp_path / "calls").read_text().splitlines()
+
+    assert lint() == [command, "run lint"]
+    assert lint() == ["run lint"]
+    for name in ({"package.json", *locks} - {changed}) | {"server.js"}:
+        (tmp_path / name).write_text('{"other": 1}')
+    assert lint() == ["run lint"]
+    (tmp_path / changed).write_text('{"other": 1}')
+    assert lint() == [command, "run lint"]

@@ -130,6 +130,49 @@ def test_what_was_pushed_runs_where_there_is_no_key_and_no_credential() -> None:
     assert "PHOENIX_CREDENTIALS" not in checks
 
 
+def block(code: str, head: str) -> str:
+    """What is between the braces after a head, which is there once; Groovy's comments are left out."""
+    code = re.sub(r"^\s*//.*$", "", code, flags=re.MULTILINE)
+    _, _, rest = code.partition(head)
+    assert rest and head not in rest and "{" not in head, f"{head!r} is not there once"
+    start = rest.index("{") + 1
+    depth = 1
+    for end, sign in enumerate(rest[start:], start):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        if depth == 0:
+            return rest[start:end]
+    raise AssertionError(f"the braces after {head!r} are not closed")
+
+
+def test_only_a_push_or_a_person_makes_a_release() -> None:
+    """The first run, and any other that a start of Jenkins might queue, only checks out."""
+    pipeline = block((TOP / "Jenkinsfile").read_text(encoding="utf-8"), "pipeline")
+    release = block(pipeline, "stage('Release')")
+    assert release.split()[:2] == ["when", "{"], "of the stage itself, before the stages in it"
+    condition, stages = release.split("stages {", 1)
+    allowed = block(condition, "anyOf")
+    assert condition.replace(allowed, "").split() == ["when", "{", "anyOf", "{}", "}"]
+    causes = [line.strip() for line in allowed.strip().splitlines()]
+    assert causes == ["triggeredBy 'SCMTrigger'", "triggeredBy cause: 'UserIdCause'"]
+    assert set(re.findall(r"phoenix-stage (\w+)", stages)) >= {"lint", "test", "package", "deploy", "rollback"}
+    assert re.findall(r"phoenix-stage ([\w ]+)", pipeline.replace(release, "")) == ["result failed"]
+
+
+def test_a_start_of_jenkins_queues_a_run_only_where_there_was_none() -> None:
+    job = (TOP / "roles" / "jenkins" / "files" / "job.groovy").read_text(encoding="utf-8")
+    (name,) = re.findall(r"pipelineJob\('(\w+)'\)", job)
+    # The numbered folders of a job's runs.
+    (condition,) = re.findall(r"^if \((.*)\) \{$", job, re.MULTILINE)
+    found = re.fullmatch(r"!new File\('([^']+)'\)\.list\(\)\?\.any \{ name -> name\.integer \}", condition)
+    assert found, condition
+    unit = (TOP / "roles" / "jenkins" / "templates" / "jenkins.service.j2").read_text(encoding="utf-8")
+    home = re.findall(r"JENKINS_HOME=(\S+)", unit)[0].strip('"')
+    assert found[1] == f"{home}/jobs/{name}/builds"
+    queued = f"queue('{name}')"
+    assert re.search(r"\n\}\n*\Z", job) and job.count("queue(") == 1
+    assert job.split(f"if ({condition}) {{")[1].strip().rstrip("}").strip() == queued
+
+
 def test_packing_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     folder = tmp_path / "root" / "var" / "backups" / "jenkins"
     folder.mkdir(parents=True)
