@@ -41,19 +41,23 @@ def measure(fleet: Fleet) -> list[Row]:
         try:
             done(fleet, "deploy", phoenix_source=str(SOURCE), deploy_drain_timeout=DRAIN_S)
             done(fleet, "site", *TAGS, **SETTINGS, deploy_drain_timeout=DRAIN_S)
-            done(fleet, "scale", phoenix_capacity=4)
+            done(fleet, "scale", phoenix_capacity=4, **SETTINGS)
             second = Path(folder, "long-lived")
             shutil.copytree(SOURCE, second)
             package = json.loads((second / "package.json").read_text(encoding="utf-8"))
             (second / "package.json").write_text(json.dumps({**package, "version": "2.0.0"}), encoding="utf-8")
             rows += event(
-                fleet, "roll", lambda: done(fleet, "deploy", phoenix_source=str(second), deploy_drain_timeout=DRAIN_S)
+                fleet,
+                "roll",
+                lambda: done(fleet, "deploy", phoenix_source=str(second), deploy_drain_timeout=DRAIN_S, **SETTINGS),
             )
             (new,) = releases_of(hosts)
             rows.append(Row("workers that run the release at the end of its roll-out", len(on(hosts, new)), "of 3", 3))
             rows += event(fleet, "kill", lambda: kill(hosts["app1"]))
             rows += event(
-                fleet, "scale-in", lambda: done(fleet, "scale", phoenix_capacity=2, phoenix_drain_timeout=DRAIN_S)
+                fleet,
+                "scale-in",
+                lambda: done(fleet, "scale", phoenix_capacity=2, phoenix_drain_timeout=DRAIN_S, **SETTINGS),
             )
             rows += lost_host(fleet)
         finally:
@@ -64,6 +68,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def done(fleet: Fleet, name: str, *options: str, **variables: Any) -> None:
+    """Run a play. Those that write upstreams or units need SETTINGS, as an inventory would give them to all."""
     began = time.monotonic()
     succeed(play(fleet.inventory, name, *options, **variables))
     print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
