@@ -59,6 +59,11 @@ def test_a_release_can_be_rolled_back_to_where_every_host_keeps_it() -> None:
     refusal = decisions.rollback_refusal(seen, "a")
     assert "did not serve on app2" in refusal and "Kept everywhere: b, c." in refusal
     assert "(none)" in decisions.rollback_refusal(seen, "")
+    for host, own in {"app1": "a1", "app2": "b2"}.items():
+        seen[host]["checksums"] = {"b": f"sha256:{own * 32}"}
+    assert "sha256:a1a1a1a1a1a1… on app1, sha256:b2b2b2b2b2b2… on app2" in decisions.rollback_refusal(seen, "b")
+    seen["app2"]["checksums"] = {}  # unpacked by an earlier version
+    assert decisions.rollback_refusal(seen, "b") == ""
     assert decisions.unserved(seen, "a") == ["app2"]
     assert decisions.common_releases({}) == []
 
