@@ -313,6 +313,7 @@ class FilterModule:
             "phoenix_rollout_rehearsal": rollout.rehearsal,
             "phoenix_rollout_result": decisions.result,
             "phoenix_rollout_silent": decisions.silent,
+            "phoenix_rollout_slow": rollout.slow,
             "phoenix_rollout_switch_errors": reach.switch_errors,
             "phoenix_rollout_target": decisions.target,
             "phoenix_rollout_title": order.title,

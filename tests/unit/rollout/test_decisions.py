@@ -264,3 +264,14 @@ def test_each_path_is_rehearsed_once() -> None:
         {"unreachable": True},
     ]
     assert plan.rehearsal(results) == [asked, {"path": "/b", "host": "a"}]
+
+
+def test_a_path_that_is_slow_on_any_load_balancer_is_not_rehearsed_and_is_given_the_longest_time() -> None:
+    fast, slow = {"path": "/", "host": "a"}, {"path": "/report", "host": "a"}
+    results = [
+        {"stdout": json.dumps([fast, slow])},
+        {"stdout": json.dumps([fast, {**slow, "seconds": 1.5}])},
+        {"stdout": json.dumps([fast, {**slow, "seconds": 2.5}, {**slow, "host": "b", "seconds": 30.0}])},
+    ]
+    assert plan.rehearsal(results) == [fast]
+    assert plan.slow(results) == [{**slow, "seconds": 2.5}, {**slow, "host": "b", "seconds": 30.0}]
