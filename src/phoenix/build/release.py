@@ -24,7 +24,6 @@ import shutil
 import stat
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,7 +331,8 @@ def judge(source: Source, packed: Packed, scratch: Path, sandbox: Sandbox, optio
 def build(options: argparse.Namespace) -> dict[str, Any]:
     archive: Path = options.releases / f"{options.version}.tar.gz"
     user = pwd.getpwnam(options.user)
-    scratch = Path(tempfile.mkdtemp(prefix="build-", dir=options.scratch))
+    # One path for every build, as modules that are compiled note it: the same source has to give the same release.
+    scratch: Path = options.scratch / "build-release"
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})
     node = os.path.realpath(options.node)
@@ -340,8 +340,9 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     folder = scratch / "release"
     try:
         sandbox.end()
-        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were interrupted
+        for left in options.scratch.glob("build-*"):  # by builds that were interrupted
             shutil.rmtree(left, ignore_errors=True)
+        scratch.mkdir()
         scratch.chmod(0o755)  # root's: what is in it can't be renamed by the build user
         for path in (scratch / "home", folder):
             path.mkdir()

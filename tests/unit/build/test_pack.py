@@ -242,6 +242,17 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
     assert [line.strip() for line in asked] == ["ci", "run build", "prune --production"]
 
 
+def test_a_release_that_was_lost_is_built_again_with_the_same_content(options: Namespace) -> None:
+    """Modules note the folder in which they are compiled."""
+    node = Path(options.node) / "bin/node"
+    node.write_text(node.read_text().replace("ci)", "ci) pwd >where;"))
+    write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
+    first = release.build(options)
+    (options.releases / "1.0.0.tar.gz").unlink()
+    assert release.build(options)["checksum"] == first["checksum"]
+    assert "./where" in packed(options.releases / "1.0.0.tar.gz")
+
+
 def test_builds_at_once_do_not_mix(options: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes of their own, as plays start them: two sources, and the release of one of them twice."""
     monkeypatch.setattr(release, "LOCK", tmp_path / "lock")
