@@ -331,7 +331,7 @@ def judge(source: Source, packed: Packed, scratch: Path, sandbox: Sandbox, optio
 def build(options: argparse.Namespace) -> dict[str, Any]:
     archive: Path = options.releases / f"{options.version}.tar.gz"
     user = pwd.getpwnam(options.user)
-    # One path for every build, as modules that are compiled note it: the same source has to give the same release.
+    # One path for every build, as modules may note it: the same source is to give the same release.
     scratch: Path = options.scratch / "build-release"
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})

@@ -243,7 +243,7 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
 
 
 def test_a_release_that_was_lost_is_built_again_with_the_same_content(options: Namespace) -> None:
-    """Modules note the folder in which they are compiled."""
+    """A module may note the folder in which it was built."""
     node = Path(options.node) / "bin/node"
     node.write_text(node.read_text().replace("ci)", "ci) pwd >where;"))
     write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
