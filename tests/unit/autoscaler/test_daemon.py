@@ -210,10 +210,13 @@ def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
 
 
 def test_instances_that_its_own_action_adds_are_not_withheld(world: World) -> None:
+    async def acting() -> Result:
+        return await asyncio.sleep(600, Result(True, "done"))
+
     async def run() -> None:
         await world.pass_time(30, 5)
         fleet_lock.acquire(world.folder, "autoscaler", "scale", 600)
-        world.daemon.actions.pending, world.daemon.actions.task = 6, asyncio.create_task(asyncio.sleep(600))
+        world.daemon.actions.pending, world.daemon.actions.task = 6, asyncio.create_task(acting())
         world.daemon.step()
         assert withheld(world) == 0
         world.daemon.actions.task.cancel()

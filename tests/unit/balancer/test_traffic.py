@@ -236,7 +236,11 @@ def test_a_canary_is_asked_as_clients_are_served_where_none_comes(
 def test_slow_paths_are_asked_beside_the_others_and_given_their_time(
     canary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [{"path": "/"}, {"path": "/report", "seconds": 1.2}, {"path": "/events", "seconds": 60}]
+    asked: list[dict[str, Any]] = [
+        {"path": "/"},
+        {"path": "/report", "seconds": 1.2},
+        {"path": "/events", "seconds": 60},
+    ]
     assert watch(canary, asked, monkeypatch, tmp_path, "--limit", "1", "--seconds", "2") == (0, [[]])
     counted = json.loads(capsys.readouterr().out)["servers"][canary]
     assert counted["errors"] == 0, "later than the limit of the others"
@@ -254,7 +258,7 @@ def test_slow_paths_that_fail_count_against_the_canary(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked = [{"path": "/"}, {"path": path, "seconds": seconds}]
+    asked: list[dict[str, Any]] = [{"path": "/"}, {"path": path, "seconds": seconds}]
     assert watch(canary, asked, monkeypatch, tmp_path, "--limit", "0.5")[0] == 0, "not before it serves"
     counted = json.loads(capsys.readouterr().out)["servers"][canary]
     assert 0 < counted["errors"] < counted["asked"]
