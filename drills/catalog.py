@@ -83,6 +83,7 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_keepalived",
         "Alarm: phoenix_autoscaler_data",
         "Alarm: phoenix_autoscaler_frozen",
+        "Alarm: phoenix_autoscaler_withheld",
         "Alarm: phoenix_drained",
         "Alarm: phoenix_pipeline_running",
         "Alarm: phoenix_drill_failed",

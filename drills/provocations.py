@@ -490,6 +490,7 @@ PROVOCATIONS = [
     fed("phoenix_scaling", "phoenix_autoscaler_failed_actions_total", 2, settle_s=75, alerting_scaling_minutes=1),
     fed("phoenix_autoscaler_maximum", "phoenix_autoscaler_at_maximum", 1, alerting_autoscaler_maximum_seconds=20),
     fed("phoenix_autoscaler_frozen", "phoenix_autoscaler_frozen", 1, alerting_deploy_seconds=20),
+    fed("phoenix_autoscaler_withheld", "phoenix_autoscaler_withheld", 2, alerting_autoscaler_withheld_seconds=20),
     fed("phoenix_deploy", "phoenix_deploy_last_result", 2),
     fed("phoenix_deploy_running", "phoenix_deploy_running", 1, alerting_deploy_seconds=20),
     fed("phoenix_pipeline_running", "phoenix_pipeline_running", 1, alerting_pipeline_seconds=20),

@@ -34,7 +34,7 @@ from phoenix.fleet import (  # noqa: E402
     uri,
     wiring,
 )
-from phoenix.instances import logs  # noqa: E402
+from phoenix.instances import logs, releases  # noqa: E402
 from phoenix.monitoring import streaming  # noqa: E402
 from phoenix.provider import settings as demand_settings  # noqa: E402
 from phoenix.rollout import decisions, order, reach  # noqa: E402
@@ -276,6 +276,7 @@ class FilterModule:
             "phoenix_sandbox": _reported(sandbox.lines),
             "phoenix_changes": reach.changes,
             "phoenix_options": reach.options,
+            "phoenix_release_content": releases.compare,
             "phoenix_rollback_refusal": rollback_refusal,
             "phoenix_debian_step": service.debian_step,
             "phoenix_service_application_refusal": service.application_refusal,
@@ -312,6 +313,7 @@ class FilterModule:
             "phoenix_rollout_rehearsal": rollout.rehearsal,
             "phoenix_rollout_result": decisions.result,
             "phoenix_rollout_silent": decisions.silent,
+            "phoenix_rollout_slow": rollout.slow,
             "phoenix_rollout_switch_errors": reach.switch_errors,
             "phoenix_rollout_target": decisions.target,
             "phoenix_rollout_title": order.title,

@@ -261,6 +261,7 @@ class Week:
             self.gauge("autoscaler_data_age_seconds", lambda now: self.random.uniform(0, 3)),
             self.gauge("autoscaler_at_maximum", lambda now: float(15 * HOUR <= now % DAY < 15 * HOUR + 2 * MINUTE)),
             self.gauge("autoscaler_frozen", self.deploying),
+            self.gauge("autoscaler_withheld", lambda now: 0.0),
             # One that failed, and was made up for by the next.
             self.gauge("autoscaler_failed_actions_total", lambda now: float(now > 3 * DAY)),
             # A creation or two that fail, a provider that restarts, a host that leaves for a while.

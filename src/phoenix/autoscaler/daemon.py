@@ -223,6 +223,7 @@ class Daemon:
                 capacity=self.capacity,
                 desired=decision.desired,
                 at_maximum=float(decision.at_maximum),
+                withheld=max(0, decision.needed - self.capacity) if self.frozen else 0,
             )
         own = self.config.paths.own
         self.metrics.write(own / "autoscaler.prom")

@@ -22,6 +22,7 @@ GAUGES = {
     "at_maximum": "1 if the load requires more than the maximum",
     "data_age_seconds": "seconds since the last datagram of the load balancer that has been silent for longest",
     "frozen": "1 while the lock, a hold or maintenance keeps it from acting",
+    "withheld": "instances that the load requires beyond the recorded ones while it is kept from acting",
     "left_out_hosts": "hosts that the last action left out",
     "actions_total": "actions started",
     "failed_actions_total": "actions failed",

@@ -1,6 +1,7 @@
 """Clients' requests and each instance's answers, from nginx's access log (JSON lines).
 
-phoenixctl requests sample   prints the paths that clients recently requested most, with success, as JSON
+phoenixctl requests sample   prints the paths that clients recently requested most, with success, as JSON, and of slow
+                             ones how long they take
 phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
                              as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "earlier",
                              "earlier_errors", "buckets"}}}, the earlier ones from shortly before;
@@ -22,13 +23,13 @@ import math
 import re
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from phoenix.balancer import questions, upstreams
-from phoenix.rollout import evidence
+from phoenix.rollout import evidence, plan
 from phoenix.state import turn
 
 LOG = Path("/var/log/nginx/access.log")
@@ -38,8 +39,13 @@ CUT = "…"
 POLL_SECONDS = 0.1
 # Latencies are counted in buckets, which can be added over load balancers. Bucket i ends at 1 ms * 1.25^i.
 FIRST_BUCKET_S, GROWTH = 0.001, 1.25
-# Half of what a rehearsal allows an answer by default.
+# Half of what a rehearsal allows an answer by default. A path is slow when one in ten of its answers takes as long.
 SLOW_S = 1.0
+USUAL = 0.9
+# Slow paths may be costly, and the canary is asked for them while it serves clients.
+SLOW_PATHS = 2
+# So many times as long at most, where too few requests reached a canary to judge it.
+PROLONGED = 3
 # How often the others usually fail is also read from before the watch, over so many times its length: beside a single
 # instance as many answers again would not show it well enough.
 EARLIER = 3
@@ -143,6 +149,17 @@ class Watch:
             sum(one.requests + one.earlier for one in others),
         )
 
+    def too_few(self, names: Collection[str], enough: float) -> bool:
+        """Whether too few requests reached one of these servers to judge it, all of them good.
+
+        Nor did the others get many: where they did, or where one failed, it may hang, and clients wait for it.
+        """
+        own = [self.servers.get(name, Server()) for name in names]
+        others = [one.requests for name, one in self.servers.items() if name not in names]
+        if max(others, default=0) >= plan.BUSY or any(one.errors for one in own):
+            return False
+        return any(one.requests < enough for one in own)
+
     def result(self) -> dict[str, Any]:
         return {
             "servers": {
@@ -170,9 +187,12 @@ def open_at(mark: str, log: Path) -> BinaryIO:
     return log.open("rb")
 
 
-def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
-    """Complete lines from the mark on; b"" while there is no new one. Ends after `seconds`, at the end of the log."""
-    end = time.monotonic() + seconds
+def follow(mark: str, log: Path, seconds: float, too_few: Callable[[], bool]) -> Iterator[bytes]:
+    """Complete lines from the mark on; b"" while there is no new one.
+
+    Ends after `seconds`, at the end of the log; while there are too few, after PROLONGED times as long.
+    """
+    begun = time.monotonic()
     handle, rest = open_at(mark, log), b""
     while True:
         if chunk := handle.read(1 << 16):
@@ -183,11 +203,12 @@ def follow(mark: str, log: Path, seconds: float) -> Iterator[bytes]:
             handle.close()
             handle, rest = log.open("rb"), b""
             continue
-        if time.monotonic() >= end:
+        left = begun + seconds - time.monotonic()
+        if left <= 0 and (left <= seconds - PROLONGED * seconds or not too_few()):
             handle.close()
             return
         yield b""
-        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+        time.sleep(min(POLL_SECONDS, left) if left > 0 else POLL_SECONDS)
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -212,7 +233,8 @@ def watch(options: argparse.Namespace) -> int:
     counts.warm = time.monotonic() + options.warmup
     glances = evidence.Glances(max(1, options.errors), options.allowed)
     asker.go_on()
-    for line in follow(mark, LOG, options.seconds):
+    enough = evidence.ENOUGH / options.balancers
+    for line in follow(mark, LOG, options.seconds, lambda: counts.too_few(options.canary, enough)):
         if line:
             counts.add(line, time.monotonic())
             continue
@@ -232,12 +254,12 @@ def watch(options: argparse.Namespace) -> int:
     return 0
 
 
-def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
+def sample(lines: Iterable[bytes], count: int) -> list[dict[str, Any]]:
     """The most requested paths, without those with a query, which may have side effects or be private.
 
-    Nor slow ones: a canary is compared by its latency under load, and must not be refused for what is slow anyway.
+    Then a few slow ones, with the `seconds` that they take: reports, long polls, streams. A rehearsal leaves them out.
     """
-    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    seen: dict[tuple[str, str], list[float]] = {}
     for line in lines:
         entry = parse(line)
         path = str(entry.get("uri", "?"))
@@ -247,9 +269,17 @@ def sample(lines: Iterable[bytes], count: int) -> list[dict[str, str]]:
         if not (path + str(entry.get("host", ""))).isascii():
             continue
         tried = attempts(entry)
-        if len(tried) == 1 and 200 <= tried[0][1] < 400 and tried[0][2] < SLOW_S:
-            seen[path, str(entry.get("host", ""))] += 1
-    return [{"path": path, "host": host} for (path, host), _ in seen.most_common(count)]
+        if len(tried) == 1 and 200 <= tried[0][1] < 400:
+            seen.setdefault((path, str(entry.get("host", ""))), []).append(tried[0][2])
+    fast: list[dict[str, Any]] = []
+    slow: list[dict[str, Any]] = []
+    for (path, host), took in sorted(seen.items(), key=lambda one: len(one[1]), reverse=True):
+        asked, usual = {"path": path, "host": host}, sorted(took)[math.ceil(USUAL * len(took)) - 1]
+        if usual < SLOW_S:
+            fast.append(asked)
+        else:
+            slow.append({**asked, "seconds": usual})
+    return [*fast[:count], *slow[:SLOW_PATHS]]
 
 
 def tail(log: Path, size: int) -> list[bytes]:
@@ -279,7 +309,8 @@ def main(arguments: list[str]) -> int:
     )
     verb.add_argument("--errors", type=int, default=5, help="... this often")
     verb.add_argument("--allowed", type=float, default=0.01, help="... and by this share more than the others")
-    verb.add_argument("--ask", action="store_true", help='read [{"path", "host"}, ...] to ask from standard input')
+    verb.add_argument("--ask", action="store_true", help="read a list as sample prints it from standard input, to ask")
+    verb.add_argument("--balancers", type=int, default=1, help="how many watch at once, whose counts are added")
     verb.add_argument("--url", default="http://localhost", help="of the site, as the canaries are asked for it")
     verb.add_argument("--limit", type=float, default=5, help="seconds until an answer has to begin")
     turn.add_option(verb)

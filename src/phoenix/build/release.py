@@ -24,7 +24,6 @@ import shutil
 import stat
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +33,12 @@ from phoenix.build import npm, versions
 from phoenix.build.sandbox import Sandbox, SandboxError, credential
 from phoenix.build.start import BuildError, command_of, refuse_missing, start_script
 from phoenix.common import files
+from phoenix.instances import releases
 
 # What Phoenix adds: the program that systemd starts, and the folder of the Node.js that the release was built for.
 START, NODE = ".phoenix-start", ".phoenix-node"
+# What hosts write into an unpacked release, and no archive may bring.
+HOSTS_OWN = (releases.MARK, releases.CHECKSUM)
 # Of the modules that the application itself can name: their package.json in a stream of the folder.
 _MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
 # The folder of each submodule, in .gitmodules.
@@ -85,7 +87,8 @@ class Packed:
 def repack(received: IO[bytes], target: Path, own: Mapping[str, str]) -> Packed:
     """Pack what an untrusted tar stream holds, and Phoenix's own files, so that the same content gives the same bytes.
 
-    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so are others of own's names.
+    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so is what has a name of
+    Phoenix's own.
     """
 
     def normal(name: str, kind: bytes, executable: bool) -> tarfile.TarInfo:
@@ -103,7 +106,7 @@ def repack(received: IO[bytes], target: Path, own: Mapping[str, str]) -> Packed:
         tarfile.open(fileobj=received, mode="r|") as source,
     ):
         for member in source:
-            if Path(member.name).parts[:1] in {(name,) for name in own} or not (
+            if Path(member.name).parts[:1] in {(name,) for name in (*own, *HOSTS_OWN)} or not (
                 member.isreg() or member.isdir() or member.issym() or member.islnk()
             ):
                 continue
@@ -328,7 +331,8 @@ def judge(source: Source, packed: Packed, scratch: Path, sandbox: Sandbox, optio
 def build(options: argparse.Namespace) -> dict[str, Any]:
     archive: Path = options.releases / f"{options.version}.tar.gz"
     user = pwd.getpwnam(options.user)
-    scratch = Path(tempfile.mkdtemp(prefix="build-", dir=options.scratch))
+    # One path for every build, as modules may note it: the same source is to give the same release.
+    scratch: Path = options.scratch / "build-release"
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})
     node = os.path.realpath(options.node)
@@ -336,8 +340,9 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     folder = scratch / "release"
     try:
         sandbox.end()
-        for left in set(options.scratch.glob("build-*")) - {scratch}:  # by builds that were interrupted
+        for left in options.scratch.glob("build-*"):  # by builds that were interrupted
             shutil.rmtree(left, ignore_errors=True)
+        scratch.mkdir()
         scratch.chmod(0o755)  # root's: what is in it can't be renamed by the build user
         for path in (scratch / "home", folder):
             path.mkdir()

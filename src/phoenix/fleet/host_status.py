@@ -15,6 +15,7 @@ from phoenix.build import identity
 from phoenix.common import files, systemd
 from phoenix.database import replica_set
 from phoenix.fleet import updates
+from phoenix.instances import releases
 from phoenix.processes import cli as processes
 from phoenix.provider import published
 from phoenix.state import desired
@@ -50,6 +51,12 @@ def database(configuration_path: Path = Path("/etc/mongod.conf")) -> str:
     return replica_set.role("127.0.0.1", int(port[1])) if port else "NOT READY"
 
 
+def built(folder: Path = Path("/var/lib/phoenix/releases")) -> dict[str, str]:
+    """The recorded checksum of each archive that this host has built, by the release's name."""
+    notes = {note.name[: -len(".tar.gz.sha256")]: note for note in folder.glob("[!.]*.tar.gz.sha256")}
+    return {name: f"sha256:{note.read_text(encoding='ascii').partition(' ')[0]}" for name, note in notes.items()}
+
+
 def autoscaler() -> dict[str, object]:
     """What the autoscaler of this host wrote about itself last, with its age in seconds; empty where it has none."""
     try:
@@ -74,6 +81,9 @@ def main(arguments: list[str]) -> int:
     }
     if release := files.target(Path("/opt/phoenix/current")):
         status["release"] = Path(release).name
+        status["checksum"] = releases.checksums().get(Path(release).name, "")
+    if archives := built():
+        status["archives"] = archives
     if role := database():
         status["database"] = role
     if Path("/etc/phoenix/backup/store.json").exists():

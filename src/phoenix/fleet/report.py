@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phoenix.fleet import floating, wiring
+from phoenix.instances import releases
 from phoenix.provider import published
 
 HEADINGS = ("HOST", "GROUPS", "PHOENIX", "SYSTEM", "RELEASE", "DATABASE", "INSTANCES")
@@ -52,11 +53,29 @@ def differing(statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def contents(statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A warning for each release in service of which hosts, or the archive on control, hold another content."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for host, seen in statuses.items():
+        if own := seen.get("checksum"):
+            found.setdefault(seen["release"], {}).setdefault(own, []).append(host)
+    for host, seen in statuses.items():
+        for name in found.keys() & seen.get("archives", {}).keys():
+            found[name].setdefault(seen["archives"][name], []).append(f"{host} (archive)")
+    return [
+        f"{name} has more than one content: "
+        + "; ".join(f"{releases.short(own)} on {', '.join(where)}" for own, where in by_content.items())
+        + ". Deploy the source under a name of its own (phoenix_build_as), or another release."
+        for name, by_content in sorted(found.items())
+        if len(by_content) > 1
+    ]
+
+
 def status(hosts: Mapping[str, Sequence[str]], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The fleet in lines. hosts: the groups of each; results: what their tasks returned."""
     statuses = {host: read(results.get(host, {})) for host in hosts}
     lines = table([HEADINGS, *(_row(host, groups, statuses[host]) for host, groups in hosts.items())])
-    lines += differing(statuses)
+    lines += differing(statuses) + contents(statuses)
     lines += [
         f"floating address {address}: {' and '.join(holders) or 'on no load balancer'}"
         for address, holders in _holders(statuses).items()

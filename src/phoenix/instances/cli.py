@@ -44,6 +44,8 @@ def status(release: str | None, configuration: str | None) -> dict[str, Any]:
     return {
         "current": Path(files.target(paths.CURRENT)).name,
         "releases": releases.whole(),
+        "checksums": releases.checksums(),
+        "used": sorted(releases.used()),
         "kept": releases.kept(),
         "configuration": accepted,
         "configurations": configurations.names(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from phoenix.common import files
 from phoenix.instances import paths
@@ -12,6 +15,10 @@ from phoenix.instances.model import Change
 
 # Written into a release once it became the current one.
 MARK = ".phoenix-activated"
+# Written beside what is unpacked: the checksum of the archive. Like all of a release, only root can change it.
+CHECKSUM = ".phoenix-checksum"
+# Stands for the checksum of an archive that a rehearsal has not built.
+UNBUILT = "sha256:" + 64 * "0"
 
 
 class NotUnpacked(Exception):
@@ -28,6 +35,39 @@ def old(found: Mapping[str, float], used: Iterable[str], keep: int) -> list[str]
 def whole() -> list[str]:
     """Names of the releases that are unpacked."""
     return sorted(path.parent.name for path in paths.RELEASES.glob("[!.]*/.phoenix-start"))
+
+
+def checksums() -> dict[str, str]:
+    """The checksum of the archive that each release was unpacked from; none of what earlier versions unpacked."""
+    notes = [note for name in whole() if (note := paths.RELEASES / name / CHECKSUM).is_file()]
+    texts = {note.parent.name: note.read_text(encoding="ascii", errors="replace").strip() for note in notes}
+    return {name: text for name, text in texts.items() if re.fullmatch(r"sha256:[0-9a-f]{64}", text)}
+
+
+def compare(printed: str, host: str, name: str, checksum: str) -> dict[str, Any]:
+    """Compare the release on a host, which printed this status, with control's archive of that name.
+
+    there: it needs not be unpacked; differs: it has another content; refusal: why it can't get control's, or "".
+    A release whose checksum was not recorded is taken for the same.
+    """
+    status = json.loads(printed) if printed.startswith("{") else {}
+    own = status.get("checksums", {}).get(name, checksum)
+    differs = checksum not in (own, UNBUILT)
+    refusal = ""
+    if differs and name in status["used"]:
+        refusal = (
+            f"The release {name} on {host} was unpacked from {short(own)}, but control's archive of that name is "
+            f"{short(checksum)}, and {host} runs it, or would after a restart. Nothing of the application was changed. "
+            "Deploy the source under a name of its own (deploy.yml -e phoenix_build_as=NAME), or another release. Once "
+            "nothing runs it, it is replaced by itself; to remove it there: "
+            f"phoenixctl instances drop --force --release {name}"
+        )
+    return {"there": name in status.get("releases", ()) and not differs, "differs": differs, "refusal": refusal}
+
+
+def short(checksum: str) -> str:
+    """A checksum for people: its first digits."""
+    return f"{checksum[:19]}…"
 
 
 def kept() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from phoenix.instances import releases
 from phoenix.rollout import order
 
 Statuses = Mapping[str, Mapping[str, Any]]
@@ -30,11 +31,23 @@ def rollback_refusal(statuses: Statuses, release: str) -> str:
     """Why the fleet can't be rolled back to the release; "" when it can."""
     without = unserved(statuses, release)
     if release and not without:
-        return ""
+        return _mixed(statuses, release)
     return (
         f"The release {release or '(none)'} did not serve on {', '.join(without) or 'this fleet'}, or is not kept "
         f"there. Kept everywhere: {', '.join(common_releases(statuses)) or 'none'}. A release that control still has "
         "is put there by deploy.yml -e phoenix_version=..."
+    )
+
+
+def _mixed(statuses: Statuses, release: str) -> str:
+    """Why the release is not one; "" where all hosts that recorded its checksum have unpacked the same archive."""
+    found = {host: own for host, status in statuses.items() if (own := status.get("checksums", {}).get(release))}
+    if len(set(found.values())) < 2:
+        return ""
+    seen = ", ".join(f"{releases.short(own)} on {host}" for host, own in found.items())
+    return (
+        f"The release {release} has more than one content: {seen}. deploy.yml -e phoenix_version={release} unpacks "
+        "control's wherever nothing runs another one; or roll back to another release."
     )
 
 

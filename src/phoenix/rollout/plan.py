@@ -272,7 +272,24 @@ def verdict(
     )
 
 
-def rehearsal(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The paths that clients requested from any of the load balancers, each once, from the results of tasks."""
-    found = [asked for paths in reach.outputs(samples) for asked in paths]
+def rehearsal(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The paths that clients requested from any of the load balancers, each once, from the results of tasks.
+
+    Without those that are slow on any of them.
+    """
+    without = {(asked["path"], asked["host"]) for asked in slow(samples)}
+    found = [
+        asked for paths in reach.outputs(samples) for asked in paths if (asked["path"], asked["host"]) not in without
+    ]
     return [asked for number, asked in enumerate(found) if asked not in found[:number]]
+
+
+def slow(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The slow ones among them, with the longest `seconds` that any load balancer saw."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for paths in reach.outputs(samples):
+        for asked in paths:
+            if "seconds" in asked:
+                known = found.setdefault((asked["path"], asked["host"]), dict(asked))
+                known["seconds"] = max(known["seconds"], asked["seconds"])
+    return list(found.values())

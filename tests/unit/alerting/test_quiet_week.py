@@ -98,6 +98,7 @@ TROUBLES: list[tuple[str, int, str, str, Trouble]] = [
         lambda t: {"value": t // 120},
     ),
     ("phoenix_autoscaler_frozen", WARNING, "control1", "phoenix_metrics.autoscaler_frozen", constant(value=1)),
+    ("phoenix_autoscaler_withheld", WARNING, "control1", "phoenix_metrics.autoscaler_withheld", constant(value=2)),
     ("phoenix_demand_creation", WARNING, "control1", "phoenix_metrics.demand_failed_creations", constant(value=3)),
     (
         "phoenix_demand_provider",

@@ -186,15 +186,40 @@ def test_a_silent_balancer_keeps_it_from_shrinking(world: World) -> None:
     assert "no datagrams from 192.0.2.12" in world.daemon.decision.reason
 
 
+def withheld(world: World) -> float:
+    world.daemon.report()
+    lines = (world.config.paths.own / "autoscaler.prom").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith("phoenix_autoscaler_withheld ")).split()[1])
+
+
 def test_frozen_by_a_deploy_and_catches_up(world: World) -> None:
     async def run() -> None:
         await world.pass_time(30, 5)
         token, _ = fleet_lock.acquire(world.folder, "ann", "deploy", 600)
+        await world.pass_time(20, 5)
+        assert withheld(world) == 0, "what runs is enough"
         await world.pass_time(20, 60)
         assert world.fleet.runs == []
+        assert withheld(world) == 4
         fleet_lock.release(world.folder, token)
         await world.pass_time(1, 60)
         assert world.fleet.runs == [("scale", 6)]
+        assert withheld(world) == 0
+
+    asyncio.run(run())
+
+
+def test_instances_that_its_own_action_adds_are_not_withheld(world: World) -> None:
+    async def acting() -> Result:
+        return await asyncio.sleep(600, Result(True, "done"))
+
+    async def run() -> None:
+        await world.pass_time(30, 5)
+        fleet_lock.acquire(world.folder, "autoscaler", "scale", 600)
+        world.daemon.actions.pending, world.daemon.actions.task = 6, asyncio.create_task(acting())
+        world.daemon.step()
+        assert withheld(world) == 0
+        world.daemon.actions.task.cancel()
 
     asyncio.run(run())
 

@@ -1,13 +1,15 @@
 """What runs on the load balancers: phoenix.balancer."""
 
+import collections
 import datetime
 import http.server
 import io
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -58,8 +60,23 @@ def test_the_sample_has_the_most_frequent_plain_paths() -> None:
     lines += [entry("a:1", "200", uri="/" + "x" * 1023 + "…")] * 9
     # Bytes that no client of ours could send.
     lines += [entry("a:1", "200", uri="/\u00fc")] * 9
-    assert [one["path"] for one in traffic.sample(lines, 5)] == ["/b", "/a"]
-    assert traffic.sample(lines, 1) == [{"path": "/b", "host": "phoenix.test"}]
+    assert [one["path"] for one in traffic.sample(lines, 5) if "seconds" not in one] == ["/b", "/a"]
+    assert traffic.sample(lines, 1)[0] == {"path": "/b", "host": "phoenix.test"}
+
+
+def test_the_sample_ends_with_slow_paths_and_how_long_they_take() -> None:
+    lines = [entry("a:1", "200", uri="/a")]
+    # One slow answer of many is chance; a path that is slow now and then, as long polls are, is slow.
+    lines += [entry("a:1", "200", "1.5", uri="/a/late")] + [entry("a:1", "200", uri="/a/late")] * 19
+    lines += [entry("a:1", "200", "25.0", uri="/poll")] * 2 + [entry("a:1", "200", uri="/poll")] * 6
+    lines += [entry("a:1", "200", "1.2", uri="/report")] * 5 + [entry("a:1", "200", "4.5", uri="/report")] * 7
+    lines += [entry("a:1", "200", "60.0", uri="/rare")] + [entry("a:1", "504", "30.0", uri="/failing")] * 9
+    assert traffic.sample(lines, 5) == [
+        {"path": "/a/late", "host": "phoenix.test"},
+        {"path": "/a", "host": "phoenix.test"},
+        {"path": "/report", "host": "phoenix.test", "seconds": 4.5},
+        {"path": "/poll", "host": "phoenix.test", "seconds": 25.0},
+    ]
 
 
 def test_the_watch_counts_from_its_mark_and_through_a_rotation(
@@ -157,30 +174,40 @@ class Application(http.server.BaseHTTPRequestHandler):
     """Answers with 500 what is not asked as a load balancer asks; records the rest."""
 
     seen: ClassVar[list[tuple[str, str]]] = []
+    ended: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
+        if self.path == "/report":
+            time.sleep(1.2)
+        if self.path == "/hangs":
+            self.ended.wait()
         good = self.headers["X-Forwarded-Proto"] == "https" and not self.path.startswith("/broken")
         self.seen.append((self.path, str(self.headers["Host"])))
         self.send_response(200 if good else 500)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", "9" if self.path == "/events" else "0")
         self.end_headers()
+        if self.path == "/events":
+            self.ended.wait()  # of nine bytes, none comes
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def canary() -> Iterator[str]:
+def canary(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.02)
     Application.seen.clear()
+    Application.ended.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_address[1]}"
+    Application.ended.set()
     server.shutdown()
     server.server_close()
 
 
 def watch(
-    canary: str, asked: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *more: str
+    canary: str, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *more: str
 ) -> tuple[int, list[list[str]]]:
     """The exit status, and what was put out of rotation."""
     log = tmp_path / "access.log"
@@ -191,7 +218,6 @@ def watch(
     monkeypatch.setattr(pools, "ALONE", tmp_path / "alone")
     monkeypatch.setattr(turn, "FOLDER", tmp_path / "turn")
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))
-    monkeypatch.setattr(questions, "PAUSE_SECONDS", 0.02)
     words = ["watch", "--seconds", "1", "--canary", canary, "--ask", "--url", "https://www.example.org", *more]
     return traffic.main(words), down
 
@@ -205,6 +231,82 @@ def test_a_canary_is_asked_as_clients_are_served_where_none_comes(
     assert counted["asked"] == counted["requests"] > 2 and counted["errors"] == 0
     assert set(Application.seen) == {("/", "www.example.org"), ("/b", "b.example.org")}
     assert rollout.judge([{"servers": {canary: counted}}], [canary], [], {})["faults"] == []
+
+
+def test_slow_paths_are_asked_beside_the_others_and_given_their_time(
+    canary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {"path": "/"},
+        {"path": "/report", "seconds": 1.2},
+        {"path": "/events", "seconds": 60},
+    ]
+    assert watch(canary, asked, monkeypatch, tmp_path, "--limit", "1", "--seconds", "2") == (0, [[]])
+    counted = json.loads(capsys.readouterr().out)["servers"][canary]
+    assert counted["errors"] == 0, "later than the limit of the others"
+    often = collections.Counter(path for path, _ in Application.seen)
+    assert often["/report"] and often["/"] > 3 * often["/report"], "no other path waits for it"
+    assert often["/events"] > 3 * often["/report"], "a stream is left once it has begun"
+
+
+@pytest.mark.parametrize(("path", "seconds"), [("/broken", 60), ("/hangs", 0.05)])
+def test_slow_paths_that_fail_count_against_the_canary(
+    path: str,
+    seconds: float,
+    canary: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[dict[str, Any]] = [{"path": "/"}, {"path": path, "seconds": seconds}]
+    assert watch(canary, asked, monkeypatch, tmp_path, "--limit", "0.5")[0] == 0, "not before it serves"
+    counted = json.loads(capsys.readouterr().out)["servers"][canary]
+    assert 0 < counted["errors"] < counted["asked"]
+
+
+@pytest.mark.parametrize(
+    ("canary", "other", "few"),
+    [
+        ((9, 0), (0, 0), True),
+        ((10, 0), (0, 0), False),
+        ((9, 1), (0, 0), False),
+        ((9, 0), (99, 5), True),
+        ((9, 0), (100, 0), False),
+    ],
+)
+def test_when_too_few_requests_reached_a_canary(canary: tuple[int, int], other: tuple[int, int], few: bool) -> None:
+    """(requests, errors): one that fails or hangs while clients wait is not asked for longer."""
+    counts = traffic.Watch()
+    counts.servers = {name: traffic.Server(seen[0], 0, seen[1]) for name, seen in (("a:1", canary), ("b:1", other))}
+    assert counts.too_few(["a:1"], 10) is few
+    assert counts.too_few(["a:1", "c:1"], 10) is (not canary[1] and other[0] < 100), "one that nothing reached"
+
+
+def test_a_canary_that_too_few_requests_reached_is_watched_for_longer(
+    canary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    log = tmp_path / "access.log"
+    log.write_bytes(b"")
+
+    def lasts(seconds: float, too_few: Callable[[], bool]) -> float:
+        now[0] = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr(traffic, "time", clock)
+            assert set(traffic.follow(f"{log.stat().st_ino}:0", log, seconds, too_few)) <= {b""}
+        return round(now[0])
+
+    assert lasts(10, lambda: False) == 10
+    assert lasts(10, lambda: now[0] < 14) == 14, "until there are enough"
+    assert lasts(10, lambda: now[0] < 99) == 30, "but no longer than that"
+    assert lasts(0, lambda: True) == 0
+
+    # Those that judge it add up what all load balancers counted.
+    asked: list[tuple[list[str], float]] = []
+    monkeypatch.setattr(traffic.Watch, "too_few", lambda self, names, enough: asked.append((names, enough)))
+    assert watch(canary, [{"path": "/"}], monkeypatch, tmp_path, "--balancers", "2") == (0, [[]])
+    assert asked == [([canary], 10)]
 
 
 def test_a_canary_that_is_not_watched_was_asked_all_the_same(

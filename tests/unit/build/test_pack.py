@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import pwd
 import subprocess
 import tarfile
 from argparse import Namespace
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
     [
         [entry("./.phoenix-start", tarfile.SYMTYPE, link="/etc/passwd")],
         [entry("./.phoenix-start", mode=0o755)],
+        [entry("./.phoenix-activated"), entry("./.phoenix-checksum", tarfile.SYMTYPE, link="/etc/passwd")],
         [entry("./.phoenix-start", tarfile.DIRTYPE), entry("./.phoenix-start/x")],
         [entry("./pipe", tarfile.FIFOTYPE), entry("./disk", tarfile.BLKTYPE)],
     ],
@@ -237,6 +240,46 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
     assert list(options.scratch.glob("build-*")) == []
     asked = (options.scratch / "asked").read_text().splitlines()
     assert [line.strip() for line in asked] == ["ci", "run build", "prune --production"]
+
+
+def test_a_release_that_was_lost_is_built_again_with_the_same_content(options: Namespace) -> None:
+    """A module may note the folder in which it was built."""
+    node = Path(options.node) / "bin/node"
+    node.write_text(node.read_text().replace("ci)", "ci) pwd >where;"))
+    write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
+    first = release.build(options)
+    (options.releases / "1.0.0.tar.gz").unlink()
+    assert release.build(options)["checksum"] == first["checksum"]
+    assert "./where" in packed(options.releases / "1.0.0.tar.gz")
+
+
+def test_builds_at_once_do_not_mix(options: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes of their own, as plays start them: two sources, and the release of one of them twice."""
+    monkeypatch.setattr(release, "LOCK", tmp_path / "lock")
+    node = Path(options.node) / "bin/node"
+    # So long that each is begun while another one runs.
+    node.write_text(node.read_text().replace("ci)", "ci) sleep 0.5;"))
+
+    def words(name: str) -> list[str]:
+        write_source(tmp_path / f"{name}.tar", {"name": name, "scripts": {"start": "node built.js", "build": "make"}})
+        given = {name: getattr(options, name) for name in ("releases", "scratch", "user", "node", "npm", "npmrc")}
+        given |= {"version": f"1.0.0-{name}", "source": tmp_path / f"{name}.tar", "deploy-key": options.deploy_key}
+        return ["build", *(f"--{option}={value}" for option, value in given.items())]
+
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as processes:
+        begun = [processes.submit(release.main, words(name)) for name in ("one", "other", "other")]
+        assert [one.result() for one in begun] == [0, 0, 0]
+    for name in ("one", "other"):
+        archive = options.releases / f"1.0.0-{name}.tar.gz"
+        assert release.status(archive)["present"]
+        assert "./built.js" in packed(archive)
+        with tarfile.open(archive) as content:
+            (package,) = [one for one in content if one.name == "./package.json"]
+            file = content.extractfile(package)
+            assert file and json.load(file)["name"] == name
+    asked = (options.scratch / "asked").read_text().split()
+    assert asked.count("ci") == 2, "a release that is there is not built again"
+    assert list(options.scratch.glob("build-*")) == []
 
 
 def test_a_source_that_git_exported_without_its_submodules_is_refused(options: Namespace, tmp_path: Path) -> None:

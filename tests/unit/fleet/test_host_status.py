@@ -26,6 +26,13 @@ def test_member_is_asked_on_its_configured_port(tmp_path: Path, monkeypatch: pyt
     assert asked == [("127.0.0.1", 28017)]
 
 
+def test_the_recorded_checksum_of_each_archive_is_reported(tmp_path: Path) -> None:
+    assert host_status.built(tmp_path / "absent") == {}
+    for name in ("1.0.0.tar.gz", "1.0.0.tar.gz.sha256", ".2.0.0.tar.gz.sha256"):
+        (tmp_path / name).write_text(f"{'a1' * 32}  1.0.0.tar.gz\n")
+    assert host_status.built(tmp_path) == {"1.0.0": f"sha256:{'a1' * 32}"}
+
+
 def test_host_without_a_member_reports_no_role(tmp_path: Path) -> None:
     assert host_status.database(tmp_path / "mongod.conf") == ""
 

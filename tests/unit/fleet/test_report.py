@@ -36,6 +36,23 @@ def test_different_versions_of_phoenix_are_named() -> None:
     assert "Phoenix's versions differ: 0.9.0-bbbb on db1; 1.0.0-aaaa on lb1, app1, control1." in lines[5]
 
 
+def test_a_release_with_more_than_one_content_is_named() -> None:
+    def lines(control: str, app2: str) -> list[str]:
+        apps = {
+            name: result(version="1", release="r1", checksum=f"sha256:{own}" if own else "", instances=[])
+            for name, own in (("app1", "a" * 64), ("app2", app2))
+        }
+        archives = {"r1": f"sha256:{control}", "r0": f"sha256:{'c' * 64}"}
+        found = report.status({**HOSTS, "app2": ["app"]}, {**apps, "control1": result(archives=archives)})
+        return [line for line in found if "content" in line]
+
+    assert lines("a" * 64, "a" * 64) == []
+    assert lines("a" * 64, "") == [], "unpacked by an earlier version"
+    (line,) = lines("a" * 64, "b" * 64)
+    assert line.startswith("r1 has more than one content: sha256:aaaaaaaaaaaa… on app1, control1 (archive); sha256:bbb")
+    assert len(lines("b" * 64, "a" * 64)) == 1
+
+
 def test_what_is_out_of_rotation_shows() -> None:
     results = {**RESULTS, "control1": result(drained={"192.0.2.21:3000": "failed"})}
     assert "out of rotation: 192.0.2.21:3000: failed" in report.status(HOSTS, results)

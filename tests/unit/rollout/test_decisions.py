@@ -59,6 +59,11 @@ def test_a_release_can_be_rolled_back_to_where_every_host_keeps_it() -> None:
     refusal = decisions.rollback_refusal(seen, "a")
     assert "did not serve on app2" in refusal and "Kept everywhere: b, c." in refusal
     assert "(none)" in decisions.rollback_refusal(seen, "")
+    for host, own in {"app1": "a1", "app2": "b2"}.items():
+        seen[host]["checksums"] = {"b": f"sha256:{own * 32}"}
+    assert "sha256:a1a1a1a1a1a1… on app1, sha256:b2b2b2b2b2b2… on app2" in decisions.rollback_refusal(seen, "b")
+    seen["app2"]["checksums"] = {}  # unpacked by an earlier version
+    assert decisions.rollback_refusal(seen, "b") == ""
     assert decisions.unserved(seen, "a") == ["app2"]
     assert decisions.common_releases({}) == []
 
@@ -292,3 +297,14 @@ def test_each_path_is_rehearsed_once() -> None:
         {"unreachable": True},
     ]
     assert plan.rehearsal(results) == [asked, {"path": "/b", "host": "a"}]
+
+
+def test_a_path_that_is_slow_on_any_load_balancer_is_not_rehearsed_and_is_given_the_longest_time() -> None:
+    fast, slow = {"path": "/", "host": "a"}, {"path": "/report", "host": "a"}
+    results = [
+        {"stdout": json.dumps([fast, slow])},
+        {"stdout": json.dumps([fast, {**slow, "seconds": 1.5}])},
+        {"stdout": json.dumps([fast, {**slow, "seconds": 2.5}, {**slow, "host": "b", "seconds": 30.0}])},
+    ]
+    assert plan.rehearsal(results) == [fast]
+    assert plan.slow(results) == [{**slow, "seconds": 2.5}, {**slow, "host": "b", "seconds": 30.0}]
