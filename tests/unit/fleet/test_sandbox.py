@@ -38,19 +38,12 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "MemoryDenyWriteExecute": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],
     },
-    # In the distribution's unit, which this one adds to.
     "netdata.service.d.conf": {
-        "AmbientCapabilities": None,
-        "ProtectSystem": None,
-        "ProtectHome": None,
-        "PrivateTmp": None,
-        "PrivateDevices": None,
-        "ProtectProc": None,
-        "MemoryDenyWriteExecute": None,
+        "ProtectClock": ["no"],
+        "ProtectHome": ["read-only"],
+        "PrivateDevices": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],
-        "SystemCallFilter": None,
-        "SystemCallErrorNumber": None,
-        "UMask": None,
+        "SystemCallFilter": ["@system-service adjtimex clock_adjtime"],
     },
     "nginx.service.d.conf": {
         "CapabilityBoundingSet": ["CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_CHOWN CAP_DAC_OVERRIDE CAP_KILL"],
