@@ -6,7 +6,7 @@ Why some are above the limit is in docs/decisions/0064-what-each-unit-may-do.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 LIMIT = 2.0
 ABOVE = {
@@ -32,12 +32,16 @@ def of_units(shown: str) -> dict[str, float]:
     return {template_of(unit): float(level) for unit, level in found}
 
 
-def of_host(shown: str) -> dict[str, float]:
-    """The same of the table that it prints of a host's units; of the instances of a template, the most exposed."""
+def of_host(shown: str, configured: Container[str]) -> dict[str, float]:
+    """The same of the table that it prints of a host's units; of the instances of a template, the most exposed.
+
+    configured: the entries of /etc/systemd/system. Others are transient, as those that tests start, or the host's own.
+    """
     found: dict[str, float] = {}
     for unit, level in re.findall(r"^(\S+\.service) +([0-9.]+) ", shown, re.MULTILINE):
         name = template_of(unit)
-        if re.match(r"phoenix|(mongod|mongod-host|nginx|netdata|keepalived|jenkins)\.service$", name):
+        ours = re.match(r"phoenix|(mongod|mongod-host|nginx|netdata|keepalived|jenkins)\.service$", name)
+        if ours and (name in configured or f"{name}.d" in configured):
             found[name] = max(float(level), found.get(name, 0.0))
     return found
 
