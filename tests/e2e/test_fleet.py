@@ -9,7 +9,7 @@ import json
 import time
 from typing import Any
 
-from tests.harness import plays
+from tests.harness import exposure, plays
 from tests.harness.autoscaling import capacity_of
 from tests.harness.hosts import Hosts, control_of, pid_of, remote, secrets_of, ssh
 from tests.harness.instances import kill_and_ask, start_and_ask
@@ -37,11 +37,12 @@ def test_instance_runs_node_directly(serving: Hosts) -> None:
         assert command == "node", (name, command)
 
 
-def test_instance_is_sandboxed(serving: Hosts) -> None:
-    for name, host in serving.items():
-        report = host.check_output("systemd-analyze security phoenix@3000 --no-pager | tail -1")
-        exposure = float(report.split(":")[1].split()[0])
-        assert exposure <= 2.5, (name, report)
+def test_units_are_sandboxed(fleet: Hosts, serving: Hosts) -> None:
+    for name, host in fleet.items():
+        configured = host.check_output("ls /etc/systemd/system").split()
+        seen = exposure.of_host(host.check_output("systemd-analyze security --no-pager"), configured)
+        assert exposure.excess(seen) == {}, name
+        assert name not in serving or "phoenix@.service" in seen, name
 
 
 def test_secrets_stay_secret(fleet: Hosts, inventory: str) -> None:

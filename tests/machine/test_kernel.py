@@ -1,5 +1,6 @@
 """What only a machine with a kernel of its own can show: the settings of Phoenix are in force, not just written."""
 
+import json
 import re
 from fnmatch import fnmatchcase
 
@@ -86,6 +87,18 @@ def test_the_clock_is_synchronized_by_its_own_daemon(machine: Host) -> None:
     assert machine.service("systemd-timesyncd").is_running
     # By dbus, which has to know its account.
     assert "Server" in machine.check_output("timedatectl timesync-status")
+
+
+def test_the_clock_is_monitored_as_the_kernel_has_it(machine: Host) -> None:
+    """From within the sandbox Netdata shows a clock that it may not read as a synchronized one."""
+    errors = machine.check_output("cat /var/log/netdata/error.log")
+    assert "Cannot get clock synchronization state" not in errors
+    url = "http://127.0.0.1:19999/api/v1/allmetrics?format=json"
+    ask = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    charts = json.loads(machine.check_output("python3 -c %s %s", ask, url))
+    shown = charts["system.clock_sync_state"]["dimensions"]["state"]["value"]
+    wanted = machine.check_output("timedatectl show --property=NTPSynchronized --value")
+    assert shown == (wanted == "yes")
 
 
 def test_security_updates_are_installed_at_night(machine: Host) -> None:

@@ -45,7 +45,7 @@ class Machine:
         ):
             (folder / mark).mkdir(parents=True)
             (folder / mark / ".complete").write_text(f"{value}\n")
-        for name in ("java", "node", "npm", "ssh", "docker", "apt-get"):
+        for name in ("java", "node", "npm", "ssh", "docker", "apt-get", "systemd-analyze"):
             self.write(f"bin/{name}", NOTE)
         for name in ("dockerd", "debootstrap", "iptables"):
             self.write(f"sbin/{name}", "")

@@ -1,14 +1,17 @@
 """The sandbox of every unit: the baseline, and exactly the exceptions that are listed here."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from phoenix.fleet import sandbox
+from tests.harness import exposure
 from tests.unit.shared import TOP, rendered
 
 # Not a service of Phoenix's own, or one that exists to change what the sandbox protects.
-WITHOUT = {"mongod-host.service.j2"}
+MONGOD_HOST = TOP / "roles" / "mongodb" / "templates" / "mongod-host.service.j2"
+WITHOUT = {MONGOD_HOST.name}
 UNITS = sorted(
     path
     for pattern in ("*.service.j2", "*.service.d.conf.j2")
@@ -44,19 +47,12 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "MemoryDenyWriteExecute": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],
     },
-    # In the distribution's unit, which this one adds to.
     "netdata.service.d.conf": {
-        "AmbientCapabilities": None,
-        "ProtectSystem": None,
-        "ProtectHome": None,
-        "PrivateTmp": None,
-        "PrivateDevices": None,
-        "ProtectProc": None,
-        "MemoryDenyWriteExecute": None,
+        "ProtectClock": ["no"],
+        "ProtectHome": ["read-only"],
+        "PrivateDevices": ["no"],
         "RestrictAddressFamilies": ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"],
-        "SystemCallFilter": None,
-        "SystemCallErrorNumber": None,
-        "UMask": None,
+        "SystemCallFilter": ["@system-service adjtimex clock_adjtime"],
     },
     "nginx.service.d.conf": {
         "CapabilityBoundingSet": ["CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_CHOWN CAP_DAC_OVERRIDE CAP_KILL"],
@@ -124,6 +120,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
 }
 # Fewer families or calls than the baseline's, or a network of its own.
 STRICTER = {
+    "netdata.service.d.conf": {"DevicePolicy": ["closed"]},
     "jenkins.service": {"SystemCallFilter": ["@system-service", "~@privileged"], "PrivateUsers": ["yes"]},
     "phoenix-backup-prove.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["AF_INET AF_UNIX"]},
     "phoenix-backup-scratch@.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["AF_INET AF_UNIX"]},
@@ -162,6 +159,33 @@ def test_a_unit_keeps_the_baseline_but_for_its_listed_exceptions(path: Path) -> 
     wanted: dict[str, list[str] | None] = {key: [str(value)] for key, value in sandbox.BASELINE.items()}
     wanted |= WEAKER.get(name, {}) | STRICTER.get(name, {})
     assert {key: seen.get(key) for key in wanted} == wanted
+
+
+def whole(path: Path) -> str:
+    """A unit with its drop-in at its end; of the distribution's own unit what counts here is the user."""
+    text = rendered(path)
+    if path.name.endswith(".d.conf.j2"):
+        own = TOP / "roles" / path.parents[1].name / "files" / path.name.removesuffix(".d.conf.j2")
+        start = "User=netdata" if path.name.startswith("netdata") else "User=root"
+        text = (own.read_text() if own.exists() else f"[Service]\nExecStart=/bin/true\n{start}\n") + text
+    # systemd itself has it so where a setting needs mounts of the unit's own, but not for files.
+    return text if "ProtectSystem=no" in text else f"{text}\n[Service]\nPrivateMounts=yes\n"
+
+
+@pytest.mark.usefixtures("ansible_plugins")
+def test_no_unit_is_more_exposed_than_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    paths = {path.name.removesuffix(".j2").replace(".d.conf", ""): path for path in [*UNITS, MONGOD_HOST]}
+    for name, path in paths.items():
+        (folder / name).write_text(whole(path))
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--root={tmp_path}"]
+    names = [name.replace("@.", "@x.") for name in paths]
+    shown = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
+    seen = exposure.of_units(shown.stdout)
+    assert seen.keys() == paths.keys(), shown.stderr
+    assert exposure.excess(seen) == {}
+    assert [name for name in exposure.ABOVE if seen[name] <= exposure.LIMIT] == [], "no exceptions any more"
 
 
 @pytest.mark.usefixtures("ansible_plugins")
