@@ -18,6 +18,7 @@ ABOVE = {
     "phoenix-ci.service": 3.5,
     "phoenix-drill@.service": 2.7,
     "phoenix-firewall.service": 3.3,
+    "phoenix-reconcile.service": 2.7,
 }
 
 
