@@ -63,7 +63,7 @@ def test_a_stopped_instance_costs_no_request(site: Site, instances: Instances, m
 
 
 def test_without_ordinary_instances_spares_answer(site: Site, instances: Instances, mark: str) -> None:
-    lines = [f"{method} /{mark}{number}" for method in ("GET", "PUT", "DELETE") for number in range(3)]
+    lines = [f"{method} /{mark}{number}" for method in ("GET", *UNSAFE) for number in range(3)]
     with instances.stopped(*instances.ordinary):
         assert statuses(site, lines) == {200}
         assert asked(instances, mark) == Counter(lines)
@@ -77,7 +77,14 @@ def test_slow_requests_are_executed_once_and_put_no_instance_aside(site: Site, i
 
 
 def test_nor_are_they_executed_twice_on_spares(site: Site, instances: Instances, mark: str) -> None:
-    lines = [f"{method} /slow/8?{mark}" for method in ("GET", "PUT")]
+    lines = [f"{method} /slow/8?{mark}" for method in ("GET", *UNSAFE)]
     with instances.stopped(*instances.ordinary):
+        assert statuses(site, lines, len(lines)) == {504}
+        assert asked(instances, mark) == Counter(lines)
+
+
+def test_nor_where_another_one_was_stopped(site: Site, instances: Instances, mark: str) -> None:
+    lines = [f"{method} /slow/8?{mark}{number}" for method in UNSAFE for number in range(3)]
+    with instances.stopped(instances.ordinary[0]):
         assert statuses(site, lines, len(lines)) == {504}
         assert asked(instances, mark) == Counter(lines)
