@@ -157,7 +157,7 @@ FOR_APPLICATIONS = (
     ),
 )
 
-# The server of the next series, for hosts with Debian 11: what the drill of an upgrade begins with is the profile's.
+# The next series after that of the profile mongodb-5.0, for Debian 11 as well; no host of a lab begins with it.
 NEXT_MONGODB = Component(
     "mongodb",
     "6.0.27",
