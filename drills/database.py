@@ -59,7 +59,7 @@ def replace_members(scene: Scene) -> dict[str, float]:
 
 
 DRILLS = [
-    Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all, quick=True),
+    Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all),
     Drill("empty-member", ("A database member is lost",), empty_a_member, clean=_start_all, quick=True),
     Drill("replace-member", ("A database member is lost", "A host is added, replaced or removed"), replace_members),
 ]

@@ -56,7 +56,7 @@ class Drill:
 
     act: under load. prepare, clean: before and after it, without load; clean always runs. writer: the group whose first
     host sends the writes, which the drill leaves alone. moved: a floating address moves, so that clients send a request
-    once more that was in flight. quick: one of those that need a minute or two and no more than a serving fleet.
+    once more that was in flight. quick: one of those that `make test` plays.
     inventory: the only one of the lab's inventories on which it can be played; "" where any will do.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from drills import __main__ as runner
-from drills import database, report, upgrades
+from drills import database, report, run, upgrades
 from drills.catalog import DRILLS, NOT_DRILLED, TESTED
 from drills.model import WITHOUT_AUTOSCALER, Drill, Outcome, Scene
 from phoenix import __version__
@@ -147,7 +147,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(writes, "writes", lambda *_: result("writes"))
     monkeypatch.setattr(load, "load", lambda *_, **__: result("reads"))
     monkeypatch.setattr(writes, "data_equal", lambda _: True)
-    monkeypatch.setattr(runner, "first_of", lambda *_: None)
+    monkeypatch.setattr(run, "first_of", lambda *_: None)
     monkeypatch.setattr(Scene, "first", lambda *_: "control1")
     return Scene("inventories/lab", "https://192.0.2.1")
 
@@ -157,7 +157,7 @@ def fail(_: Scene) -> Any:
 
 
 def test_what_a_drill_measured_is_its_outcome(scene: Scene) -> None:
-    outcome = runner.play(Drill("x", ("Alarms in general",), lambda _: {"recovered": 3.25}), scene)
+    outcome = run.play(Drill("x", ("Alarms in general",), lambda _: {"recovered": 3.25}), scene)
     assert outcome.wrong == [] and outcome.measured == {"recovered": 3.25} and outcome.run.endswith(f", {__version__}")
 
 
@@ -165,7 +165,7 @@ def test_what_a_drill_measured_is_its_outcome(scene: Scene) -> None:
 def test_whatever_fails_is_the_outcome_and_cleaned_up(scene: Scene, step: str) -> None:
     cleaned = list[str]()
     steps: dict[str, Any] = {"act": lambda _: {"recovered": 3.25}, "clean": lambda _: cleaned.append(step), step: fail}
-    outcome = runner.play(Drill("x", ("Alarms in general",), **steps), scene)
+    outcome = run.play(Drill("x", ("Alarms in general",), **steps), scene)
     (why, *_) = outcome.wrong
     assert why == f"{'clean-up: ' if step == 'clean' else ''}RuntimeError: the host is gone"
     assert outcome.measured == ({"recovered": 3.25} if step == "clean" else {})
@@ -174,7 +174,7 @@ def test_whatever_fails_is_the_outcome_and_cleaned_up(scene: Scene, step: str) -
 
 def test_members_that_do_not_answer_are_an_outcome(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "data_equal", fail)
-    assert "data differ" in "; ".join(runner.play(Drill("x", (), lambda _: {}), scene).wrong)
+    assert "data differ" in "; ".join(run.play(Drill("x", (), lambda _: {}), scene).wrong)
 
 
 @pytest.mark.parametrize(("whole", "played"), [(True, ["a", "b", "c"]), (False, ["a", "b"])])
@@ -209,7 +209,7 @@ def test_whole_runs_of_site_leave_the_autoscaler_stopped(scene: Scene, monkeypat
     """It would scale in the middle of the drill, and of those after it."""
     begun = list[tuple[str, tuple[str, ...]]]()
 
-    def run(_: str, name: str, *options: str, **__: Any) -> subprocess.CompletedProcess[str]:
+    def begin(_: str, name: str, *options: str, **__: Any) -> subprocess.CompletedProcess[str]:
         begun.append((name, options))
         # Without a provider, upgrade-debian.yml ends once the host is out of service.
         first = [one for one, _ in begun] == ["upgrade-debian"]
@@ -224,7 +224,7 @@ def test_whole_runs_of_site_leave_the_autoscaler_stopped(scene: Scene, monkeypat
         def service(self, _: str) -> Runs:
             return Runs()
 
-    monkeypatch.setattr(plays, "run", run)
+    monkeypatch.setattr(plays, "run", begin)
     monkeypatch.setattr(Scene, "hosts", lambda _, group: {f"{group}{number}": Host() for number in (1, 2, 3)})
     for module in (database, upgrades):
         monkeypatch.setattr(module, "replace", lambda *_: None)
