@@ -1,6 +1,6 @@
 """How long a backup and a restore take by the size of the data: a real server of its own, without a fleet.
 
-usage: python -m bench.sizes [--restore] GIGABYTES ...
+usage: python -m bench.sizes [--restore] [--bare] GIGABYTES ...
 
 Of each size it prints seconds and MB/s, of the bytes of the documents; last, what 500 GB would take at the rates of the
 largest size measured. Needs on /tmp (or TMPDIR) three times the largest size; with --restore, five times.
@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import struct
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ SMALL, LARGE = 250, 2000  # bytes of a document; there are as many bytes of each
 INSERTED = 2000  # documents at a time
 TEXTS = 5000
 MODEL = 500_000 * MB
+BARE = ("bare mongodump before", "bare mongodump after")
 WORDS = ("order", "customer", "street", "invoice", "paid", "shipped", "returned", "quantity", "price", "total", "note")
 
 
@@ -72,16 +74,36 @@ def fill(client: Any, size: float) -> None:
         list(pool.map(insert, ("small", "large"), (SMALL, LARGE)))
 
 
-def measure(fleet: Fleet, size: float, restore: bool) -> Iterator[Step]:
+def bare(fleet: Fleet) -> float:
+    """Seconds of a mongodump as an operator would make it, packed into a file."""
+    archive = fleet.root / "bare.gz"
+    began = time.monotonic()
+    subprocess.run(
+        [scratch.TOOLS / "mongodump", "--quiet", f"--config={fleet.sender.password}", "--username=admin",
+         "--authenticationDatabase=admin", f"--port={fleet.port}", "--oplog", "--gzip", f"--archive={archive}"],
+        check=True,
+    )  # fmt: skip
+    taken = time.monotonic() - began
+    archive.unlink()
+    return taken
+
+
+def measure(fleet: Fleet, size: float, restore: bool, compare: bool) -> Iterator[Step]:
     """Yield each step once it is done."""
     began = time.monotonic()
     fill(fleet.client, size)
     yield Step("filled", time.monotonic() - began, size)
+    before = bare(fleet) if compare else 0.0
     name = f"20261124T{int(size / MB):06d}Z-db1"
     fleet.take(name)
     manifest = json.loads((fleet.store.root / "dumps" / name / "manifest.json").read_text())
     volume = fingerprint.totals(fingerprint.from_json(manifest["namespaces"]))[1]
+    if compare:
+        # Before and after the dump, as other work of the machine comes and goes.
+        yield Step(BARE[0], before, volume)
     yield Step("dumped", manifest["dump_seconds"], volume)
+    if compare:
+        yield Step(BARE[1], bare(fleet), volume)
     yield Step("moment read and hashed", manifest["hash_seconds"], volume)
     began = time.monotonic()
     prove.run(fleet.store)
@@ -98,7 +120,7 @@ def measure(fleet: Fleet, size: float, restore: bool) -> Iterator[Step]:
 
 def model(steps: Sequence[Step]) -> list[str]:
     """What 500 GB take at these rates, and the limits that this reaches."""
-    taken = {step.name: step.at(MODEL) for step in steps if step.name != "filled"}
+    taken = {step.name: step.at(MODEL) for step in steps if step.name not in ("filled", *BARE)}
     lines = [f"{MODEL / MB / 1000:.0f} GB: {name} in {seconds / 3600:.1f} h" for name, seconds in taken.items()]
     for name, limit, what in (
         ("moment read and hashed", 300.0, "the server's own minSnapshotHistoryWindowInSeconds"),
@@ -124,12 +146,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gigabytes", nargs="+", type=float)
     parser.add_argument("--restore", action="store_true", help="into the running server, too")
+    parser.add_argument("--bare", action="store_true", help="compare with a mongodump into a file")
     options = parser.parse_args()
     steps: list[Step] = []
     with trial() as fleet:
         for gigabytes in sorted(options.gigabytes):
             steps = []
-            for step in measure(fleet, gigabytes * 1000 * MB, options.restore):
+            for step in measure(fleet, gigabytes * 1000 * MB, options.restore, options.bare):
                 steps.append(step)
                 rate = step.bytes / MB / step.seconds
                 print(f"{gigabytes:g} GB: {step.name} in {step.seconds:.1f} s, {rate:.0f} MB/s", flush=True)

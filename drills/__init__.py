@@ -7,5 +7,5 @@ the runbook.
 import sys
 from pathlib import Path
 
-# As pytest's setting `pythonpath` does, for `python -m bench` from the top of the project.
+# As pytest's setting `pythonpath` does, for `python -m drills` from the top of the project.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))

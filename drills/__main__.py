@@ -1,72 +1,66 @@
 """Rehearse the runbook on the running lab fleet, under 200 reads and 20 majority writes a second.
 
-usage: python -m drills [--quick] [--list] [NAME ...]    (make drills, make drill NAME=…; without a name, all of them)
+usage: python -m drills [--quick] [--list] [NAME ...]    (make drills, make drill NAME=…; without a name, all of them
+that the inventory allows)
 
-Writes drills.json, drills.md and drills.svg into the folder `reports`. Exit status 1: a drill failed; those after it
-were not begun, as a fleet that is not whole proves nothing.
+Writes drills.json, drills.md and drills.svg into the folder `reports`. Exit status 1: a drill failed. Those after it
+are played all the same while verify.yml finds the fleet whole; one that is not whole proves nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-import time
 from pathlib import Path
 
 from drills import report
 from drills.catalog import DRILLS
-from drills.model import Drill, Outcome, Scene
-from tests.harness import load, plays, writes
+from drills.model import Drill, Scene
+from drills.run import play
+from tests.harness import plays
 from tests.harness.autoscaling import still
-from tests.harness.hosts import first_of
-from tests.harness.pair import PATIENT
 
 FOLDER = Path("reports")
-LONGEST_S = 3600
 
 
-def play(drill: Drill, scene: Scene) -> Outcome:
-    """Play a drill from its preparation to its clean-up."""
-    measured: dict[str, float] = {}
-    reads: dict[str, object] = {}
-    written: dict[str, object] = {}
-    error, seconds = "", 0.0
-    try:
-        drill.prepare(scene)
-        options = PATIENT if drill.moved else ()
-        client = first_of("client", scene.inventory)
-        with (
-            writes.writes(scene.inventory, scene.first(drill.writer)) as written,
-            load.load(client, scene.url, load.RATE, *options, longest=LONGEST_S) as reads,
-        ):
-            began = time.monotonic()
-            try:
-                measured = drill.act(scene)
-            finally:
-                seconds = time.monotonic() - began
-    except Exception as failure:  # noqa: BLE001 - whatever it was is the outcome
-        error = f"{type(failure).__name__}: {failure}"
-    finally:
-        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
-            drill.clean(scene)
-    equal = writes.data_equal(scene.inventory)
-    return Outcome(drill.name, drill.sections, round(seconds, 1), measured, reads, written, equal, error)
+def whole(scene: Scene) -> bool:
+    """Whether verify.yml finds the fleet whole; otherwise its last lines are printed."""
+    done = plays.run(scene.inventory, "verify")
+    print(done.stdout[-2000:] if done.returncode else "The fleet is whole.", file=sys.stderr, flush=True)
+    return done.returncode == 0
+
+
+def chosen_of(names: list[str], quick: bool, inventory: str) -> list[Drill]:
+    """The drills of these names, or all, of those that can be played on this inventory.
+
+    Raises:
+        ValueError: one that was named can't be.
+    """
+    found = [drill for drill in DRILLS if (not names or drill.name in names) and (drill.quick or not quick)]
+    other = {drill.name: drill.inventory for drill in found if drill.inventory not in ("", inventory)}
+    if names and other:
+        shown = ", ".join(f"{name} on {needed}" for name, needed in other.items())
+        raise ValueError(f"on inventories/{inventory} it can't be played: {shown} (LAB_PROFILE)")
+    return [drill for drill in found if drill.name not in other]
 
 
 def main() -> int:
-    known = {drill.name: drill for drill in DRILLS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="*", choices=[[], *known], help="default: all")
-    parser.add_argument("--quick", action="store_true", help="only the quick ones")
+    parser.add_argument("name", nargs="*", choices=[[], *(drill.name for drill in DRILLS)], help="default: all")
+    parser.add_argument("--quick", action="store_true", help="only those that make test plays")
     parser.add_argument("--list", action="store_true", help="name them, with the sections that each rehearses")
     options = parser.parse_args()
-    chosen = [drill for drill in DRILLS if drill.name in (options.name or known) and (drill.quick or not options.quick)]
     if options.list:
-        print("\n".join(f"{drill.name:<20} {', '.join(drill.sections)}" for drill in chosen))
+        for drill in DRILLS:
+            print(f"{drill.name:<20} {', '.join(drill.sections)}{drill.inventory and f' (on {drill.inventory})'}")
         return 0
     scene = Scene(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"].rstrip("/"))
+    try:
+        chosen = chosen_of(options.name, options.quick, Path(scene.inventory).name)
+    except ValueError as error:
+        parser.error(str(error))
+    failed = False
     # It would react to the load.
     with still(scene.inventory):
         for drill in chosen:
@@ -75,11 +69,12 @@ def main() -> int:
             # After each, so that a later one's failure loses nothing.
             report.write([outcome], FOLDER)
             print(report.row(outcome), flush=True)
+            failed = failed or bool(outcome.wrong)
             if outcome.wrong:
-                return 1
-    done = plays.run(scene.inventory, "verify")
-    print(done.stdout[-2000:] if done.returncode else "The fleet is whole.", file=sys.stderr)
-    return done.returncode
+                print("\n".join(outcome.wrong), file=sys.stderr, flush=True)
+                if not whole(scene):
+                    return 1
+    return 1 if not whole(scene) or failed else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drills.model import Drill, Scene
+from tests.harness.pair import status_of
 
 SECTION = ("A load balancer is taken out on purpose, or lost",)
 
@@ -11,6 +12,10 @@ def move_the_address(scene: Scene) -> dict[str, float]:
     holder, other = scene.pair.roles()
     scene.play("switch", phoenix_master=other)
     assert scene.pair.roles() == (other, holder)
+    reported = [status_of(scene.pair.hosts[name])["floating"][scene.pair.address] for name in (holder, other)]
+    assert reported == [False, True]
+    again = scene.play("switch", phoenix_master=other)
+    assert "changed=1" not in again, again[-1500:]
     return {}
 
 

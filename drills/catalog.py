@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drills import alarms, application, backup, balancers, database, hosts, rotation
+from drills import alarms, application, backup, balancers, database, hosts, rotation, upgrades
 from drills.model import Drill
 
 DRILLS: list[Drill] = [
@@ -18,6 +18,7 @@ DRILLS: list[Drill] = [
     *backup.DRILLS,
     *hosts.DRILLS,
     *rotation.DRILLS,
+    *upgrades.DRILLS,
 ]
 
 # Sections whose case an end-to-end test provokes, with what the section says to do: section -> file::test.
@@ -107,6 +108,4 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_clock",
     ),
     "it begins on the operator's own machine, without the inventory: by hand": ("The inventory is lost as well",),
-    "each of the lab's profiles runs one version of the server": ("MongoDB is upgraded",),
-    "a host of the lab is a container of one image, which is made and removed with the fleet": ("Debian is upgraded",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from drills.model import Drill, Scene
+from drills.model import WITHOUT_AUTOSCALER, Drill, Scene
 from tests.harness.database import STATUS, another_is_primary, kept_down, primaries, whole
 from tests.harness.hosts import output_of
 from tests.harness.machines import replace
@@ -39,24 +39,27 @@ def empty_a_member(scene: Scene) -> dict[str, float]:
 
 
 def replace_members(scene: Scene) -> dict[str, float]:
-    """A secondary and then the primary, each by an empty host and site.yml alone."""
+    """A secondary by an empty host and site.yml alone, and then the primary by replace-host.yml."""
     members = scene.hosts("db")
     measured = {}
     for role in ("secondary", "primary"):
+        wait_for(lambda: whole(members), 60, "a set that can do without a member")
         (primary,) = primaries(members)
         name = primary if role == "primary" else next(name for name in members if name != primary)
         began = time.monotonic()
         replace(scene.inventory, name)
         if role == "primary":
             another_is_primary(members, name)
-        scene.play("site")
+            scene.play("replace-host", *WITHOUT_AUTOSCALER, phoenix_host=name)
+        else:
+            scene.play("site", *WITHOUT_AUTOSCALER)
         wait_for(lambda: whole(members), 300, f"{name} has copied everything")
         measured[role] = time.monotonic() - began
     return {**measured, "recovered": max(measured.values())}
 
 
 DRILLS = [
-    Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all, quick=True),
+    Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all),
     Drill("empty-member", ("A database member is lost",), empty_a_member, clean=_start_all, quick=True),
-    Drill("replace-member", ("A database member is lost",), replace_members),
+    Drill("replace-member", ("A database member is lost", "A host is added, replaced or removed"), replace_members),
 ]

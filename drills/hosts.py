@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from drills.balancers import bring_it_home
 from drills.model import Drill, Scene
 from tests.harness.database import primaries
 from tests.harness.hosts import output_of
@@ -14,7 +15,6 @@ from tests.harness.programs import STATE_SHOW
 SECTION = ("Security updates and reboots",)
 INSTANCES = "phoenixctl instances status"
 STARTED = "cut -d ' ' -f 22 /proc/1/stat"
-
 
 UPSTREAMS = "cat /etc/nginx/phoenix/upstreams.conf"
 
@@ -63,6 +63,6 @@ def remove_a_host_and_bring_it_back(scene: Scene) -> dict[str, float]:
 
 DRILLS = [
     Drill("remove-host", ("A host is added, replaced or removed",), remove_a_host_and_bring_it_back),
-    Drill("patch", SECTION, patch_those_that_are_missed_most, moved=True),
+    Drill("patch", SECTION, patch_those_that_are_missed_most, clean=bring_it_home, moved=True),
     Drill("patch-control", SECTION, patch_control, writer="db"),
 ]

@@ -42,6 +42,9 @@ class Scene:
         return Pair(self.inventory, self.url)
 
 
+# For a whole run of site.yml: the autoscaler, which is stopped meanwhile, would react to the load.
+WITHOUT_AUTOSCALER = ("--skip-tags", "autoscaler")
+
 # Carries a section out and checks its result; returns what it measured, in seconds by name: "recovered" is the time
 # until the fleet was as before.
 Act = Callable[[Scene], dict[str, float]]
@@ -53,7 +56,8 @@ class Drill:
 
     act: under load. prepare, clean: before and after it, without load; clean always runs. writer: the group whose first
     host sends the writes, which the drill leaves alone. moved: a floating address moves, so that clients send a request
-    once more that was in flight. quick: one of those that need a minute or two and no more than a serving fleet.
+    once more that was in flight. quick: one of those that `make test` plays.
+    inventory: the only one of the lab's inventories on which it can be played; "" where any will do.
     """
 
     name: str
@@ -64,11 +68,12 @@ class Drill:
     writer: str = "control"
     moved: bool = False
     quick: bool = False
+    inventory: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a drill. reads, writes: the results of the loads; error: why it failed, or ""."""
+    """What came of a drill. reads, writes: the results of the loads; error: why it failed, or ""; run: day, version."""
 
     name: str
     sections: tuple[str, ...]
@@ -78,6 +83,7 @@ class Outcome:
     writes: dict[str, Any] = field(default_factory=dict)
     equal: bool = False
     error: str = ""
+    run: str = ""
 
     @property
     def wrong(self) -> list[str]:

@@ -93,7 +93,7 @@ def _offer() -> None:
 ALONE: Mapping[str, Callable[[], object]] = {
     "url": lambda: print(fleet.read(_inventory()).url),
     "inventory": lambda: print(_inventory().relative_to(TOP)),
-    "archives": lambda: _fetch_archives((*archives.COMPONENTS, *archives.FOR_APPLICATIONS)),
+    "archives": lambda: _fetch_archives((*archives.COMPONENTS, *archives.FOR_APPLICATIONS, archives.NEXT_MONGODB)),
     "engine": _offer,
 }
 WITH_ENGINE: Mapping[str, Callable[[docker.DockerClient], object]] = {

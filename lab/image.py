@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import docker
@@ -33,14 +33,16 @@ PACKAGES = (
 )
 
 
-def _sources(suite: str) -> tuple[str, str]:
+def sources(suite: str, apt: Sequence[str] = ("apt-get",)) -> tuple[str, str]:
     """Return the mirror to bootstrap from and the image's sources list, both from this machine's configuration.
+
+    apt: the command, with options where it has package lists of its own.
 
     Raises:
         RuntimeError: apt on this machine has no Debian repository.
     """
     listing = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"],
+        [*apt, "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"],
         capture_output=True,
         text=True,
         check=True,
@@ -66,12 +68,12 @@ def bootstrap(suite: str, root: Path, packages: Iterable[str]) -> None:
     Raises:
         RuntimeError: a step failed; the message holds its output.
     """
-    mirror, sources = _sources(suite)
+    mirror, listed = sources(suite)
     remove_tree(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     include = f"--include={','.join(packages)}"
     as_root(["debootstrap", "--variant=minbase", include, suite, str(root), mirror], _download_environment(mirror))
-    as_root(["tee", str(root / "etc/apt/sources.list")], contents=sources)
+    as_root(["tee", str(root / "etc/apt/sources.list")], contents=listed)
 
 
 def ensure(client: docker.DockerClient, suite: str, cache: Path, report: Callable[[str], None]) -> str:

@@ -1,6 +1,7 @@
-"""A pair of load balancers with a floating address: either may be lost, stopped or taken out on purpose, under load.
+"""A pair of load balancers with a floating address: either may be lost or stopped, under load.
 
-Clients here send a request that failed once more, as one that was in flight on a lost host must fail.
+That its address is moved on purpose is a drill (test_drills.py). Clients here send a request that failed once more, as
+one that was in flight on a lost host must fail.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.harness import plays
 from tests.harness.alarms import messages
 from tests.harness.hosts import first_of
 from tests.harness.load import RATE, assert_none_failed, load
-from tests.harness.pair import PATIENT, Pair, status_of
+from tests.harness.pair import PATIENT, Pair
 from tests.harness.waiting import wait_for
 
 
@@ -51,18 +52,6 @@ def test_a_hung_nginx_is_survived(client: Any, base_url: str, pair: Pair) -> Non
     finally:
         host.check_output(f"kill -CONT {words}")
     print(f"nginx hung to seen on the other: {took:.1f} s")
-
-
-def test_the_address_is_moved_on_purpose(client: Any, base_url: str, inventory: str, pair: Pair) -> None:
-    holder, other = pair.roles()
-    with load(client, base_url, RATE, *PATIENT) as result:
-        done = plays.run(inventory, "switch", phoenix_master=other)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert pair.holds(other)
-    assert_none_failed(result)
-    assert [status_of(pair.hosts[name])["floating"][pair.address] for name in (holder, other)] == [False, True]
-    again = plays.run(inventory, "switch", phoenix_master=other)
-    assert again.returncode == 0 and "changed=1" not in again.stdout, again.stdout[-2000:]
 
 
 def test_the_address_is_not_moved_to_one_that_could_not_serve(inventory: str, pair: Pair) -> None:

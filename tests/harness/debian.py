@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lab.image import sources
+
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 
@@ -30,12 +32,28 @@ def program(package: str, path: str, *libraries: str) -> str:
     return found
 
 
-def fetch(cache: Path, *packages: str) -> None:
-    """Unpack the packages' files into the cache."""
+def library(suite: str, package: str, name: str) -> Path:
+    """The folder of a library, such as libssl.so.1.1, of another release's package."""
+    cache = CACHE / f"{suite}-{package}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(cache.rglob(name)):
+            fetch(cache, package, suite=suite)
+    return next(cache.rglob(name)).parent
+
+
+def fetch(cache: Path, *packages: str, suite: str = "") -> None:
+    """Unpack the packages' files into the cache; suite: of another release of Debian than the machine's."""
     (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     # Package lists of its own: the machine's may be missing or old, and only root renews them.
     apt = ["apt-get", "-qq", "-o", f"Dir::State={cache / 'apt'}", "-o", f"Dir::Cache={cache / 'apt'}"]
     subprocess.run([*apt, "update"], check=True)
+    if suite:
+        _, listed = sources(suite, apt)
+        (cache / "sources.list").write_text(listed)
+        apt += ["-o", f"Dir::Etc::sourcelist={cache / 'sources.list'}", "-o", "Dir::Etc::sourceparts=-"]
+        subprocess.run([*apt, "update"], check=True)
     subprocess.run([*apt, "download", *packages], cwd=cache, check=True)
     for package in packages:
         subprocess.run(["dpkg", "-x", *cache.glob(f"{package}_*.deb"), cache], check=True)

@@ -7,14 +7,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drills import report
+from drills import __main__ as runner
+from drills import database, report, run, upgrades
 from drills.catalog import DRILLS, NOT_DRILLED, TESTED
-from drills.model import Outcome
+from drills.model import WITHOUT_AUTOSCALER, Drill, Outcome, Scene
+from phoenix import __version__
+from tests.harness import load, plays, writes
 
 TOP = Path(__file__).parents[2]
 RUNBOOK = (TOP / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -99,15 +104,25 @@ def test_the_report_keeps_the_outcomes_of_other_drills(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "drills.json").read_text())
     assert [(one["name"], one["seconds"]) for one in kept] == [("x", 13.0), ("y", 12.0)]
     table = (tmp_path / "drills.md").read_text()
-    assert "[Alarms in general](runbook.md#alarms-in-general)" in table
-    assert {len(line.split(" | ")) for line in table.splitlines() if line[:3] != "|--"} == {10}
+    assert "2 drills, each under 200 reads and 20 majority writes a second: **all good**." in table
+    assert "[Alarms in general](../docs/runbook.md#alarms-in-general)" in table and "(drills.svg)" in table
+    assert {len(line.split(" | ")) for line in table.splitlines() if line[:2] == "| "} == {11}
     assert (tmp_path / "drills.svg").read_text().count("<svg") == 1
+
+
+def test_a_long_error_is_one_line_of_its_cell(tmp_path: Path) -> None:
+    failed = Outcome(**{**GOOD, "error": f"AssertionError: patch.yml failed: a | b {'x' * 500}\nTASK [Reboot it]"})
+    report.write([failed, Outcome(**{**GOOD, "name": "y"})], tmp_path)
+    table = (tmp_path / "drills.md").read_text()
+    assert "2 drills" in table and "**1 failed**" in table
+    assert "patch.yml failed: a \\| b xxx" in table and "TASK" not in table and "x" * 300 not in table
+    assert "TASK [Reboot it]" in (tmp_path / "drills.json").read_text()
 
 
 @pytest.mark.parametrize("section", sorted(SECTIONS))
 def test_links_lead_to_the_headings(section: str) -> None:
     anchor = re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-")
-    assert report.link(section).endswith(f"(runbook.md#{anchor})")
+    assert report.link(section).endswith(f"(../docs/runbook.md#{anchor})")
 
 
 @pytest.mark.parametrize("package", ["drills", "soak", "bench"])
@@ -116,3 +131,110 @@ def test_the_programs_that_make_runs_start_from_the_top(package: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-m", package, "--help"], cwd=TOP, env=environment, check=False)
     assert done.returncode == 0
+
+
+# --- the program that plays them
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A fleet on which nothing is done; all reads succeed, and all writes are acknowledged."""
+
+    @contextmanager
+    def result(name: str) -> Iterator[dict[str, Any]]:
+        yield dict(GOOD[name])
+
+    monkeypatch.setattr(writes, "writes", lambda *_: result("writes"))
+    monkeypatch.setattr(load, "load", lambda *_, **__: result("reads"))
+    monkeypatch.setattr(writes, "data_equal", lambda _: True)
+    monkeypatch.setattr(run, "first_of", lambda *_: None)
+    monkeypatch.setattr(Scene, "first", lambda *_: "control1")
+    return Scene("inventories/lab", "https://192.0.2.1")
+
+
+def fail(_: Scene) -> Any:
+    raise RuntimeError("the host is gone")
+
+
+def test_what_a_drill_measured_is_its_outcome(scene: Scene) -> None:
+    outcome = run.play(Drill("x", ("Alarms in general",), lambda _: {"recovered": 3.25}), scene)
+    assert outcome.wrong == [] and outcome.measured == {"recovered": 3.25} and outcome.run.endswith(f", {__version__}")
+
+
+@pytest.mark.parametrize("step", ["prepare", "act", "clean"])
+def test_whatever_fails_is_the_outcome_and_cleaned_up(scene: Scene, step: str) -> None:
+    cleaned = list[str]()
+    steps: dict[str, Any] = {"act": lambda _: {"recovered": 3.25}, "clean": lambda _: cleaned.append(step), step: fail}
+    outcome = run.play(Drill("x", ("Alarms in general",), **steps), scene)
+    (why, *_) = outcome.wrong
+    assert why == f"{'clean-up: ' if step == 'clean' else ''}RuntimeError: the host is gone"
+    assert outcome.measured == ({"recovered": 3.25} if step == "clean" else {})
+    assert cleaned == ([] if step == "clean" else [step])
+
+
+def test_members_that_do_not_answer_are_an_outcome(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "data_equal", fail)
+    assert "data differ" in "; ".join(run.play(Drill("x", (), lambda _: {}), scene).wrong)
+
+
+@pytest.mark.parametrize(("whole", "played"), [(True, ["a", "b", "c"]), (False, ["a", "b"])])
+def test_those_after_a_failed_one_are_played_on_a_whole_fleet_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: bool, played: list[str]
+) -> None:
+    drills = [Drill("a", (), lambda _: {}), Drill("b", (), fail), Drill("c", (), lambda _: {})]
+    monkeypatch.setattr(runner, "DRILLS", drills)
+    monkeypatch.setattr(runner, "FOLDER", tmp_path)
+    monkeypatch.setattr(runner, "still", lambda _: nullcontext())
+    monkeypatch.setattr(runner, "whole", lambda _: whole)
+    monkeypatch.setenv("PHOENIX_INVENTORY", scene.inventory)
+    monkeypatch.setenv("PHOENIX_URL", scene.url)
+    monkeypatch.setattr(sys, "argv", ["drills"])
+    assert runner.main() == 1
+    assert [one["name"] for one in json.loads((tmp_path / "drills.json").read_text())] == played
+
+
+def test_a_drill_is_played_on_the_inventory_that_it_needs() -> None:
+    assert "upgrade-mongodb" not in [drill.name for drill in runner.chosen_of([], False, "lab")]
+    assert "upgrade-mongodb" in [drill.name for drill in runner.chosen_of([], False, "mongodb-5.0")]
+    with pytest.raises(ValueError, match=r"upgrade-mongodb on mongodb-5\.0"):
+        runner.chosen_of(["upgrade-mongodb"], False, "lab")
+    known = {path.name for path in (TOP / "inventories").iterdir() if path.is_dir()}
+    assert {drill.inventory for drill in DRILLS} - {""} <= known
+
+
+# --- what they do
+
+
+def test_whole_runs_of_site_leave_the_autoscaler_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would scale in the middle of the drill, and of those after it."""
+    begun = list[tuple[str, tuple[str, ...]]]()
+
+    def begin(_: str, name: str, *options: str, **__: Any) -> subprocess.CompletedProcess[str]:
+        begun.append((name, options))
+        # Without a provider, upgrade-debian.yml ends once the host is out of service.
+        first = [one for one, _ in begun] == ["upgrade-debian"]
+        return subprocess.CompletedProcess(
+            [], int(first), "app2 is out of service. Then install Debian 13 on it or", ""
+        )
+
+    class Runs:
+        is_running = True
+
+    class Host:
+        def service(self, _: str) -> Runs:
+            return Runs()
+
+    monkeypatch.setattr(plays, "run", begin)
+    monkeypatch.setattr(Scene, "hosts", lambda _, group: {f"{group}{number}": Host() for number in (1, 2, 3)})
+    for module in (database, upgrades):
+        monkeypatch.setattr(module, "replace", lambda *_: None)
+    monkeypatch.setattr(database, "primaries", lambda _: ["db1"])
+    monkeypatch.setattr(database, "whole", lambda _: True)
+    monkeypatch.setattr(database, "another_is_primary", lambda *_: 1.0)
+    monkeypatch.setattr(upgrades, "output_of", lambda *_: "13")
+    database.replace_members(scene)
+    assert [name for name, _ in begun] == ["site", "replace-host"]
+    assert all(options == WITHOUT_AUTOSCALER for _, options in begun)
+    begun.clear()
+    upgrades._with_debian(scene, "13")
+    assert begun == [("upgrade-debian", WITHOUT_AUTOSCALER)] * 2

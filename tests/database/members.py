@@ -1,0 +1,118 @@
+"""A replica set of three real servers with a shared key, each restarted by itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pymongo.errors import OperationFailure
+
+from phoenix.database import replica_set
+from tests.database.conftest import free_port
+
+AUTHENTICATION_FAILED = 18
+MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+
+
+class Set:
+    """Three members with a key file each."""
+
+    def __init__(self, root: Path, mongod: Path, key: str, environment: Mapping[str, str] | None = None) -> None:
+        self.root, self.environment, self.port = root, environment, free_port()
+        self.programs = dict.fromkeys(MEMBERS, mongod)
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        for member in MEMBERS:
+            (root / member).mkdir()
+            self.write(member, f"{key}\n")
+
+    def initiate(self) -> None:
+        for member in MEMBERS:
+            self.start(member)
+        members = [{"_id": n, "host": f"{member}:{self.port}"} for n, member in enumerate(MEMBERS)]
+        settings = {"electionTimeoutMillis": 2000, "heartbeatTimeoutSecs": 2}
+        # Each must answer first: the set refuses members that do not.
+        for member in MEMBERS:
+            with replica_set.client(member, self.port, serverSelectionTimeoutMS=30000) as client:
+                client.admin.command("ping")
+        # Through the localhost exception, which the first address alone has.
+        with replica_set.client(MEMBERS[0], self.port, serverSelectionTimeoutMS=30000) as client:
+            client.admin.command("replSetInitiate", {"_id": "keys", "members": members, "settings": settings})
+
+    def write(self, member: str, content: str) -> None:
+        path = self.root / f"{member}.key"
+        path.unlink(missing_ok=True)
+        path.write_text(content)
+        path.chmod(0o400)
+
+    def content(self, member: str) -> str:
+        return (self.root / f"{member}.key").read_text()
+
+    def start(self, member: str) -> None:
+        self.servers[member] = subprocess.Popen(
+            [self.programs[member], f"--dbpath={self.root / member}", f"--port={self.port}", f"--bind_ip={member}",
+             "--replSet=keys", f"--keyFile={self.root / member}.key", "--wiredTigerCacheSizeGB=0.25",
+             "--oplogSize=50", f"--logpath={self.root / member}.log", "--nounixsocket",
+             # By default a member waits 15 s for its clients before it ends.
+             "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0"],
+            stdout=subprocess.DEVNULL,
+            env=self.environment,
+        )  # fmt: skip
+
+    def stop(self, member: str) -> None:
+        self.servers[member].terminate()
+        self.servers[member].wait(60)
+
+    def restart(self, member: str) -> None:
+        self.stop(member)
+        self.start(member)
+
+    def roles(self) -> dict[str, str]:
+        """PRIMARY, SECONDARY or neither, of each: a member that refuses another's key is neither."""
+        return {member: replica_set.role(member, self.port) for member in MEMBERS}
+
+    def whole(self) -> bool:
+        """One primary, and the others follow."""
+        return sorted(self.roles().values()) == ["PRIMARY", "SECONDARY", "SECONDARY"]
+
+    def primary(self) -> str:
+        return next(member for member, role in self.roles().items() if role == "PRIMARY")
+
+    def settle(self) -> None:
+        deadline = time.monotonic() + 60
+        # For as long as two heartbeats need, so that a former state is not taken for the new one.
+        since = time.monotonic()
+        while time.monotonic() - since < 5:
+            assert time.monotonic() < deadline, "the set does not settle"
+            if not self.whole():
+                since = time.monotonic()
+            time.sleep(0.2)
+
+    def accepts(self, member: str, key: str) -> bool:
+        try:
+            with replica_set.client(member, self.port, username="__system", password=key, authSource="local") as client:
+                client.admin.command("ping")
+        except OperationFailure as error:
+            assert error.code == AUTHENTICATION_FAILED
+            return False
+        return True
+
+
+@contextmanager
+def three(mongod: Path, key: str, environment: Mapping[str, str] | None = None) -> Iterator[Set]:
+    """A set that has been initiated. environment: the servers', if it is not this process's."""
+    root = Path(tempfile.mkdtemp(prefix="phx-"))
+    made = Set(root, mongod, key, environment)
+    try:
+        made.initiate()
+        yield made
+    finally:
+        for server in made.servers.values():
+            server.terminate()
+        for server in made.servers.values():
+            server.wait(60)
+        shutil.rmtree(root)

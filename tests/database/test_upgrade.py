@@ -1,0 +1,152 @@
+"""Three real servers of 5.0 brought to 6.0 and back under majority writes, in the order and by the rules of the play.
+
+What upgrade.refusal() refuses, the servers refuse as well.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.errors import PyMongoError
+
+from lab import archives
+from phoenix.database import replica_set, upgrade
+from tests.database.conftest import ARCHIVES
+from tests.database.members import MEMBERS, Set, three
+from tests.harness import debian
+
+FORMER, NEXT = "5.0.4", archives.NEXT_MONGODB.version
+KEY = secrets.token_hex(32)
+
+
+class Writer:
+    """Writes one document after the other with majority acknowledgement, as the application's driver does."""
+
+    def __init__(self, port: int) -> None:
+        addresses = ",".join(f"{member}:{port}" for member in MEMBERS)
+        self.client: Any = pymongo.MongoClient(
+            f"mongodb://{addresses}/?replicaSet=keys", username="__system", password=KEY, authSource="local",
+            w="majority", wtimeoutms=10000, serverSelectionTimeoutMS=10000,
+        )  # fmt: skip
+        self.acknowledged, self.failed = list[int](), list[str]()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self) -> None:
+        number = 0
+        while not self.ended.wait(0.02):
+            number += 1
+            try:
+                self.client.app.written.insert_one({"_id": number})
+                self.acknowledged.append(number)
+            except PyMongoError as error:
+                self.failed.append(f"{number}: {error}")
+
+    def __enter__(self) -> Writer:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def lost(self) -> set[int]:
+        return set(self.acknowledged) - {one["_id"] for one in self.client.app.written.find()}
+
+
+class Upgrade:
+    """The steps of playbooks/upgrade-mongodb.yml, on the members of a set."""
+
+    def __init__(self, members: Set, programs: dict[str, Path]) -> None:
+        self.members, self.versions = members, programs
+
+    def command(self, member: str, *words: Any, **options: Any) -> dict[str, Any]:
+        login = {"username": "__system", "password": KEY, "authSource": "local"}
+        with replica_set.client(member, self.members.port, serverSelectionTimeoutMS=30000, **login) as client:
+            return dict(client.admin.command(*words, **options))
+
+    def seen(self, wanted: str) -> dict[str, dict[str, object]]:
+        primary = self.members.primary()
+        return {
+            member: {
+                "version": self.command(member, "buildInfo")["version"],
+                "wanted": wanted,
+                "primary": member == primary,
+            }
+            for member in MEMBERS
+        }
+
+    def compatibility(self) -> str:
+        answer = self.command(self.members.primary(), {"getParameter": 1, "featureCompatibilityVersion": 1})
+        return str(answer["featureCompatibilityVersion"]["version"])
+
+    def bring(self, version: str) -> None:
+        assert upgrade.refusal(version, self.compatibility()) == ""
+        turns = upgrade.turns(self.seen(version))
+        assert sorted(turns) == sorted(MEMBERS) and turns[-1] == self.members.primary()
+        for member in turns:
+            if member == self.members.primary():
+                self.command(member, {"replSetStepDown": 30, "secondaryCatchUpPeriodSecs": 10})
+            self.members.stop(member)
+            self.members.programs[member] = self.versions[version]
+            self.members.start(member)
+            self.members.settle()
+        assert upgrade.turns(self.seen(version)) == []
+
+    def set_compatibility(self, version: str) -> None:
+        running = {member: str(seen["version"]) for member, seen in self.seen("").items()}
+        assert upgrade.compatibility_refusal(version, running) == ""
+        self.command(
+            self.members.primary(), {"setFeatureCompatibilityVersion": version}, writeConcern={"w": "majority"}
+        )
+        assert self.compatibility() == version
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("mongod")
+    for version in (FORMER, NEXT):
+        with tarfile.open(ARCHIVES / f"mongodb-{version}.tar") as packed:
+            packed.extractall(folder, filter="tar")
+    return {version: folder / f"mongodb-{version}" / "bin" / "mongod" for version in (FORMER, NEXT)}
+
+
+@pytest.fixture
+def members(versions: dict[str, Path]) -> Iterator[Set]:
+    # Both are built for Debian 11.
+    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
+    with three(versions[FORMER], KEY, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}) as made:
+        yield made
+
+
+def test_the_next_series_and_the_way_back_under_writes(members: Set, versions: dict[str, Path]) -> None:
+    steps = Upgrade(members, versions)
+    members.settle()
+    with Writer(members.port) as writer:
+        steps.bring(NEXT)
+        steps.bring(FORMER)
+        steps.bring(NEXT)
+        steps.set_compatibility("6.0")
+        assert "-e phoenix_feature_compatibility=5.0 first" in upgrade.refusal(FORMER, steps.compatibility())
+        refused = next(member for member, role in members.roles().items() if role == "SECONDARY")
+        members.stop(refused)
+        members.programs[refused] = versions[FORMER]
+        members.start(refused)
+        assert members.servers[refused].wait(60) != 0, "the former server opened data of the next series"
+        members.programs[refused] = versions[NEXT]
+        members.start(refused)
+        members.settle()
+        steps.set_compatibility("5.0")
+        assert upgrade.refusal(FORMER, steps.compatibility()) == ""
+        written = len(writer.acknowledged)
+        time.sleep(1)
+    assert len(writer.acknowledged) > written and writer.failed == [] and writer.lost() == set()
