@@ -9,6 +9,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from phoenix.common import endpoint
 from phoenix.instances import health
 
 PAUSE_SECONDS = 0.5
@@ -33,9 +34,9 @@ class Questions:
         self.answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 
     def _ask(self, ask: Callable[..., str], server: str, asked: Mapping[str, str]) -> str:
-        address, _, port = server.rpartition(":")
+        address, port = endpoint.parts(server)
         host = asked.get("host") or self._host
-        return ask(int(port), asked["path"], self._limit, host, stream=True, address=address, headers=self._headers)
+        return ask(port, asked["path"], self._limit, host, stream=True, address=address, headers=self._headers)
 
     def before(self) -> str:
         """What is wrong with the answers of the servers, each path asked; "" if nothing is."""

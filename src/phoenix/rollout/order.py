@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
+
 Operation = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ def down(out: Sequence[str], step: Mapping[str, Any], hosts: Sequence[Mapping[st
     Never everything: what is out may answer after all, and nginx tries elsewhere where it does not. With no server in
     rotation, nothing would be tried.
     """
-    wanted = {f"{host['address']}:{port}" for host in hosts for port in host.get("ports", [])}
+    wanted = {endpoint.of(host["address"], port) for host in hosts for port in host.get("ports", [])}
     both = list(dict.fromkeys([*out, *step["servers"]]))
     return both if wanted - set(both) else list(step["servers"])
 
