@@ -16,6 +16,7 @@ from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 
 from phoenix.balancer import acme  # noqa: E402
 from phoenix.build import plugins, toolkit  # noqa: E402
+from phoenix.common import endpoint  # noqa: E402
 from phoenix.database import keys, replica_set, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
@@ -223,6 +224,7 @@ class FilterModule:
             "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
             "phoenix_demand_errors": demand_errors,
+            "phoenix_endpoint": endpoint.of,
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
             "phoenix_environment_lines": environment.lines,
@@ -326,6 +328,7 @@ class FilterModule:
             "phoenix_state": rebuild.understand,
             "phoenix_state_rebuilt": _reported(state_rebuilt),
             "phoenix_addresses": wiring.addresses,
+            "phoenix_misplaced": addresses.misplaced,
             "phoenix_configurations": configurations,
             "phoenix_donor": wiring.donor,
             "phoenix_private_services": wiring.private_services,

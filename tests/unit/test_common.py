@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.common import files, prometheus, systemd
+from phoenix.common import endpoint, files, prometheus, systemd
 
 
 def test_a_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -61,3 +61,12 @@ def test_what_is_written_for_prometheus_is_read_back() -> None:
     text = prometheus.exposition(gauges, {"phoenix_a": "Meaning."})
     assert text.startswith("# HELP phoenix_a Meaning.\n# TYPE phoenix_a gauge\nphoenix_a 1\n")
     assert prometheus.read(text) == gauges
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [("192.0.2.1", "192.0.2.1:80"), ("2001:db8::1", "[2001:db8::1]:80"), ("a.example", "a.example:80")],
+)
+def test_an_endpoint_and_its_parts(address: str, text: str) -> None:
+    assert endpoint.of(address, 80) == endpoint.of(endpoint.bracketed(address), "80") == text
+    assert endpoint.parts(text) == (address, 80)

@@ -308,6 +308,22 @@ def test_floating_addresses_need_two_balancers_and_an_address_of_nobody(hosts: H
     assert "192.0.2.10 is the own address of app1" in found
 
 
+def test_a_second_control_host_is_refused_with_the_way_to_replace_the_first(hosts: Hosts) -> None:
+    groups = {**GROUPS, "control": ["control1", "control2"]}
+    (message,) = errors({**hosts, "control2": hosts["control1"]}, groups, SPECS)
+    assert message.startswith("group control: control1, control2; one host records and decides")
+    assert "phoenix_recover=control" in message
+
+
+def test_hosts_reach_each_other_by_addresses_of_one_kind(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_address"], hosts["db1"]["phoenix_address"] = "192.0.2.21", "2001:db8::31"
+    (message,) = errors(hosts, GROUPS, SPECS)
+    assert message.startswith("phoenix_address: 192.0.2.21 on app1 and 2001:db8::31 on db1;")
+    hosts["db1"]["phoenix_address"] = "db1.example.org"
+    (message,) = errors(hosts, GROUPS, SPECS)
+    assert message.endswith("[db1]")
+
+
 def test_the_application_must_be_named(hosts: Hosts) -> None:
     del hosts["control1"]["phoenix_source"]
     (found,) = errors(hosts, GROUPS, SPECS)
@@ -352,7 +368,7 @@ all:
     lb: {hosts: {h1: }}
     app: {hosts: {h1: {preflight_min_disk: 5}}}
     db: {hosts: {h1: , h2: {mongodb_port: "{{ mongo_prot }}", mongodb_admin_password: "{{ nowhere }}"}}}
-    control: {hosts: {h2: }}
+    control: {hosts: {h2: {phoenix_address: 192.0.2.2}}}
 """
 
 

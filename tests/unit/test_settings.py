@@ -23,7 +23,7 @@ from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables, shared_variables
 from phoenix.fleet.inventory.fleet import SAME_EVERYWHERE
 from phoenix.fleet.inventory.model import PLAYBOOKS
-from tests.unit.shared import TOP, read_yaml
+from tests.unit.shared import TOP, read_yaml, rendered
 
 KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
 OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
@@ -303,6 +303,47 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     assert {site["url"] for site in seen["control1"][2]} == {"http://a.example:8001/", "https://a.example:8002/"}
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
     assert [int(seen["control1"][4]), int(seen["jenkins1"][1]), *map(int, seen["db1"])] == [8007, 8007, 8007, 8008]
+
+
+def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
+    hosts = example(tmp_path / "own")
+    text = yaml.safe_dump(hosts).replace("192.0.2.", "2001:db8::")
+    write(tmp_path / "own" / "group_vars" / "all" / "vault.yml", {"vault_mongodb_app_password": "p"})
+    # The operator's own way to a host does not count.
+    write(tmp_path / "own" / "hosts.yml", yaml.safe_load(text))
+    write(
+        tmp_path / "own" / "host_vars" / "lb1.yml", {"ansible_host": "203.0.113.5", "phoenix_address": "2001:db8::11"}
+    )
+    wanted = {
+        "lb1": "[nginx_metering_address, nginx_listen_ipv6, nginx_upstream_hosts, preflight_address]",
+        "app1": "[phoenix_db_connection_string, firewall_allow, firewall_ssh_sources]",
+        "control1": "[autoscaler_address, autoscaler_balancers, runner_hosts.lb1, netdata_stream_sources]",
+    }
+    seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
+    metering, listen, upstreams, own = seen["lb1"]
+    assert (metering, listen, own) == ("[2001:db8::41]:5140", True, "2001:db8::11")
+    assert [host["address"] for host in upstreams] == ["2001:db8::21", "2001:db8::22"]
+    uri, allowed, ssh = seen["app1"]
+    assert "@[2001:db8::31]:27017,[2001:db8::32]:27017,[2001:db8::33]:27017/phoenix?" in uri
+    assert (allowed[0]["sources"], ssh) == (["2001:db8::11"], ["2001:db8::41"])
+    address, balancers, published, sources = seen["control1"]
+    assert (address, balancers, published["ansible_host"]) == ("::", ["2001:db8::11"], "2001:db8::11")
+    assert "2001:db8::11" in sources and "203.0.113.5" not in sources
+
+
+@pytest.mark.parametrize(
+    ("template", "own", "line"),
+    [
+        ("autoscaler/templates/phoenix-autoscaler.socket.j2", {"autoscaler_address": "::"}, "ListenDatagram=[::]:5140"),
+        ("netdata/templates/stream.conf.j2", {"netdata_parent": False}, "destination = [2001:db8::41]:19999"),
+        ("netdata/templates/netdata.conf.j2", {}, " [2001:db8::41]:19999=streaming"),
+        ("mongodb/templates/mongod.conf.j2", {"mongodb_address": "2001:db8::31"}, "  bindIp: 127.0.0.1,2001:db8::31"),
+        ("mongodb/templates/mongod.conf.j2", {"mongodb_address": "2001:db8::31"}, "  ipv6: true"),
+    ],
+)
+@pytest.mark.usefixtures("ansible_plugins")
+def test_ipv6_is_written_as_each_program_reads_it(template: str, own: dict[str, Any], line: str) -> None:
+    assert line in rendered(TOP / "roles" / template, {"netdata_parent_address": "2001:db8::41", **own})
 
 
 def test_jenkins_reaches_its_agents_over_ssh_and_no_other_host(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from phoenix.common import endpoint
+
 
 @dataclass(frozen=True)
 class Member:
@@ -52,7 +54,9 @@ def look(addresses: Sequence[str], port: int, timeout: float = 3.0) -> list[Memb
 
     members = []
     for address in addresses:
-        client = pymongo.MongoClient(address, port, directConnection=True, serverSelectionTimeoutMS=int(timeout * 1000))
+        client = pymongo.MongoClient(
+            endpoint.of(address, port), directConnection=True, serverSelectionTimeoutMS=int(timeout * 1000)
+        )
         try:
             hello = client.admin.command("hello")
         except PyMongoError:

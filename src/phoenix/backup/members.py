@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from phoenix.common import endpoint
+
 # Room for indexes, and for files that grow before others shrink.
 MARGIN = 1.2
 
@@ -57,7 +59,11 @@ def look(addresses: Sequence[str], port: int, login: Mapping[str, Any]) -> list[
     found = []
     for address in addresses:
         client: Any = pymongo.MongoClient(
-            address, port, directConnection=True, serverSelectionTimeoutMS=5000, socketTimeoutMS=10000, **login
+            endpoint.of(address, port),
+            directConnection=True,
+            serverSelectionTimeoutMS=5000,
+            socketTimeoutMS=10000,
+            **login,
         )
         with contextlib.closing(client):
             try:

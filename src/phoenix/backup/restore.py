@@ -24,6 +24,7 @@ from phoenix.backup import copying, exchange, files, fingerprint, members, scrat
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain
 from phoenix.backup.store import NAME, Dump, Store
+from phoenix.common import endpoint
 
 RESTORABLE = ("good", "shrunken")
 DUMP_SECONDS = 1800.0
@@ -161,7 +162,7 @@ def connect(store: Store, order: Order) -> Any:
     import pymongo  # noqa: PLC0415 - the session that receives does without
 
     return pymongo.MongoClient(
-        [f"{address}:{store.config.port}" for address in order.members], replicaSet=store.config.replica_set,
+        [endpoint.of(address, store.config.port) for address in order.members], replicaSet=store.config.replica_set,
         serverSelectionTimeoutMS=15000, w="majority", readConcernLevel="majority", **order.login,
     )  # fmt: skip
 
@@ -289,7 +290,8 @@ def replace(
     _hindered(store, order, names, obstacles(names, gone, live, stamp))
     moved = [name for name, one in names.items() if not one.series]
     series = [name for name, one in names.items() if one.series]
-    hosts = f"{store.config.replica_set}/{','.join(f'{address}:{store.config.port}' for address in order.members)}"
+    servers = [endpoint.of(address, store.config.port) for address in order.members]
+    hosts = f"{store.config.replica_set}/{','.join(servers)}"
     begun: list[str] = []
     _clean(client)
     try:

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
 from phoenix.instances import health
 
 PAUSE_SECONDS = 0.5
@@ -39,10 +40,10 @@ class Questions:
         self.answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 
     def _ask(self, ask: Callable[..., str], server: str, asked: Mapping[str, Any]) -> str:
-        address, _, port = server.rpartition(":")
+        address, port = endpoint.parts(server)
         host = asked.get("host") or self._host
         limit = self._limit + SLOW_FACTOR * asked.get("seconds", 0)
-        return ask(int(port), asked["path"], limit, host, stream=True, address=address, headers=self._headers)
+        return ask(port, asked["path"], limit, host, stream=True, address=address, headers=self._headers)
 
     def before(self) -> str:
         """What is wrong with the answers of the servers, each path asked that is not slow; "" if nothing is."""

@@ -32,7 +32,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phoenix.common import files, process
+from phoenix.common import endpoint, files, process
 from phoenix.state import turn
 
 UPSTREAMS = Path("/etc/nginx/phoenix/upstreams.conf")
@@ -99,13 +99,14 @@ def place_servers(text: str, hosts: Sequence[Mapping[str, Any]]) -> str:
         for host in serving:
             if found[2] in ORDINARY:
                 made.append(f"    # {host['name']}")
-                made += [f"{head}{host['address']}:{port}{options};" for port in host["ports"]]
+                made += [f"{head}{endpoint.of(host['address'], port)}{options};" for port in host["ports"]]
             elif found[2] == SPARE:
-                made.append(f"{head}{host['address']}:{example.rpartition(':')[2]}{options}; # {host['name']}")
+                _, port = endpoint.parts(example)
+                made.append(f"{head}{endpoint.of(host['address'], port)}{options}; # {host['name']}")
             else:
                 known = (SERVER.match(lines[number]) for number in numbers)
-                ports = dict.fromkeys(match[2].rpartition(":")[2] for match in known if match)
-                made += [f"{head}{host['address']}:{port}{options};" for port in ports]
+                ports = dict.fromkeys(endpoint.parts(match[2])[1] for match in known if match)
+                made += [f"{head}{endpoint.of(host['address'], port)}{options};" for port in ports]
         begin = first - (found[2] in ORDINARY)  # the comment with the first host's name
         return found[1] + "\n".join([*lines[:begin], *made, *lines[last + 1 :]]) + "}"
 

@@ -6,6 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
+from phoenix.database import replica_set
+
 TIMEOUT_MS = 60000
 
 
@@ -81,3 +84,53 @@ def reconfigure(
                 raise Refused(f"{what}: {error}") from error
         done.append(what)
     return done
+
+
+def shrunken(config: Mapping[str, Any], roles: Mapping[str, str], lost: Sequence[str]) -> dict[str, Any]:
+    """The configuration without the lost members, which the others take without a majority.
+
+    roles: by member, as replica_set.role has them; lost: members, as the configuration names them.
+
+    Raises:
+        Refused: the set has a primary or could elect one, or a lost member could go on in the former set.
+    """
+    members = [member["host"] for member in config["members"]]
+    left = [member for member in config["members"] if member["host"] not in lost]
+    primary = [host for host in members if roles[host] == "PRIMARY"]
+    if primary:
+        raise Refused(f"{primary[0]} is primary, so the set serves: replace members one by one (replace-host.yml)")
+    if unknown := [host for host in lost if host not in members]:
+        raise Refused(f"{', '.join(unknown)} is no member of the set, which has {', '.join(members)}")
+    if answering := [host for host in lost if roles[host] != "silent"]:
+        raise Refused(
+            f"{', '.join(answering)} answers, and would go on in the former set, beside this one: leave it out of "
+            "those that are lost, or destroy it"
+        )
+    if silent := [member["host"] for member in left if roles[member["host"]] == "silent"]:
+        raise Refused(f"{', '.join(silent)} does not answer either: bring it back, or count it among the lost")
+    votes = sum(member["votes"] for member in left)
+    if 2 * votes > sum(member["votes"] for member in config["members"]):
+        raise Refused(
+            f"{', '.join(member['host'] for member in left)} are a majority, which elects a primary by itself: see "
+            "/var/log/mongodb/mongod.log there"
+        )
+    if not votes:
+        left = [{**member, "votes": 1, "priority": 1} for member in left]
+    return {**config, "members": left, "version": config["version"] + 1}
+
+
+def shrink(client: Any, lost: Sequence[str], *, check: bool = False) -> None:
+    """Have the members that are left serve alone. client: of one of them.
+
+    What the lost ones alone had acknowledged is gone. Raises Refused as shrunken does, and where the server refuses.
+    """
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    config = client.admin.command("replSetGetConfig")["config"]
+    roles = {member["host"]: replica_set.role(*endpoint.parts(member["host"])) for member in config["members"]}
+    wanted = shrunken(config, roles, lost)
+    if not check:
+        try:
+            client.admin.command("replSetReconfig", wanted, force=True)
+        except PyMongoError as error:
+            raise Refused(f"the server refused: {error}") from error

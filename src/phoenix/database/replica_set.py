@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from phoenix.common import endpoint
+
 GOALS = ("answer", "primary", "member", "settled")
 SELECTION_MS = 2000
 # A member that is this far behind the primary would keep majority writes waiting if another one were lost.
@@ -55,7 +57,7 @@ def configured_members(members: Sequence[Mapping[str, Any]], port: int) -> list[
     """
     return [
         {
-            "host": f"{member['address']}:{port}",
+            "host": endpoint.of(member["address"], port),
             "priority": member.get("priority", 2 if index == 0 else 1),
             "votes": member.get("votes", 1),
         }
@@ -67,7 +69,7 @@ def client(address: str, port: int, **options: Any) -> Any:
     """Connect to one server, not to the set that it may be part of. The driver is imported only where it is needed."""
     import pymongo  # noqa: PLC0415
 
-    return pymongo.MongoClient(address, port, directConnection=True, **options)
+    return pymongo.MongoClient(endpoint.of(address, port), directConnection=True, **options)
 
 
 def role(address: str, port: int) -> str:

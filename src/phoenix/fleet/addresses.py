@@ -1,9 +1,10 @@
-"""Address arithmetic for the firewall's rules, and for its check that they do not lock the operator out."""
+"""Addresses: of the firewall's rules, whose check is that they do not lock the operator out, and of the hosts."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 ANY = "any"
 
@@ -39,3 +40,43 @@ def contains(sources: Iterable[str], address: str) -> bool:
     if isinstance(seen, ipaddress.IPv6Address) and seen.ipv4_mapped:
         seen = seen.ipv4_mapped
     return any(seen in ipaddress.ip_network(str(source), strict=False) for source in sources)
+
+
+def own_errors(own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the addresses by which hosts reach each other (host -> phoenix_address): host and message."""
+    owners: dict[str, str] = {}
+    versions: dict[int, str] = {}
+    for host, text in own.items():
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            yield (
+                host,
+                f"phoenix_address: {text!r} is no address, which firewalls and MongoDB need; set it beside "
+                "ansible_host, which may be a name",
+            )
+            continue
+        if str(address) != text:
+            # nginx reports it like this, and compares.
+            yield host, f"phoenix_address: {text} has a shorter form; write {address}"
+        if address.is_loopback and len(own) > 1:
+            yield host, f"phoenix_address: {text} is no address by which other hosts reach this one; give another"
+        elif (first := owners.setdefault(str(address), host)) != host:
+            yield "", f"phoenix_address: {text} is that of {first} and of {host}; give each host its own"
+        versions.setdefault(address.version, host)
+    if len(versions) > 1:
+        seen = " and ".join(f"{own[host]} on {host}" for _, host in sorted(versions.items()))
+        yield "", f"phoenix_address: {seen}; hosts reach each other by addresses of one kind: give all IPv4 or all IPv6"
+
+
+def misplaced(address: str, facts: Mapping[str, Any]) -> str:
+    """Why other hosts could not know this one by the address; "" if they can. facts: Ansible's of the host."""
+    found = [str(one) for kind in ("all_ipv4_addresses", "all_ipv6_addresses") for one in facts.get(kind, [])]
+    wanted = ipaddress.ip_address(address)
+    if wanted.is_loopback or any(wanted == ipaddress.ip_address(one.partition("%")[0]) for one in found):
+        return ""
+    return (
+        f"phoenix_address: {address} is on no interface of this host, which has "
+        f"{', '.join(one for one in found if not one.startswith('fe80:')) or 'none'}; set it to the one by which the "
+        "fleet's other hosts reach this one (ansible_host is for your own SSH)"
+    )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
+
 # The groups whose hosts clients depend on. Others, such as control, are only restarted.
 SERVING = ("lb", "app", "db")
 # First what is in front, last of all the host that has the lock and the records.
@@ -134,7 +136,7 @@ def servers(host: str, hosts: Iterable[Mapping[str, Any]], more: Iterable[int]) 
     hosts: {name, address, ports}; more: the ports of spare and isolated instances, which such a host has as well.
     """
     return [
-        f"{known['address']}:{port}"
+        endpoint.of(known["address"], port)
         for known in hosts
         if known["name"] == host and known["ports"]
         for port in (*known["ports"], *more)
@@ -181,7 +183,7 @@ def application_refusal(
         for known in hosts
         if known["name"] != host
         for port in known["ports"]
-        if f"{known['address']}:{port}" not in drained and port in _running(statuses, known["name"])
+        if endpoint.of(known["address"], port) not in drained and port in _running(statuses, known["name"])
     ]
     if left and len(left) >= minimum_share * wanted:
         return ""
@@ -198,7 +200,7 @@ def without(drained: Mapping[str, str], mine: Collection[str]) -> list[str]:
 
 def left_out(drained: Mapping[str, str], addresses: Mapping[str, str]) -> list[str]:
     """The hosts that a play which was cut has left out of service. addresses: host -> address."""
-    out = {server.rpartition(":")[0] for server, reason in drained.items() if reason.startswith(REASON)}
+    out = {endpoint.parts(server)[0] for server, reason in drained.items() if reason.startswith(REASON)}
     return [host for host, address in addresses.items() if address in out]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from phoenix.common import endpoint
+
 
 def _encoded(text: str) -> str:
     # safe="": quote() leaves "/" alone by default, which ends the host list of a connection string.
@@ -34,8 +36,7 @@ def mongodb_uri(
     seeds = []
     for member in members:
         address = str(member["address"])
-        host = f"[{address}]" if ":" in address and not address.startswith("[") else address
-        seeds.append(f"{host}:{int(member.get('port', port))}")
+        seeds.append(endpoint.of(address, int(member.get("port", port))))
     if not seeds:
         raise ValueError("mongodb_uri: members is empty: name at least one member with its address")
     return (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from phoenix.common import endpoint
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
 
@@ -56,12 +57,12 @@ def _urls(balancer: str, hostvars: HostVars, address: str) -> dict[str, str]:
     """By scheme, the URLs of the site that a load balancer serves: with its first name, or else this address."""
     variables = hostvars[balancer]
     host = str((list(variables["nginx_server_names"]) or [address])[0])
-    host = f"[{host}]" if ":" in host else host
     ports = {"http": (int(variables["nginx_http_port"]), 80)}
     if boolean(variables["nginx_tls_enabled"]):
         ports["https"] = (int(variables["nginx_https_port"]), 443)
     return {
-        scheme: f"{scheme}://{host}" + ("" if port == usual else f":{port}") for scheme, (port, usual) in ports.items()
+        scheme: f"{scheme}://{endpoint.bracketed(host)}" + ("" if port == usual else f":{port}")
+        for scheme, (port, usual) in ports.items()
     }
 
 
@@ -169,7 +170,7 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
     """Servers that stay out of rotation: all but those that a task (register) started, which waits for health."""
     results = {host: hostvars[host].get(register) or {} for host in hosts}
     started = {
-        f"{hostvars[host]['phoenix_address']}:{change['port']}"
+        endpoint.of(hostvars[host]["phoenix_address"], change["port"])
         for host, result in results.items()
         if result.get("rc") == 0
         for change in reach.changes(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
 from phoenix.instances import releases
 from phoenix.rollout import order
 
@@ -149,8 +150,8 @@ def silent(
     serving = [host for host in without if host.get("ports")]
     if len(serving) == sum(bool(host.get("ports")) for host in hosts):
         return []
-    servers = [f"{host['address']}:{port}" for host in serving for port in [*host["ports"], *last_ports]]
-    servers += [server for server in drained if server.rpartition(":")[0] in {host["address"] for host in without}]
+    servers = [endpoint.of(host["address"], port) for host in serving for port in [*host["ports"], *last_ports]]
+    servers += [server for server in drained if endpoint.parts(server)[0] in {host["address"] for host in without}]
     return list(dict.fromkeys(servers))
 
 

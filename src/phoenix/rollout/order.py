@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phoenix.common import endpoint
+
 Operation = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ def down(out: Sequence[str], step: Mapping[str, Any], hosts: Sequence[Mapping[st
     Never everything: what is out may answer after all, and nginx tries elsewhere where it does not. With no server in
     rotation, nothing would be tried.
     """
-    wanted = {f"{host['address']}:{port}" for host in hosts for port in host.get("ports", [])}
+    wanted = {endpoint.of(host["address"], port) for host in hosts for port in host.get("ports", [])}
     both = list(dict.fromkeys([*out, *step["servers"]]))
     return both if wanted - set(both) else list(step["servers"])
 
@@ -67,7 +69,7 @@ def also_down(down: Sequence[str], silent: Sequence[str], hosts: Sequence[Mappin
     As far as another ordinary server stays in rotation; without one they may answer after all. Their spares stay out:
     they would only hold up the one that answers.
     """
-    wanted = {f"{host['address']}:{port}" for host in hosts for port in host.get("ports", [])}
+    wanted = {endpoint.of(host["address"], port) for host in hosts for port in host.get("ports", [])}
     others = [server for server in silent if server not in down]
     if wanted - set(down) - set(others):
         return others

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from phoenix.common import endpoint
 from phoenix.rollout import evidence, reach
 
 # As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (phoenix.balancer.access_log).
@@ -51,7 +52,7 @@ def _step(places: Sequence[Place]) -> dict[str, Any]:
     for host, port in places:
         ports.setdefault(host["name"], []).append(port)
     return {
-        "servers": [f"{host['address']}:{port}" for host, port in places],
+        "servers": [endpoint.of(host["address"], port) for host, port in places],
         "parts": [{"host": host, "ports": own} for host, own in ports.items()],
     }
 
@@ -106,14 +107,14 @@ def plan(
             if not instance["active"]:
                 continue
             place = (host, instance["port"])
-            out = f"{host['address']}:{instance['port']}" in drained
+            out = endpoint.of(host["address"], instance["port"]) in drained
             fits = instance["release"] == release and not instance["stale"] and not out
             if instance["port"] in last_ports:
                 late += [] if fits else [place]
                 continue
             total += 1
             if fits:
-                already.append(f"{host['address']}:{instance['port']}")
+                already.append(endpoint.of(host["address"], instance["port"]))
             else:
                 ordinary.append((not out, turn, number, place))
                 turn += 1
@@ -129,7 +130,7 @@ def plan(
         "neighbours": neighbours,
         "steps": steps,
         "already": already,
-        "others": [f"{host['address']}:{port}" for host, port in places[1:]],
+        "others": [endpoint.of(host["address"], port) for host, port in places[1:]],
     }
 
 

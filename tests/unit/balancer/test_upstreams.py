@@ -1,6 +1,7 @@
 """nginx's files come into force whole, or the next run finishes what was cut off."""
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from phoenix.balancer import upstreams
+from phoenix.common import endpoint
 from tests.unit.shared import TOP, rendered
 
 UP = "upstream phoenix {\n    server 192.0.2.21:3000;\n    server 192.0.2.22:3000;\n}\n"
@@ -25,17 +27,19 @@ def of_the_template(kind: dict[str, Any], hosts: list[dict[str, Any]], down: lis
     return rendered(TEMPLATE, {**kind, **own, "nginx_isolate": isolated, "nginx_drained": down})
 
 
+@pytest.mark.parametrize("network", ["192.0.2.", "2001:db8::"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_servers_are_placed_as_the_template_places_them(kind: dict[str, Any]) -> None:
+def test_servers_are_placed_as_the_template_places_them(kind: dict[str, Any], network: str) -> None:
     """So that a play which writes the whole file afterwards changes nothing."""
     usual: list[dict[str, Any]] = [
-        {"name": "app1", "address": "192.0.2.21", "ports": [3000, 3001]},
-        {"name": "app2", "address": "192.0.2.22", "ports": [3000]},
-        {"name": "app3", "address": "192.0.2.23", "ports": []},
+        {"name": "app1", "address": f"{network}21", "ports": [3000, 3001]},
+        {"name": "app2", "address": f"{network}22", "ports": [3000]},
+        {"name": "app3", "address": f"{network}23", "ports": []},
     ]
     around = [usual[0], {**usual[1], "ports": [3000, 3001]}, {**usual[2], "ports": [3000]}]
-    out = ["192.0.2.21:3000", "192.0.2.21:3001", "192.0.2.21:3900"]
+    out = [endpoint.of(f"{network}21", port) for port in (3000, 3001, 3900)]
     before, during = of_the_template(kind, usual, []), of_the_template(kind, around, out)
+    assert all(re.search(rf"server {re.escape(server)} .* down;", during) for server in out[:2])
     assert upstreams.mark(upstreams.place_servers(before, around), out) == during
     assert upstreams.mark(upstreams.place_servers(during, usual), []) == before
     with pytest.raises(upstreams.Refused, match="no host"):

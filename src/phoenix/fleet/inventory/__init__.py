@@ -18,7 +18,9 @@ from phoenix.fleet.inventory.fleet import (
     even_voters,
     floating_addresses,
     hasty_autoscaler,
+    second_controls,
     unfit_certificates,
+    unusable_addresses,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.providers import unmakeable_hosts, unprovidable_hosts
@@ -36,6 +38,8 @@ __all__ = ["errors", "known_variables", "shared_variables"]
 CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     unvalidated_version,
     empty_groups,
+    second_controls,
+    unusable_addresses,
     unknown_variables,
     failing_templates,
     missing_secrets,

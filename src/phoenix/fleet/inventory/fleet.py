@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from phoenix.balancer import acme
-from phoenix.fleet import floating
+from phoenix.fleet import addresses, floating
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory, boolean
 
@@ -49,6 +49,22 @@ def different_values(inventory: Inventory) -> Iterator[Finding]:
             yield "", f"{name}: {values}; it must be the same on every host: set it for the group all"
 
 
+def second_controls(inventory: Inventory) -> Iterator[Finding]:
+    """One host has the records and decides; of a second one it would be unknown which of them is right."""
+    first, *others = inventory.members("control") or [""]
+    if others:
+        yield (
+            "",
+            f"group control: {', '.join([first, *others])}; one host records and decides, and a second would not stand "
+            f"in for it: leave {first} alone there; recover.yml -e phoenix_recover=control replaces it when it is lost",
+        )
+
+
+def unusable_addresses(inventory: Inventory) -> Iterator[Finding]:
+    own = {host: inventory.value(host, "phoenix_address") for host in inventory.hostvars}
+    yield from addresses.own_errors({host: str(address) for host, address in own.items() if address is not None})
+
+
 def even_voters(inventory: Inventory) -> Iterator[Finding]:
     for host in inventory.members("db"):
         members = inventory.value(host, "mongodb_members") if host in inventory.hostvars else None
@@ -59,10 +75,10 @@ def even_voters(inventory: Inventory) -> Iterator[Finding]:
 
 def floating_addresses(inventory: Inventory) -> Iterator[Finding]:
     balancers = [host for host in inventory.members("lb") if host in inventory.hostvars]
-    addresses = inventory.value(balancers[0], "phoenix_floating_addresses") if balancers else None
-    if isinstance(addresses, list):
+    wanted = inventory.value(balancers[0], "phoenix_floating_addresses") if balancers else None
+    if isinstance(wanted, list):
         own = {host: str(inventory.value(host, "phoenix_address")) for host in inventory.hostvars}
-        for message in floating.errors(addresses, {host: own[host] for host in balancers}, own):
+        for message in floating.errors(wanted, {host: own[host] for host in balancers}, own):
             yield "", message
 
 
