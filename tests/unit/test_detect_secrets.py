@@ -13,20 +13,20 @@ from tests.tools import detect_secrets
 VERIFIED = "detect_secrets.filters.common.is_ignored_due_to_verification_policies"
 EXCLUDED = "detect_secrets.filters.regex.should_exclude_"
 # In parts, as this file is scanned as well.
-PASSWORD = "pass" + "word"
+WORD = "pass" + "word"
 LINES = [
     "AKIA" + "QWERTYUIOPASDFGH",
     "-----BEGIN RSA PRIVATE " + "KEY-----",
-    f'{PASSWORD} = "hunter-12"',
-    f"{PASSWORD}: hunter-12",
-    f'{PASSWORD} = "hunter-12"  # pragma: allow' + "list secret",
+    f'{WORD} = "hunter-12"',
+    f"{WORD}: hunter-12",
+    f'{WORD} = "hunter-12"  # pragma: allow' + "list secret",
     "# pragma: allow" + "list nextline secret",
-    f'{PASSWORD} = "hunter-12"',
+    f'{WORD} = "hunter-12"',
     "",
-    f'{PASSWORD} = "hunter-13"',
-    f"https://me:{PASSWORD}1@example.org",
+    f'{WORD} = "hunter-13"',
+    f"https://me:1{WORD}" + "@example.org",
     'digest = "0123456789ab' + 'cdef0fedcba987654321"',
-    f"{PASSWORD}: hunter-12",
+    f"{WORD}: hunter-12",
     'checksum_of_key = "0123456789ab' + 'cdef0fedcba987654321"',
 ]
 
@@ -54,5 +54,5 @@ def test_a_line_is_judged_by_the_type_of_its_file(tmp_path: Path, monkeypatch: p
     """Unquoted, it is a password in YAML and an expression in Python."""
     monkeypatch.setattr(scan, "_process_line_based_plugins", detect_secrets.process)
     for name, secrets in (("a.py", 0), ("b.yml", 1), ("c.py", 0)):
-        (tmp_path / name).write_text(f"{PASSWORD}: hunter-12\n", encoding="utf-8")
+        (tmp_path / name).write_text(f"{WORD}: hunter-12\n", encoding="utf-8")
         assert len(found(tmp_path / name)) == secrets
