@@ -92,6 +92,8 @@ alert-test: ## one real alarm through every channel of the running fleet
 lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 	tests/lint
 
+# Where the environment says not to, every worker and every program under test would compile its files again.
+unit: export PYTHONDONTWRITEBYTECODE =
 unit: tools ## unit tests of filters, templates, inputs
 	$(BIN)/pytest -q --numprocesses=auto --dist=loadscope tests/unit
 

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
+from typing import Any
 
 CLEAR, WARNING, CRITICAL = 0, 1, 2
+STATUSES = {"CLEAR": CLEAR, "WARNING": WARNING, "CRITICAL": CRITICAL}
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 KNOWN = {"template", "on", "lookup", "calc", "units", "every", "warn", "crit", "delay", "info", "to"}
 
@@ -89,7 +91,8 @@ def compiled(text: str) -> CodeType:
     Raises:
         SyntaxError: it uses what is not known here.
     """
-    python = re.sub(r"\$\{?([a-zA-Z_][\w.]*)\}?", r'value("\1")', text)
+    python = re.sub(r"\$\{?(CLEAR|WARNING|CRITICAL)\b\}?", lambda found: str(STATUSES[found[1]]), text)
+    python = re.sub(r"\$\{?([a-zA-Z_][\w.]*)\}?", r'value("\1")', python)
     python = re.sub(r"\bAND\b|&&", " and ", python)
     python = re.sub(r"\bOR\b|\|\|", " or ", python)
     python = re.sub(r"!= *nan\b", "== $SAME", python)
@@ -186,7 +189,10 @@ class Chart:
 
     def advance(self, now: float) -> None:
         for name, value in self.series(now).items():
-            self.history.setdefault(name, []).append(value)
+            if name in self.history:
+                self.history[name].append(value)
+            else:
+                self.history[name] = [value]
 
     def latest(self, dimension: str) -> float:
         return self.history[dimension][-1] if dimension in self.history else math.nan
@@ -228,16 +234,13 @@ class State:
 
 @dataclass
 class Watch:
-    """An alarm on one chart, with where its expressions find their values."""
+    """An alarm on one chart, with the functions that its expressions call."""
 
     alarm: Alarm
     chart: Chart
     state: State = field(default_factory=State)
     worst: int = CLEAR
-    sources: dict[str, Callable[[], float]] = field(default_factory=dict)
-
-
-STATUSES = {"WARNING": WARNING, "CRITICAL": CRITICAL, "CLEAR": CLEAR}
+    names: dict[str, Any] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -249,7 +252,20 @@ class Evaluator:
         # As Netdata sorts them: what others use comes first in the file.
         pairs = [(alarm, chart) for chart in charts for alarm in alarms if alarm.on == chart.context]
         self.watches = {(alarm.name, chart.host, chart.id): Watch(alarm, chart) for alarm, chart in pairs}
+        for watch in self.watches.values():
+            watch.names = {"value": self.reader(watch), "divide": divide}
         self.raised: list[Raised] = []
+
+    def reader(self, watch: Watch) -> Callable[[str], float]:
+        """Return the function that gives the values of an alarm's names, each resolved once: a week reads millions."""
+        sources: dict[str, Callable[[], float]] = {}
+
+        def value(name: str) -> float:
+            if name not in sources:
+                sources[name] = self.source(watch, name)
+            return sources[name]()
+
+        return value
 
     def source(self, watch: Watch, name: str) -> Callable[[], float]:
         """Resolve a name of an alarm's expression; raises KeyError."""
@@ -258,8 +274,6 @@ class Evaluator:
             return lambda: watch.state.value
         if name == "status":
             return lambda: watch.state.status
-        if name in STATUSES:
-            return lambda: STATUSES[name]
         if name in chart.history:
             return partial(chart.latest, name)
         if other := self.watches.get((name, chart.host, chart.id)):
@@ -276,15 +290,7 @@ class Evaluator:
             self.evaluate(watch, now)
 
     def evaluate(self, watch: Watch, now: float) -> None:
-        alarm, chart, state, sources = watch.alarm, watch.chart, watch.state, watch.sources
-
-        def value(name: str) -> float:
-            # Resolved once, as a week has millions of evaluations.
-            if name not in sources:
-                sources[name] = self.source(watch, name)
-            return sources[name]()
-
-        names = {"value": value, "divide": divide}
+        alarm, chart, state, names = watch.alarm, watch.chart, watch.state, watch.names
         if alarm.lookup:
             state.value = chart.reduce(alarm.lookup)
         if alarm.calc:

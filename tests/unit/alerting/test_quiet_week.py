@@ -241,10 +241,11 @@ def test_each_alarm_is_raised_by_what_it_is_for_and_clears(
         ("$nothing != nan AND $nothing < 1", 0.0, False),
         ("$zero / $zero > 0", 0.0, False),
         ("$b * 100 / ($a + ${b})", 2.0, 75.0),
+        ("$CLEAR + 10 * $WARNING + 100 * ${CRITICAL}", 0.0, 210.0),
     ],
 )
 def test_expressions_are_netdatas(text: str, value: float, expected: float) -> None:
-    known = {"this": value, "status": 0, "WARNING": 1, "a": value, "b": 6.0, "nothing": math.nan, "zero": 0.0}
+    known = {"this": value, "status": 0, "a": value, "b": 6.0, "nothing": math.nan, "zero": 0.0}
     assert eval(health.compiled(text), {"value": known.__getitem__, "divide": health.divide}) == expected
 
 

@@ -34,7 +34,8 @@ MOVE = """
 def failover(folder: Path, url: str) -> tuple[int, str, list[str]]:
     """The play beside a switch.yml that only records; its exit status, its output, and where the addresses went."""
     text = (TOP / "playbooks" / "failover.yml").read_text(encoding="utf-8")
-    (folder / "failover.yml").write_text(text.replace("delay: 1", "delay: 0"), encoding="utf-8")
+    patience, little = "retries: 5\n      delay: 1\n", "retries: 1\n      delay: 0\n"
+    (folder / "failover.yml").write_text(text.replace(patience, little), encoding="utf-8")
     (folder / "switch.yml").write_text(MOVE, encoding="utf-8")
     program = folder / "phoenixctl"
     program.write_text(f"#!/bin/sh\necho '{SHOWN}'\n", encoding="ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ REMOTE = sorted(hosts.REMOTE.glob("*.py"))
 SOURCES = [path for folder in ("bench", "lab", "tests") for path in sorted((TOP / folder).rglob("*.py"))]
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """List the modules that a file imports, with names that may be modules of a package."""
     found: set[str] = set()

@@ -30,7 +30,7 @@ RELEASE, CONFIGURATION = "1.0.0-abc", "0123456789ab"
 FOREIGN = {"i-db1": {"name": "db1", "fleet": "other", "address": "192.0.2.31", "state": "running", "host_key": ""}}
 # As tests/fixtures/provider answers, with errors to order: the file `trouble` beside that of the hosts names them.
 TROUBLE = """
-import json, os, pathlib, signal, subprocess, sys, time
+import json, os, pathlib, signal, sys
 text = sys.stdin.read()
 request = json.loads(text)
 folder = pathlib.Path(request["settings"]["file"]).parent

@@ -1,0 +1,49 @@
+"""detect-secrets' hook, which finds the same in a third of the time; with --no-verify only.
+
+Each line goes through its filters, and then to every detector, by an indirection that costs more than the detectors.
+Here these come first, once for each different line: only what one of them knows goes the whole way.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from detect_secrets.core import scan
+from detect_secrets.core.potential_secret import PotentialSecret
+from detect_secrets.pre_commit_hook import main
+from detect_secrets.settings import get_plugins
+from detect_secrets.util.code_snippet import get_code_snippet
+from detect_secrets.util.filetype import FileType, determine_file_type
+
+# The file's type is all that a detector takes from its name.
+quiet: set[tuple[FileType, str]] = set()
+
+
+def process(lines: Sequence[tuple[int, str]], filename: str) -> Iterator[PotentialSecret]:
+    """As detect_secrets.core.scan's own."""
+    content = [line for _, line in lines]
+    kind = determine_file_type(filename)
+    for number, text in lines:
+        line = text.rstrip()
+        if (kind, line) in quiet:
+            continue
+        detectors = [one for one in get_plugins() if one.analyze_line(filename=filename, line=line, line_number=number)]
+        if not detectors:
+            quiet.add((kind, line))
+            continue
+        snippet = get_code_snippet(content, number)
+        if scan._is_filtered_out(["line"], filename=filename, line=line, context=snippet):
+            continue
+        for detector in detectors:
+            for secret in scan._scan_line(detector, filename, line, number, snippet):
+                known = {"filename": secret.filename, "secret": secret.secret_value, "plugin": detector}
+                if not scan._is_filtered_out(["context"], **known, line=line, context=snippet):
+                    yield secret
+
+
+if __name__ == "__main__":
+    # A private function of the pinned version: fail rather than scan slowly in silence when a later one lacks it.
+    assert hasattr(scan, "_process_line_based_plugins")
+    scan._process_line_based_plugins = process  # type: ignore[assignment]
+    sys.exit(main())
