@@ -92,10 +92,9 @@ alert-test: ## one real alarm through every channel of the running fleet
 lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 	tests/lint
 
-# Where the environment says not to, every worker and every program under test would compile its files again.
-unit: export PYTHONDONTWRITEBYTECODE =
 unit: tools ## unit tests of filters, templates, inputs
-	$(BIN)/pytest -q --numprocesses=auto --dist=loadscope tests/unit
+	@# Empty, or each worker and each program under test would compile its files again where the environment says so.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q --numprocesses=auto --dist=loadscope tests/unit
 
 app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: applications of many kinds, the backup of any data, serving
 	$(LAB) archives

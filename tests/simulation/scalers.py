@@ -29,7 +29,7 @@ class Seen:
     def count(self, seconds: float) -> int:
         """Requests within the last `seconds`."""
         first = self.index - int(seconds / self.step)
-        return self.totals[self.index] - self.totals[max(first, 0)]
+        return self.totals[self.index] - self.totals[first if first > 0 else 0]  # max() is slower
 
     def rate(self, seconds: float) -> float:
         """Requests a second within the last `seconds`, or since the beginning."""
