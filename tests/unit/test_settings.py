@@ -323,7 +323,7 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
         "app1": "[phoenix_db_connection_string, firewall_allow, firewall_ssh_sources]",
         "control1": "[autoscaler_address, autoscaler_balancers, runner_hosts.lb1, netdata_stream_sources]",
     }
-    seen = {host: evaluate(tmp_path / "own", host, expression) for host, expression in wanted.items()}
+    seen = evaluate(tmp_path / "own", wanted)
     metering, listen, upstreams, own = seen["lb1"]
     assert (metering, listen, own) == ("[2001:db8::41]:5140", True, "2001:db8::11")
     assert [host["address"] for host in upstreams] == ["2001:db8::21", "2001:db8::22"]
