@@ -10,4 +10,4 @@ def follow_an_alarm(scene: Scene) -> dict[str, float]:
     return {}
 
 
-DRILLS = [Drill("alarm-test", ("Alarms in general", "Alarm: phoenix_test"), follow_an_alarm, quick=True)]
+DRILLS = [Drill("alarm-test", ("Alarms in general", "Alarm: phoenix_test"), follow_an_alarm)]
