@@ -82,7 +82,8 @@ def server() -> Iterator[Callable[[list[tuple[int, float]]], int]]:
         one.server_close()
 
 
-CHECK = HealthCheck("/", times=3, limit=0.3, timeout=1.5)
+# Where the test is not about an answer that is late, it may take its time, on a busy machine too.
+CHECK = HealthCheck("/", times=3, limit=20, timeout=60)
 Server = Callable[..., int]
 
 
@@ -90,9 +91,9 @@ def test_good_answers_must_be_consecutive(server: Server, monkeypatch: pytest.Mo
     monkeypatch.setattr(units, "restarts", lambda port: 0)
     health.wait(server([(200, 0), (500, 0), (404, 0)]), CHECK)
     with pytest.raises(health.Unhealthy, match="last: status 500"):
-        health.wait(server([(200, 0), (200, 0), (500, 0)]), CHECK)
+        health.wait(server([(200, 0), (200, 0), (500, 0)]), replace(CHECK, timeout=1.5))
     with pytest.raises(health.Unhealthy, match=r"last: no complete answer within 0\.3 s"):
-        health.wait(server([(200, 1.0)]), CHECK)
+        health.wait(server([(200, 1.0)]), replace(CHECK, limit=0.3, timeout=1.5))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
@@ -103,14 +104,14 @@ def test_what_listens_for_its_own_host_only_is_refused(
     monkeypatch.setattr(units, "restarts", lambda port: 0)
     monkeypatch.setattr(health, "ask", lambda *asked, **more: "")
     with pytest.raises(health.Unhealthy, match="listens on a loopback address only"):
-        health.wait(server([(200, 0)], address), CHECK)
+        health.wait(server([(200, 0)], address), replace(CHECK, timeout=1.5))
     health.wait(server([(200, 0)]), CHECK)
 
 
 def test_one_error_in_a_rehearsal_is_chance(server: Server) -> None:
-    health.rehearse(server([(500, 0), (500, 0), (200, 0)]), [{"path": "/a"}], 0.3)
+    health.rehearse(server([(500, 0), (500, 0), (200, 0)]), [{"path": "/a"}], 20)
     with pytest.raises(health.Unhealthy):
-        health.rehearse(server([(500, 0)]), [{"path": "/a"}], 0.3)
+        health.rehearse(server([(500, 0)]), [{"path": "/a"}], 20)
 
 
 def test_a_crash_at_boot_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +151,7 @@ def test_a_stream_without_an_end_blocks_nothing() -> None:
 def test_the_rehearsal_names_the_path_without_its_query(server: Server) -> None:
     port = server([(503, 0)])
     with pytest.raises(health.Unhealthy, match=r"GET /a with status 503") as error:
-        health.rehearse(port, [{"path": "/a?token=1", "host": "phoenix.test"}], 0.3)
+        health.rehearse(port, [{"path": "/a?token=1", "host": "phoenix.test"}], 20)
     assert "token" not in str(error.value)
 
 
