@@ -77,7 +77,7 @@ def test_every_host_gets_its_power_its_network_and_its_disk_back(put_back: Any) 
 
 def test_the_capacity_comes_back(put_back: Any) -> None:
     scene = put_back(fleet(record={"capacity": 3}, rotation=3), 1)
-    assert scene.played == [("scale", {"phoenix_capacity": 2, "scale_lock_wait": 60})]
+    assert scene.played == [("scale", {"phoenix_capacity": 2, "scale_lock_wait": 300})]
 
 
 @pytest.mark.parametrize(
