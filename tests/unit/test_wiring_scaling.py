@@ -14,12 +14,12 @@ def test_hosts_on_which_a_task_failed() -> None:
     hostvars: Hosts = {
         "good": {"r": {"rc": 0}},
         "skipped": {"r": {"skipped": True}},
-        "absent": {},
+        "dropped": {},
         "status": {"r": {"rc": 1, "stderr": "no answer\nafter 60 s"}},
         "dark": {"r": {"unreachable": True, "msg": "timed out"}},
         "failed": {"r": {"failed": True, "msg": "no template"}},
     }
-    assert wiring.failed(list(hostvars), hostvars, "r") == ["status", "dark", "failed"]
+    assert wiring.failed(list(hostvars), hostvars, "r") == ["dropped", "status", "dark", "failed"]
     assert wiring.reason(hostvars["status"]["r"]) == "no answer after 60 s"
     assert wiring.reason(hostvars["dark"]["r"]) == "timed out"
     assert wiring.reason({}) == "no reason given"

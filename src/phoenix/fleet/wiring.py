@@ -145,8 +145,12 @@ def isolated(
 
 
 def failed(hosts: Sequence[str], hostvars: HostVars, register: str) -> list[str]:
-    """The hosts on which the task registered under this name was tried in vain, unreachable ones included."""
-    results = {host: hostvars[host].get(register) or {} for host in hosts}
+    """The hosts on which the task registered under this name was tried in vain, or not at all.
+
+    Unreachable ones are among them, and those that had dropped out of the run before; where it was skipped, it was not
+    needed.
+    """
+    results = {host: hostvars[host].get(register) or {"failed": True} for host in hosts}
     return [
         host
         for host, result in results.items()

@@ -49,14 +49,11 @@ def add(hosts: Iterable[str], reason: str, folder: Path = lock.FOLDER) -> None:
         _write({**read(folder), **{host: Away(reason, time.time()) for host in hosts}}, folder)
 
 
-def remove(hosts: Iterable[str], before: float | None = None, folder: Path = lock.FOLDER) -> list[str]:
-    """Take hosts that are up to date again from the record, and return those that were in it.
-
-    before: in seconds since 1970; a host that missed a change at that time or later stays. Raises OSError.
-    """
+def remove(hosts: Iterable[str], folder: Path = lock.FOLDER) -> list[str]:
+    """Take hosts that are up to date again from the record, and return those that were in it. Raises OSError."""
     with lock.guarded(folder):
         known = read(folder)
-        gone = [host for host in hosts if host in known and (before is None or known[host].missed < before)]
+        gone = [host for host in hosts if host in known]
         if gone:
             _write({host: one for host, one in known.items() if host not in gone}, folder)
         return gone

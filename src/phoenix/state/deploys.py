@@ -166,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--result", choices=RESULTS, required=True)
     verb.add_argument("--reason", default="")
     verb.add_argument("--seen", default="", help="figures of the canary")
+    verb.add_argument("--times", help=argparse.SUPPRESS)  # of plays of 0.12, which control may have for a while
     verb = commands.add_parser("show")
     verb.add_argument("--last", type=int, default=5)
     verb.add_argument("--json", action="store_true")

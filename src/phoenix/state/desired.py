@@ -277,7 +277,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.verb == "away":
         away.add(options.hosts, options.reason, options.folder)
     elif options.verb == "back":
-        print(json.dumps({"changed": bool(away.remove(options.hosts, folder=options.folder))}))
+        print(json.dumps({"changed": bool(away.remove(options.hosts, options.folder))}))
     else:
         if options.token and not lock.renew(options.folder, options.token, options.lease):
             print(lock.lost(options.folder), file=sys.stderr)

@@ -38,9 +38,10 @@ SSH_PORT = 22
 
 @dataclass(frozen=True)
 class Memory:
-    """What earlier runs saw. since: by subject, when it was seen first; not_before, failures: of the next attempt."""
+    """What earlier runs saw. since: by subject, when it was seen first; tried: those of the last attempt, in vain."""
 
     since: dict[str, float] = field(default_factory=dict)
+    tried: list[str] = field(default_factory=list)
     failures: int = 0
     not_before: float = 0.0
 
@@ -75,12 +76,14 @@ def decide(seen: Seen, memory: Memory, now: float) -> tuple[Decision, Memory]:
     if not subjects:
         return Decision(False), Memory()
     memory = replace(memory, since={subject: memory.since.get(subject, now) for subject in subjects})
+    due = [subject for subject, since in memory.since.items() if now - since >= GRACE_S]
+    # A host that can't be brought back must not hold up what is seen later.
+    if due and (now >= memory.not_before or set(due) - set(memory.tried)):
+        return Decision(True, ", ".join(subjects)), memory
     if now < memory.not_before:
         text = f"{', '.join(subjects)}: the next attempt follows in {memory.not_before - now:.0f} s"
         return Decision(False, text, failing=True), memory
-    if not any(now - since >= GRACE_S for since in memory.since.values()):
-        return Decision(False, f"{', '.join(subjects)}: seen for less than {GRACE_S:.0f} s"), memory
-    return Decision(True, ", ".join(subjects)), memory
+    return Decision(False, f"{', '.join(subjects)}: seen for less than {GRACE_S:.0f} s"), memory
 
 
 def after(memory: Memory, good: bool, now: float) -> Memory:
@@ -88,7 +91,7 @@ def after(memory: Memory, good: bool, now: float) -> Memory:
     if good:
         return Memory()
     pause = min(PAUSE_S * 2**memory.failures, LONGEST_PAUSE_S)
-    return replace(memory, failures=min(memory.failures + 1, 16), not_before=now + pause)
+    return replace(memory, tried=list(memory.since), failures=min(memory.failures + 1, 16), not_before=now + pause)
 
 
 def plays(seen: Seen) -> list[list[str]]:
@@ -120,8 +123,11 @@ def look(hosts: Mapping[str, Sequence[str | int]], folder: Path = lock.FOLDER) -
     """Read the records, and ask the hosts that are away. hosts: name -> [address, SSH port]. Raises OSError."""
     if lock.holder(folder) is not None:
         return Seen(held=True)
-    # A host that has left the inventory has nothing to be brought to.
-    known = {host: hosts[host] for host in away.read(folder) if host in hosts}
+    missed = away.read(folder)
+    # A host that has left the inventory, or was made on demand, has nothing to be brought to.
+    if gone := [host for host in missed if host not in hosts]:
+        away.remove(gone, folder)
+    known = {host: hosts[host] for host in missed if host in hosts}
     returned = tuple(host for host, (address, port) in known.items() if answers(str(address), int(port)))
     return Seen(interrupted(deploys.read()), returned)
 
@@ -136,21 +142,33 @@ def play(arguments: Sequence[str]) -> bool:
 def settle(good: bool, release: str | None) -> None:
     """Give every roll-out that was cut its result."""
     for cut in (one for one in deploys.read() if not one.result):
-        result = "failed" if not good else "good" if cut.version == release else "rolled back"
+        # What a roll changes is no release: whether it was at its end is not known.
+        ended = cut.what != "roll" and cut.version == release
+        result = "failed" if not good else "good" if ended else "rolled back"
         reason = "its play was interrupted" + ("" if good else ", and the fleet is not as recorded yet")
         deploys.main(["end", "--number", str(cut.number), "--result", result, "--reason", reason])
 
 
+def restored(since: float) -> bool:
+    """Whether a roll-out that began since then has ended well: of what the fleet runs, or of the rollback."""
+    newest = deploys.read()[-1]
+    return newest.result == "good" and newest.began >= since - 1
+
+
 def act(seen: Seen, run: Callable[[Sequence[str]], bool] = play, folder: Path = lock.FOLDER) -> bool:
-    """Run the plays, and record what came of them; whether the fleet is what is recorded. Raises OSError."""
+    """Run the plays, and record what came of them; whether the fleet is what is recorded. Raises OSError.
+
+    A play may fail for one host, and have brought the others back all the same: the records say which.
+    """
     began = time.time()
     good = all(run(arguments) for arguments in plays(seen))
-    if good:
-        # The play records those again that it could not bring up to date.
-        away.remove(seen.returned, began, folder)
-    if seen.interrupted and lock.holder(folder) is None:
+    if seen.interrupted:
+        if lock.holder(folder) is not None:
+            return False  # somebody was faster: what was cut is theirs now
+        good = good or restored(began)
         settle(good, desired.read_release(folder))
-    return good and not set(seen.returned) & set(away.read(folder))
+    still = set(seen.returned) & set(away.read(folder))
+    return not still and (good or not seen.interrupted)
 
 
 def _remembered() -> Memory:

@@ -66,6 +66,17 @@ def test_after_a_failure_the_pause_doubles_and_the_unit_stays_failed() -> None:
     assert reconcile.decide(Seen(), memory, now)[1] == NEW, "and when there is nothing to do any more"
 
 
+def test_what_was_tried_in_vain_holds_up_nothing_that_is_seen_later() -> None:
+    memory = reconcile.after(Memory({"host app2": 0.0}, failures=5), False, 100.0)
+    both = Seen(CUT, ("app2",))
+    decision, memory = reconcile.decide(both, memory, 110.0)
+    assert not decision.act and decision.failing
+    decision, memory = reconcile.decide(both, memory, 110.0 + GRACE_S)
+    assert decision.act and memory.not_before > 110.0 + GRACE_S
+    memory = reconcile.after(memory, False, 160.0)
+    assert not reconcile.decide(both, memory, 170.0)[0].act
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
@@ -94,6 +105,7 @@ def test_hosts_that_are_away_are_asked_and_those_that_left_the_inventory_are_not
         token, _ = lock.acquire(folder, "ann", "deploy", 60)
         assert reconcile.look(hosts, folder) == Seen(held=True)
         lock.release(folder, token)
+    assert list(away.read(folder)) == ["app2", "app3"], "what left the inventory is forgotten"
     deploys.write([*deploys.read()[:1], replace(CUT, result="failed")])
     assert reconcile.look({}, folder) == Seen()
 
@@ -110,6 +122,14 @@ def test_a_roll_out_that_was_cut_gets_its_result(folder: Path, good: bool, recor
     assert reconcile.interrupted(deploys.read()) is None, "it is tried once, and an operator has the rest"
 
 
+def test_a_roll_that_was_cut_is_put_back(folder: Path) -> None:
+    """The recorded release is its version from the beginning."""
+    cut = replace(CUT, what="roll", version="a")
+    deploys.write([cut])
+    assert reconcile.act(Seen(cut), lambda _: True, folder)
+    assert deploys.read()[-1].result == "rolled back"
+
+
 def test_a_play_that_waits_for_the_lock_of_another_gives_no_result(folder: Path) -> None:
     """Somebody was faster: what was cut is theirs now."""
     lock.acquire(folder, "ann", "deploy", 60)
@@ -117,22 +137,28 @@ def test_a_play_that_waits_for_the_lock_of_another_gives_no_result(folder: Path)
     assert reconcile.interrupted(deploys.read()) == CUT
 
 
-def test_hosts_that_were_brought_back_are_away_no_more_except_those_that_missed_it_again(folder: Path) -> None:
+def test_whether_hosts_were_brought_back_is_what_the_record_says(folder: Path) -> None:
+    """The play takes from it those that it brought up to date; it may fail for another host all the same."""
     away.add(["app2", "lb2", "app3"], "did not answer", folder)
 
     def play(_: Sequence[str]) -> bool:
-        away.add(["app3", "lb2"], "was left out", folder)
-        return True
+        away.remove(["app2"], folder)
+        return False
 
+    deploys.write([])
     assert not reconcile.act(Seen(returned=("app2", "lb2")), play, folder)
-    assert {host: one.reason for host, one in away.read(folder).items()} == {
-        "app3": "was left out",
-        "lb2": "was left out",
-    }
-    assert reconcile.act(Seen(returned=("lb2",)), lambda _: True, folder)
-    assert list(away.read(folder)) == ["app3"]
-    assert not reconcile.act(Seen(returned=("app3",)), lambda _: False, folder), "after a failure they stay"
-    assert list(away.read(folder)) == ["app3"]
+    assert list(away.read(folder)) == ["app3", "lb2"]
+    assert reconcile.act(Seen(returned=("app2",)), play, folder)
+
+
+@pytest.mark.parametrize(("result", "good"), [("good", True), ("failed", False)])
+def test_a_roll_out_is_put_back_although_a_host_could_not_be(folder: Path, result: str, good: bool) -> None:
+    def play(_: Sequence[str]) -> bool:
+        deploys.write([*deploys.read(), deploys.Deploy(8, "roll", "x", "a", "a", time.time(), result)])
+        return False
+
+    assert reconcile.act(Seen(CUT), play, folder) is good
+    assert deploys.read()[1].result == ("rolled back" if good else "failed")
 
 
 def test_the_command_remembers_and_reports(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
