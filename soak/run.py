@@ -198,7 +198,7 @@ def put_back(scene: Scene, before: found.Found) -> None:
     if seen.record["capacity"] not in (None, capacity) or seen.rotation != before.rotation:
         scene.play("scale", phoenix_capacity=capacity, scale_lock_wait=300)
     if {seen.record["release"], *(one["release"] for one in seen.hosts.values() if "release" in one)} != {release}:
-        scene.play("rollback", phoenix_version=release)
+        scene.play("rollback", phoenix_version=release, deploy_lock_wait=300)
     end = time.monotonic() + BACK_S
     while wrong := found.compared(before, found.look(scene)):
         assert time.monotonic() < end, f"still not as before: {', '.join(wrong)}"

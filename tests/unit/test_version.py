@@ -108,3 +108,10 @@ def test_breaking_changes_are_complete_in_order_and_in_the_changelog() -> None:
     for entry in BREAKING:
         assert set(entry) == {"version", "change", "fix"}, entry
         assert "Breaking" in SECTIONS[entry["version"]], f"CHANGELOG.md: {entry['version']} names no breaking change"
+    # From the first version on that was checked so.
+    named = {entry["version"] for entry in BREAKING}
+    assert [
+        one
+        for one, text in SECTIONS.items()
+        if parse(one) >= (0, 13, 0) and "### Breaking" in text and one not in named
+    ] == []

@@ -36,15 +36,20 @@ def _forget(now: float) -> None:
     """Remove jobs that nobody waited for."""
     for folder in FOLDER.iterdir():
         with contextlib.suppress(OSError):
-            if now - folder.stat().st_mtime > DAY_S:
+            if now - folder.stat().st_mtime > DAY_S and not _runs(folder):
                 shutil.rmtree(folder)
 
 
-def _carry_out(folder: Path, words: list[str], given: bytes, run: Run) -> None:
-    """As the process of a job, with a session, a standard input, and outputs of its own. It never returns."""
+def _carry_out(folder: Path, words: list[str], given: bytes, run: Run, ready: int) -> None:
+    """As the process of a job, with a session, a standard input, and outputs of its own. It never returns.
+
+    ready: a pipe that is closed once the end of the caller's session ends this process no more.
+    """
     status = 1
     try:
         os.setsid()
+        files.replace(folder / PROCESS, f"{os.getpid()}\n")
+        os.close(ready)
         source = os.memfd_create("stdin")
         os.write(source, given)
         os.lseek(source, 0, os.SEEK_SET)
@@ -74,10 +79,13 @@ def start(words: list[str], run: Run) -> str:
     given = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _carry_out(folder, words, given, run)
-    files.replace(folder / PROCESS, f"{child}\n")
+    reading, ready = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        _carry_out(folder, words, given, run, ready)
+    os.close(ready)
+    os.read(reading, 1)
+    os.close(reading)
     return folder.name
 
 

@@ -190,6 +190,7 @@ NOT_FOR_CONTROL = frozenset(
     | {"phoenix_recorded", "phoenix_release_archive"}
     | {
         "deploy_configurations",
+        "deploy_left_out",
         "nginx_lock",
         "phoenix_donor",
         "phoenix_lock",

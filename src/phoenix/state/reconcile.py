@@ -5,8 +5,8 @@
   returned     a host that missed a change (phoenix.state.away) answers again: playbooks/reconcile.yml brings it up to
                date before clients reach it.
 
-Either has to be seen for GRACE_S: people who interrupt a play may start another one, and a host has to boot. A run that
-did not help is repeated after a pause that doubles each time.
+Either has to be seen for GRACE_S: people who interrupt a play may start another one, and a host has to boot. A roll-out
+gets its result from the first run. A host that could not be brought back is tried again, after a pause that doubles.
 Exit status: 0 nothing to do, not yet, or done; 1 what was tried did not help, or is not tried again yet.
 """
 
@@ -33,6 +33,7 @@ CONTROL = "/usr/local/bin/phoenixctl"
 GRACE_S = 45.0
 PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 CONNECT_S = 3.0
+OLD_S = 86400.0
 SSH_PORT = 22
 
 
@@ -61,9 +62,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """act: whether to act now; text: why, or why not; failing: what was tried before did not help."""
+    """act: on what to act now, if at all; text: why, or why not; failing: what was tried before did not help."""
 
-    act: bool
+    act: Seen | None = None
     text: str = ""
     failing: bool = False
 
@@ -71,19 +72,21 @@ class Decision:
 def decide(seen: Seen, memory: Memory, now: float) -> tuple[Decision, Memory]:
     """Whether to act, and what to remember. While a play holds the lock, nothing is known."""
     if seen.held:
-        return Decision(False, "a play holds the fleet's lock"), memory
+        return Decision(text="a play holds the fleet's lock"), memory
     subjects = seen.subjects()
     if not subjects:
-        return Decision(False), Memory()
+        return Decision(), Memory()
     memory = replace(memory, since={subject: memory.since.get(subject, now) for subject in subjects})
     due = [subject for subject, since in memory.since.items() if now - since >= GRACE_S]
     # A host that can't be brought back must not hold up what is seen later.
     if due and (now >= memory.not_before or set(due) - set(memory.tried)):
-        return Decision(True, ", ".join(subjects)), memory
+        # The play brings back every host that answers; a roll-out has its own time.
+        cut = seen.interrupted if Seen(seen.interrupted).subjects()[:1] == due[:1] else None
+        return Decision(replace(seen, interrupted=cut), ", ".join(subjects)), memory
     if now < memory.not_before:
         text = f"{', '.join(subjects)}: the next attempt follows in {memory.not_before - now:.0f} s"
-        return Decision(False, text, failing=True), memory
-    return Decision(False, f"{', '.join(subjects)}: seen for less than {GRACE_S:.0f} s"), memory
+        return Decision(text=text, failing=True), memory
+    return Decision(text=f"{', '.join(subjects)}: seen for less than {GRACE_S:.0f} s"), memory
 
 
 def after(memory: Memory, good: bool, now: float) -> Memory:
@@ -104,10 +107,10 @@ def plays(seen: Seen) -> list[list[str]]:
     return back + ([["reconcile"]] if seen.returned or not back else [])
 
 
-def interrupted(history: Sequence[deploys.Deploy]) -> deploys.Deploy | None:
-    """The newest roll-out, where it has no result."""
+def interrupted(history: Sequence[deploys.Deploy], now: float) -> deploys.Deploy | None:
+    """The newest roll-out, where it has no result; with an old one, somebody has dealt by other means."""
     newest = history[-1] if history else None
-    return newest if newest and not newest.result else None
+    return newest if newest and not newest.result and now - newest.began < OLD_S else None
 
 
 def answers(address: str, port: int) -> bool:
@@ -121,15 +124,16 @@ def answers(address: str, port: int) -> bool:
 
 def look(hosts: Mapping[str, Sequence[str | int]], folder: Path = lock.FOLDER) -> Seen:
     """Read the records, and ask the hosts that are away. hosts: name -> [address, SSH port]. Raises OSError."""
+    cut, missed = interrupted(deploys.read(), time.time()), away.read(folder)
+    known = {host: hosts[host] for host in missed if host in hosts}
+    returned = tuple(host for host, (address, port) in known.items() if answers(str(address), int(port)))
+    # Last: roll-outs begin and end under it, so that one that runs is never taken for one that was cut.
     if lock.holder(folder) is not None:
         return Seen(held=True)
-    missed = away.read(folder)
     # A host that has left the inventory, or was made on demand, has nothing to be brought to.
     if gone := [host for host in missed if host not in hosts]:
         away.remove(gone, folder)
-    known = {host: hosts[host] for host in missed if host in hosts}
-    returned = tuple(host for host, (address, port) in known.items() if answers(str(address), int(port)))
-    return Seen(interrupted(deploys.read()), returned)
+    return Seen(cut, returned)
 
 
 def play(arguments: Sequence[str]) -> bool:
@@ -189,8 +193,9 @@ def main(arguments: list[str]) -> int:
         print(decision.text, flush=True)
     good = not decision.failing
     if decision.act:
-        good = act(seen)
+        good = act(decision.act)
         memory = after(memory, good, time.monotonic())
         print("done" if good else "what was tried did not help: see the play above", file=sys.stderr, flush=True)
+    MEMORY.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     files.replace(MEMORY, json.dumps(asdict(memory)) + "\n")
     return 0 if good else 1

@@ -88,7 +88,7 @@ def test_the_capacity_comes_back(put_back: Any) -> None:
     ],
 )
 def test_the_release_comes_back(put_back: Any, half: Found) -> None:
-    assert put_back(half, 1).played == [("rollback", {"phoenix_version": "1"})]
+    assert put_back(half, 1).played == [("rollback", {"phoenix_version": "1", "deploy_lock_wait": 300})]
 
 
 def test_what_stays_wrong_is_an_error(put_back: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from phoenix.state import away, deploys, desired, lock, reconcile
 from phoenix.state.reconcile import GRACE_S, LONGEST_PAUSE_S, Memory, Seen
 
-CUT = deploys.Deploy(7, "deploy", "ann", "b", "a", 0.0)
+CUT = deploys.Deploy(7, "deploy", "ann", "b", "a", round(time.time(), 1))
 NEW = Memory()
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_done_while_a_play_holds_the_lock_and_what_was_seen_is_kept()
 
 
 def test_after_a_failure_the_pause_doubles_and_the_unit_stays_failed() -> None:
-    seen, memory, now, pauses = Seen(CUT), Memory({"roll-out 7": 0.0}), GRACE_S, []
+    seen, memory, now, pauses = Seen(returned=("app2",)), Memory({"host app2": 0.0}), GRACE_S, []
     for _ in range(9):
         decision, memory = reconcile.decide(seen, memory, now)
         assert decision.act
@@ -75,6 +75,21 @@ def test_what_was_tried_in_vain_holds_up_nothing_that_is_seen_later() -> None:
     assert decision.act and memory.not_before > 110.0 + GRACE_S
     memory = reconcile.after(memory, False, 160.0)
     assert not reconcile.decide(both, memory, 170.0)[0].act
+
+
+def test_a_roll_out_is_not_taken_along_before_its_time() -> None:
+    """A host that is due takes other hosts with it; a deploy that was interrupted just now is the operator's."""
+    decision, _ = reconcile.decide(Seen(CUT, ("app2", "lb2")), Memory({"host app2": 0.0}), GRACE_S)
+    assert decision.act == Seen(returned=("app2", "lb2"))
+    decision, _ = reconcile.decide(Seen(CUT, ("app2",)), Memory({"roll-out 7": 0.0}), GRACE_S)
+    assert decision.act == Seen(CUT, ("app2",))
+
+
+def test_an_old_roll_out_without_a_result_is_history() -> None:
+    assert reconcile.interrupted([CUT], CUT.began + 60) == CUT
+    assert reconcile.interrupted([CUT], CUT.began + reconcile.OLD_S) is None
+    assert reconcile.interrupted([replace(CUT, result="good")], CUT.began + 60) is None
+    assert reconcile.interrupted([], 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +134,7 @@ def test_a_roll_out_that_was_cut_gets_its_result(folder: Path, good: bool, recor
     assert reconcile.act(Seen(CUT), lambda _: good, folder) is good
     newest = deploys.read()[-1]
     assert newest.result == result and "interrupted" in newest.reason
-    assert reconcile.interrupted(deploys.read()) is None, "it is tried once, and an operator has the rest"
+    assert reconcile.interrupted(deploys.read(), time.time()) is None, "it is tried once, and an operator has the rest"
 
 
 def test_a_roll_that_was_cut_is_put_back(folder: Path) -> None:
@@ -134,7 +149,7 @@ def test_a_play_that_waits_for_the_lock_of_another_gives_no_result(folder: Path)
     """Somebody was faster: what was cut is theirs now."""
     lock.acquire(folder, "ann", "deploy", 60)
     assert not reconcile.act(Seen(CUT), lambda _: False, folder)
-    assert reconcile.interrupted(deploys.read()) == CUT
+    assert reconcile.interrupted(deploys.read(), CUT.began + 1) == CUT
 
 
 def test_whether_hosts_were_brought_back_is_what_the_record_says(folder: Path) -> None:
