@@ -137,9 +137,10 @@ def write_metrics(text: str, path: Path = METRICS) -> None:
     files.replace(path, text)
 
 
-def describe(deploy: Deploy) -> str:
+def describe(deploy: Deploy, *, newest: bool = True) -> str:
+    """A deploy for people. Only the newest may still run: the lock keeps another one from beginning before it ended."""
     when = datetime.fromtimestamp(deploy.began, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-    result = deploy.result or "not ended"
+    result = deploy.result or ("not ended" if newest else "interrupted")
     spent = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in deploy.times.items())
     spent = f" ({spent})" if spent else ""
     text = f"{when}  {deploy.what:<8}  {deploy.version:<24}  {result:<11}  {deploy.seconds:>5.0f} s{spent}"
@@ -213,5 +214,6 @@ def main(arguments: list[str]) -> int:
         print(version)
     else:
         last = deploys[-options.last :]
-        print(json.dumps([asdict(deploy) for deploy in last]) if options.json else "\n".join(map(describe, last)))
+        lines = [describe(deploy, newest=deploy is deploys[-1]) for deploy in last]
+        print(json.dumps([asdict(deploy) for deploy in last]) if options.json else "\n".join(lines))
     return 0

@@ -67,6 +67,12 @@ def test_a_deploy_from_start_to_end(
     deploys.main(["begin", "--what", "deploy", "--who", "ann", "--version", "c", "--previous", "a"])
     assert capsys.readouterr().out == "2\n"
     assert deploys.main(["previous"]) == 1
+    capsys.readouterr()
+    deploys.main(["begin", "--what", "rollback", "--who", "ann", "--version", "a", "--previous", "a"])
+    deploys.main(["show"])
+    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert (first, "rolled back" in second) == ("3", True)
+    assert "interrupted" in third and "not ended" in fourth, "the second one was cut, as the third could begin"
 
 
 def test_a_phase_that_comes_again_is_added_up() -> None:
