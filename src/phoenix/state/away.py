@@ -8,9 +8,7 @@ state back`).
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phoenix.common import files
@@ -19,34 +17,25 @@ from phoenix.state import lock
 NAME = "away.json"
 
 
-@dataclass(frozen=True)
-class Away:
-    """Why a host is away, and when it missed a change last, in seconds since 1970."""
+def read(folder: Path = lock.FOLDER) -> dict[str, str]:
+    """The hosts that missed a change, with the reasons. A damaged record holds none: site.yml does not need it.
 
-    reason: str
-    missed: float
-
-
-def read(folder: Path = lock.FOLDER) -> dict[str, Away]:
-    """The hosts that missed a change. A damaged record holds none: site.yml does not need it. Raises OSError."""
+    Raises OSError when it can't be read.
+    """
     try:
-        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return {str(host): Away(str(one["reason"]), float(one["missed"])) for host, one in found.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return {str(host): str(reason) for host, reason in json.loads((folder / NAME).read_text("utf-8")).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
         return {}
 
 
-def _write(hosts: Mapping[str, Away], folder: Path) -> None:
-    text = json.dumps({host: asdict(one) for host, one in sorted(hosts.items())}, indent=1)
-    files.replace(folder / NAME, f"{text}\n", durable=True)
+def _write(hosts: Mapping[str, str], folder: Path) -> None:
+    files.replace(folder / NAME, json.dumps(hosts, indent=1, sort_keys=True) + "\n", durable=True)
 
 
 def add(hosts: Iterable[str], reason: str, folder: Path = lock.FOLDER) -> None:
-    """Record that these hosts missed a change now. Raises OSError."""
+    """Record that these hosts missed a change. Raises OSError."""
     with lock.guarded(folder):
-        _write({**read(folder), **{host: Away(reason, time.time()) for host in hosts}}, folder)
+        _write({**read(folder), **dict.fromkeys(hosts, reason)}, folder)
 
 
 def remove(hosts: Iterable[str], folder: Path = lock.FOLDER) -> list[str]:
@@ -55,5 +44,5 @@ def remove(hosts: Iterable[str], folder: Path = lock.FOLDER) -> list[str]:
         known = read(folder)
         gone = [host for host in hosts if host in known]
         if gone:
-            _write({host: one for host, one in known.items() if host not in gone}, folder)
+            _write({host: reason for host, reason in known.items() if host not in gone}, folder)
         return gone

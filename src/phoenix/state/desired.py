@@ -2,7 +2,7 @@
 
   phoenixctl state show [--json]                        what is recorded; `lost` names what is missing or damaged
   phoenixctl state record capacity|release|configuration VALUE [NAME VALUE]... [--if-lost]
-  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [[--deploy N --phase NAME]
+  phoenixctl state drain [--reason TEXT] [--token T --lease SECONDS] [--deploy N --phase NAME]
                       [--too SERVER... --reason-too TEXT] [SERVER]...
                                                         exactly these servers (ADDRESS:PORT) are out of rotation
   phoenixctl state away [--reason TEXT] HOST...         these hosts missed a change; brought up to date once they answer
@@ -142,7 +142,7 @@ def read(folder: Path = FOLDER) -> dict[str, Any]:
     """
     state: dict[str, Any] = {"drained": read_drained(folder), "maintenance": read_maintenance(folder), "lost": {}}
     state["demand"] = read_demand()
-    state["away"] = {host: one.reason for host, one in away.read(folder).items()}
+    state["away"] = away.read(folder)
     readers = {"capacity": read_capacity, "release": read_release, "configuration": read_configuration}
     for name, reader in readers.items():
         state[name] = None

@@ -55,9 +55,11 @@ class Seen:
     returned: tuple[str, ...] = ()
     held: bool = False
 
+    def roll_out(self) -> str:
+        return f"roll-out {self.interrupted.number}" if self.interrupted else ""
+
     def subjects(self) -> list[str]:
-        cut = [f"roll-out {self.interrupted.number}"] if self.interrupted else []
-        return [*cut, *(f"host {name}" for name in self.returned)]
+        return [*filter(None, [self.roll_out()]), *(f"host {name}" for name in self.returned)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def decide(seen: Seen, memory: Memory, now: float) -> tuple[Decision, Memory]:
     # A host that can't be brought back must not hold up what is seen later.
     if due and (now >= memory.not_before or set(due) - set(memory.tried)):
         # The play brings back every host that answers; a roll-out has its own time.
-        cut = seen.interrupted if Seen(seen.interrupted).subjects()[:1] == due[:1] else None
+        cut = seen.interrupted if seen.roll_out() in due else None
         return Decision(replace(seen, interrupted=cut), ", ".join(subjects)), memory
     if now < memory.not_before:
         text = f"{', '.join(subjects)}: the next attempt follows in {memory.not_before - now:.0f} s"

@@ -202,7 +202,7 @@ def test_the_records_in_words_and_a_damaged_one(folder: Path, capsys: Any) -> No
     changed, unchanged, *shown, state = capsys.readouterr().out.splitlines()
     assert (json.loads(changed), json.loads(unchanged)) == ({"changed": True}, {"changed": False})
     assert "missed a change: lb2: did not answer" in shown and json.loads(state)["away"] == {"lb2": "did not answer"}
-    (folder / away.NAME).write_text('{"lb2": 1}')
+    (folder / away.NAME).write_text('["lb2"]')
     assert away.read(folder) == {}
     away.add(["lb1"], "again", folder)
     assert list(away.read(folder)) == ["lb1"]
