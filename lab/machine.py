@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import fleet, image, proxy
+from lab.ports import free_ports
 
 # A provider's plain image, which brings its kernel.
 PACKAGES = (*image.PACKAGES, "linux-image-cloud-amd64")
@@ -206,7 +206,8 @@ def start(machine: Machine) -> str:
     if machine.running():
         return (machine.folder / "accelerator").read_text()
     accelerated = accelerator(machine)
-    ports = _free_ports("ssh", "https")
+    names = ("ssh", "https")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     (machine.folder / "ports.json").write_text(json.dumps(ports))
     (machine.folder / "accelerator").write_text(accelerated)
     machine.ssh_config.write_text(
@@ -229,14 +230,6 @@ def start(machine: Machine) -> str:
     while process.poll() is None and not machine.running():
         time.sleep(0.01)
     return accelerated
-
-
-def _free_ports(*names: str) -> dict[str, int]:
-    with_names = {name: socket.create_server((LOOPBACK, 0)) for name in names}
-    found = {name: server.getsockname()[1] for name, server in with_names.items()}
-    for server in with_names.values():
-        server.close()
-    return found
 
 
 def wait(machine: Machine, after: str = "") -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from lab.ports import free_port
 from phoenix.build import release, sandbox, source
 from phoenix.common import tar
 from phoenix.instances import command
@@ -72,12 +73,6 @@ def as_user() -> list[str]:
     user = builder()
     change = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return change if os.getuid() == 0 else []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def accepts(port: int, process: subprocess.Popen[Any]) -> bool:

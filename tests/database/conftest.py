@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -20,17 +19,12 @@ from typing import Any
 import pymongo
 import pytest
 
+from lab.ports import free_port
 from phoenix.backup import fingerprint, prove, restore, scratch, sender, store
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
 NAME = "20261124T010000Z-db1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def state_of(client: Any) -> dict[str, Any]:

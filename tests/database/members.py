@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pymongo.errors import OperationFailure
 
+from lab.ports import free_port
 from phoenix.database import replica_set
-from tests.database.conftest import free_port
 
 AUTHENTICATION_FAILED = 18
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")

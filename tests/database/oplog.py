@@ -21,9 +21,10 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
+from lab.ports import free_port
 from phoenix.backup import prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
-from tests.database.conftest import found, free_port
+from tests.database.conftest import found
 from tests.unit.shared import TOP
 
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")

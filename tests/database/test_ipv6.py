@@ -13,11 +13,12 @@ from pathlib import Path
 import pymongo
 import pytest
 
+from lab.ports import free_port
 from phoenix.backup import member
 from phoenix.common import endpoint
 from phoenix.database import replica_set
 from phoenix.fleet import uri
-from tests.database.conftest import found, free_port
+from tests.database.conftest import found
 from tests.unit.shared import TOP, rendered
 
 OWN = "::1"

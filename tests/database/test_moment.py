@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from lab.ports import free_port
 from phoenix.backup import exchange, files, fingerprint, prove, restore, scratch, watch
 from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
 from phoenix.backup.store import UNPROVEN
-from tests.database.conftest import found, free_port, state_of
+from tests.database.conftest import found, state_of
 from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_port
 from phoenix.backup import files, inventory, offsite, recovery, sealed, state, store
-from tests.database.conftest import NAME, Fleet, free_port
+from tests.database.conftest import NAME, Fleet
 from tests.harness import debian
 from tests.harness.waiting import wait_for
 from tests.serving.conftest import listens

@@ -47,7 +47,7 @@ class Authority:
             self._start("pebble-challtestsrv", *records),
             self._start("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"127.0.0.1:{self.dns}"),
         ]
-        wait_for(self._answers, 20, "pebble")
+        wait_for(self._answers, 60, "pebble")
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         # It validates at once, takes a name for proven that was, as Let's Encrypt for 30 days, and refuses some nonces.
@@ -66,6 +66,8 @@ class Authority:
             return str(answer.read().decode())
 
     def _answers(self) -> bool:
+        for process in self.processes:
+            assert process.poll() is None, f"{process.args} has ended: see {self.folder}: {self.log()}"
         try:
             self.set("add-a", host="up.example.org.", addresses=["127.0.0.1"])
             return bool(self.root())
@@ -81,7 +83,7 @@ class Authority:
         urlopen(Request(f"http://127.0.0.1:{self.records}/{what}", json.dumps(values).encode()), timeout=5).close()
 
     def log(self) -> str:
-        return (self.folder / "pebble.log").read_text()
+        return "\n".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
 
     def stop(self) -> None:
         for process in self.processes:

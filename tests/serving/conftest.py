@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from ansible.plugins.loader import init_plugin_loader
 
+from lab.ports import free_ports
 from phoenix.balancer import upstreams
 from tests.harness import debian
 from tests.harness.waiting import wait_for
@@ -34,14 +35,6 @@ SLOW_S = 2.5
 @pytest.fixture(scope="session")
 def nginx_program() -> str:
     return debian.program("nginx", "usr/sbin/nginx")
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def listens(port: int, address: str = "") -> bool:

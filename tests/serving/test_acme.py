@@ -21,12 +21,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_ports
 from phoenix.balancer import acme
 from tests.harness import debian
 from tests.harness.pebble import DAY, Authority
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Request
-from tests.serving.conftest import NAME, Instances, Site, Sites, free_ports, header
+from tests.serving.conftest import NAME, Instances, Site, Sites, header
 from tests.unit.shared import TOP
 
 # The CA finds one name at the first balancer, the other at the second, as when an address has moved in between.

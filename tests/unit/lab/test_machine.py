@@ -55,12 +55,6 @@ def test_only_the_loopback_address_leads_to_it(vm: Machine) -> None:
     ]
 
 
-def test_each_forwarded_port_is_free_and_another(vm: Machine) -> None:
-    found = machine._free_ports("ssh", "https")
-    assert found.keys() == PORTS.keys()
-    assert len(set(found.values())) == 2
-
-
 def test_the_hosts_private_key_is_roots_alone(vm: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("host_key", "host_key.pub", "id_ed25519.pub"):
         (vm.folder / name).write_text(name)
