@@ -35,7 +35,7 @@ from phoenix.fleet import (  # noqa: E402
     uri,
     wiring,
 )
-from phoenix.instances import logs, releases  # noqa: E402
+from phoenix.instances import health, logs, releases  # noqa: E402
 from phoenix.monitoring import streaming  # noqa: E402
 from phoenix.provider import settings as demand_settings  # noqa: E402
 from phoenix.rollout import decisions, order, reach  # noqa: E402
@@ -153,6 +153,11 @@ def service_left_out(drained: Any, hosts: Any, hostvars: Any) -> list[str]:
 
 def failed_units(hosts: Any, hostvars: Any, name: str) -> list[str]:
     return report.failed_units(_registered(hosts, hostvars, name))
+
+
+def healthy_statuses(but: Sequence[int]) -> list[int]:
+    """The statuses of a healthy answer, without these."""
+    return [status for status in health.HEALTHY if status not in but]
 
 
 def member_refusal(state: Any, host: str, own: str) -> str:
@@ -340,6 +345,7 @@ class FilterModule:
             "phoenix_isolated": wiring.isolated,
             "phoenix_database_error": database_error,
             "phoenix_failed_units": failed_units,
+            "phoenix_healthy_statuses": healthy_statuses,
             "phoenix_status_lines": status_lines,
             "phoenix_control_hostvars": control_hostvars,
             "phoenix_failed": wiring.failed,

@@ -14,7 +14,7 @@ from phoenix.autoscaler.meter import Meter
 from phoenix.balancer import heartbeat
 from tests.harness.spellings import UPGRADES
 from tests.harness.waiting import wait_for
-from tests.harness.wire import Request
+from tests.harness.wire import Client, Request
 from tests.serving.conftest import Connection, Instances, Site, Sites, body, header
 
 UPGRADE = ("Connection: Upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
@@ -151,14 +151,43 @@ def test_event_streams_arrive_as_they_are_sent(site: Site, instances: Instances)
 
 def test_a_transfer_outlives_reloads(sites: Sites, instances: Instances, mark: str) -> None:
     """One of minutes in short: longer than any pause in it may be, and still under way when two reloads are over."""
-    site, path = sites(nginx_proxy_read_timeout="3s", nginx_send_timeout="3s"), f"/stream?8&{mark}"
+    site, query = sites(nginx_proxy_read_timeout="3s", nginx_send_timeout="3s"), f"?8&{mark}"
     with ThreadPoolExecutor() as pool:
-        transfer = pool.submit(site.client(seconds=30).send, Request(path.encode()))
-        wait_for(lambda: f"GET {path}" in instances.seen(), 10, "its begin")
+        transfer = pool.submit(site.client(seconds=120).send, Request(f"/until{query}".encode()))
+        wait_for(lambda: f"GET /until{query}" in instances.seen(), 60, "its begin")
         site.reload()
         site.reload()
-        assert not transfer.done()
-    assert transfer.result().raw.endswith(b"\r\n\r\n" + b"." * 8)
+        for port in instances.ordinary:
+            Client(f"http://127.0.0.1:{port}").send(Request(f"/end{query}".encode()))
+    answer = transfer.result().raw
+    assert answer.endswith(b"\r\n0\r\n\r\n") and answer.count(b".\r\n") >= 8, answer
+
+
+def test_a_slow_clients_download_outlives_its_instance(site: Site, instances: Instances, mark: str) -> None:
+    """nginx has taken all of it by then: neither a deploy nor a scale-in waits for a slow client."""
+    size = 20_000_000
+    connection = Connection(site, f"/bytes?{size}&{mark}", "Connection: close")
+    with closing(connection):
+        received = connection.read_until(b"\r\n\r\n").partition(b"\r\n\r\n")[2]
+        wait_for(lambda: f"sent /bytes?{size}&{mark}" in instances.seen(), 30, "the instance has sent it")
+        with instances.stopped(*instances.ordinary):
+            connection.socket.settimeout(30)
+            while chunk := connection.socket.recv(1 << 20):
+                received += chunk
+    assert received == b"." * size
+
+
+def test_a_slow_clients_upload_needs_no_instance_before_it_is_complete(
+    sites: Sites, instances: Instances, mark: str
+) -> None:
+    site, size = sites(nginx_body_max="30m"), 20_000_000
+    connection = Connection(site, f"/{mark}", f"Content-Length: {size}", before=b"x" * (size // 2))
+    with closing(connection):
+        with instances.stopped(*instances.ordinary):
+            connection.socket.sendall(b"x" * (size // 4))
+        connection.socket.sendall(b"x" * (size - size // 2 - size // 4))
+        assert b" 200 OK\r\n" in connection.read_until(b"\r\n\r\n", 30)
+    assert [line for line in instances.seen() if mark in line] == [f"GET /{mark}"]
 
 
 @pytest.mark.parametrize(("path", "waits"), [("/events?unbuffered", False), ("/events", True)])

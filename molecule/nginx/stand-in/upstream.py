@@ -6,6 +6,8 @@ usage: upstream.py PORT [spare]
 /fail     closes the connection without an answer on every port but the spares', as a dying instance does
 /slow     answers after SLOW_S, or after the seconds in the path, as in /slow/8: for longer than nginx waits
 /stream   a byte a second for the number of seconds in the query
+/until    a byte a second for the number of seconds in the query, and on until /end with the same query was asked for
+/bytes    as many bytes as the query says, without a pause; "sent" is seen once they are on their way
 /socket   upgrades to WebSocket, and from then on returns each byte that it gets
 /events   two server-sent events, with EVENTS_S between them
 /seen     the request lines so far, as a JSON list
@@ -54,8 +56,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/events"):
             self.events()
             return
-        if self.path.startswith("/stream?"):
-            self.stream(int(self.path.partition("?")[2].partition("&")[0]))
+        long = {"/stream": self.stream, "/until": self.until, "/bytes": self.bytes}
+        path, _, query = self.path.partition("?")
+        if path in long:
+            long[path](int(query.partition("&")[0]))
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.answer({"port": PORT, "method": self.command, "path": self.path, "headers": headers})
@@ -72,6 +76,23 @@ class Handler(BaseHTTPRequestHandler):
         for _ in range(seconds):
             self.wfile.write(b".")
             time.sleep(1)
+
+    def until(self, seconds: int) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while seconds > 0 or "GET /end" + self.path.removeprefix("/until") not in seen:
+            self.wfile.write(b"1\r\n.\r\n")
+            time.sleep(1)
+            seconds -= 1
+        self.wfile.write(b"0\r\n\r\n")
+
+    def bytes(self, count: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(count))
+        self.end_headers()
+        self.wfile.write(b"." * count)
+        seen.append(f"sent {self.path}")
 
     def upgrade(self) -> None:
         self.send_response(101)

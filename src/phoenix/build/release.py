@@ -140,12 +140,31 @@ def status(archive: Path) -> dict[str, Any]:
     return {"present": False, "checksum": "", "built": built}
 
 
+def refuse_another(archive: Path, checksum: str) -> None:
+    """Refuse other content under the name of a release that was built before, though its archive is gone or damaged.
+
+    Raises:
+        BuildError: it is another.
+    """
+    note = archive.with_name(archive.name + ".sha256")
+    former = note.read_text(encoding="ascii").split()[:1] if note.is_file() else []
+    if former not in ([], [checksum]):
+        version = archive.name.removesuffix(".tar.gz")
+        raise BuildError(
+            f"{version} was built before, and its content was another (sha256:{former[0]}, now sha256:{checksum}): a "
+            "name means one content. Modules change where there is no lock file, and where one is compiled. Give the "
+            "source another version in package.json, or build it under a name of its own (phoenix_build_as)"
+        )
+
+
 def prune(releases: Path, keep: int, needed: set[str]) -> None:
-    """Keep the newest archives, and those of the needed versions however old: they count towards keep."""
+    """Keep the newest archives, and those of the needed versions however old: they count towards keep.
+
+    The checksums of all stay, by which a name has one content for ever.
+    """
     found = sorted(releases.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
     others = [path for path in found if path.name.removesuffix(".tar.gz") not in needed]
     for archive in others[max(keep - (len(found) - len(others)), 0) :]:
-        archive.with_name(archive.name + ".sha256").unlink(missing_ok=True)
         archive.unlink()
 
 
@@ -363,6 +382,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
             raise BuildError(f"the release can't be packed: {error}") from error
         warnings = judge(source, packed, scratch, sandbox, options)
         checksum = files.sha256(partial)
+        refuse_another(archive, checksum)
         partial.chmod(0o644)
         partial.rename(archive)
         archive.with_name(archive.name + ".sha256").write_text(f"{checksum}  {archive.name}\n", encoding="ascii")

@@ -1,9 +1,10 @@
 """One command in a release's environment: with the user, the variables, the limits and the sandbox of its instances.
 
-phoenixctl run [--release NAME] [--timeout SECONDS] COMMAND...
+phoenixctl run [--release NAME] [--timeout SECONDS] [--lock TOKEN] COMMAND...
 
 COMMAND is one of the shell's, in the release's folder. `npm run NAME` runs that script of package.json, with its `pre`
-and `post` scripts, also where npm is not installed. PORT is 0: what serves would disturb no instance.
+and `post` scripts, also where npm is not installed. PORT is 0: what serves would disturb no instance. One command at a
+time; a play's, which states its lock, is another one, and ends when the next play comes to this host.
 Exit status: the command's own; 1 where it took too long or could not be started.
 """
 
@@ -21,10 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from phoenix.build.start import package_variables, path_line
-from phoenix.common import files
+from phoenix.common import files, systemd
 from phoenix.instances import paths, releases
+from phoenix.state import turn
 
-UNIT = "phoenix-command"
+# A command by hand, and that of a play.
+UNIT, PLAYS_UNIT = "phoenix-command", "phoenix-release-command"
+# How soon a play's command ends after the next play has come, in seconds.
+POLL_S = 0.5
 TEMPLATE = Path("/etc/systemd/system/phoenix@.service")
 # Where instances have configurations of their own: all of this host, and the accepted one.
 CONFIGURATIONS = Path("/etc/phoenix/configurations")
@@ -114,11 +119,11 @@ def unit_settings() -> list[str]:
     return found
 
 
-def line(text: str, release: Path, properties: Sequence[str], seconds: int, terminal: bool) -> list[str]:
+def line(text: str, release: Path, properties: Sequence[str], seconds: int, terminal: bool, unit: str) -> list[str]:
     """The command line that runs the text as a transient unit."""
     return [
         *("systemd-run", "--pty" if terminal else "--pipe", "--wait", "--collect", "--quiet", "--service-type=exec"),
-        f"--unit={UNIT}",
+        f"--unit={unit}",
         *(f"--property={one}" for one in properties),
         f"--property=WorkingDirectory={release}",
         *([f"--property=RuntimeMaxSec={seconds}"] if seconds else []),
@@ -127,39 +132,63 @@ def line(text: str, release: Path, properties: Sequence[str], seconds: int, term
     ]
 
 
-def run(words: Sequence[str], name: str, seconds: int) -> int:
+def run(words: Sequence[str], name: str, seconds: int, lock: str = "") -> int:
     """Run it to its end, and return its exit status.
 
     Raises:
         CommandError: it can't be run, or took too long.
         releases.NotUnpacked: the release is not on this host.
+        turn.Superseded: another play than that with the lock has come to this host.
     """
     release = releases.unpacked(name or Path(files.target(paths.CURRENT)).name)
     package = json.loads((release / "package.json").read_text(encoding="utf-8"))
     text = shell_text(package, words, releases.node(release))
+    unit = PLAYS_UNIT if lock else UNIT
+    turn.enter(lock)
+    if lock:
+        _stop(unit)  # that of a play that is dead
+    elif systemd.show("ActiveState", unit)[0]["ActiveState"] not in ("inactive", "failed"):
+        raise CommandError(f"another command runs: wait for its end, or end it by systemctl stop {unit}")
     began = time.monotonic()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    running = subprocess.Popen(line(text, release, unit_settings(), seconds, terminal, unit))
     try:
-        status = subprocess.run(line(text, release, unit_settings(), seconds, terminal), check=False).returncode
+        status = _ended(running, lock)
     finally:
         # Where it was interrupted, or its terminal went away, it would go on by itself.
-        subprocess.run(["systemctl", "stop", f"{UNIT}.service"], stderr=subprocess.DEVNULL, check=False)
+        _stop(unit)
+        running.wait()
     if status and seconds and time.monotonic() - began >= seconds:
         raise CommandError(f"the command took longer than {seconds} s and was ended: {' '.join(words)}")
     return status
+
+
+def _ended(running: subprocess.Popen[bytes], lock: str) -> int:
+    """Wait for the command's end, and return its exit status. Raises turn.Superseded."""
+    while True:
+        try:
+            return running.wait(POLL_S if lock else None)
+        except subprocess.TimeoutExpired:
+            with turn.held(lock):
+                pass
+
+
+def _stop(unit: str) -> None:
+    subprocess.run(["systemctl", "stop", f"{unit}.service"], stderr=subprocess.DEVNULL, check=False)
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--release", default="", help="in place of the current one")
     parser.add_argument("--timeout", type=int, default=0, help="seconds that it may take; 0: any time")
+    turn.add_option(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...")
     options = parser.parse_args(arguments)
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not words or not words[0].strip():
         parser.error("no command is given")
     try:
-        return run(words, options.release, options.timeout)
-    except (CommandError, releases.NotUnpacked) as error:
+        return run(words, options.release, options.timeout, options.lock)
+    except (CommandError, releases.NotUnpacked, turn.Superseded) as error:
         print(error, file=sys.stderr)
         return 1

@@ -29,6 +29,11 @@ SOCKETS = Path("/proc/net")
 LISTENING = "0A"
 
 
+# Of the health path, wherever it is asked: by the gates, the probe, the monitoring and verify.yml. An application may
+# want a login there, or have no page.
+HEALTHY = range(200, 500)
+
+
 class Unhealthy(Exception):
     """An instance did not become healthy; the text states what was observed."""
 
@@ -66,7 +71,7 @@ def ask(
         link = connection.sock
         answer = connection.getresponse()
         # As a whole: the connection's own limit is for each read.
-        while answer.status < 500 and not stream:
+        while answer.status in HEALTHY and not stream:
             link.settimeout(max(0.001, start + timeout - time.monotonic()))
             if not answer.read1(65536):
                 break
@@ -77,7 +82,7 @@ def ask(
     finally:
         connection.close()
     took = time.monotonic() - start
-    if answer.status >= 500:
+    if answer.status not in HEALTHY:
         return f"status {answer.status}"
     return f"an answer only after {took:.1f} s" if took > timeout else ""
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from phoenix.instances.health import HEALTHY
 from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 # The application's own time to answer included.
@@ -157,7 +158,7 @@ class Site(Collector):
             connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
             answer = http.client.HTTPResponse(connection)
             answer.begin()
-            if answer.status >= 500 or answer.status == UNKNOWN_NAME:
+            if answer.status not in HEALTHY or answer.status == UNKNOWN_NAME:
                 return f"status {answer.status}"
             # A redirection to https, an error of the client: only the page itself has the text.
             if answer.status == 200 and self.text.encode() not in answer.read(self.most_bytes):

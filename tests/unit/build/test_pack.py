@@ -253,6 +253,24 @@ def test_a_release_that_was_lost_is_built_again_with_the_same_content(options: N
     assert "./where" in packed(options.releases / "1.0.0.tar.gz")
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_other_content_is_not_built_under_the_name_of_a_release_that_is_gone(options: Namespace, damaged: bool) -> None:
+    archive = options.releases / "1.0.0.tar.gz"
+    write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
+    first = release.build(options)["checksum"]
+    if damaged:
+        archive.write_bytes(b"")
+    else:
+        release.prune(options.releases, 0, set())
+    assert not release.status(archive)["present"]
+    write_source(options.source, {"name": "other", "scripts": {"start": "node built.js", "build": "make"}})
+    with pytest.raises(start.BuildError, match=rf"1\.0\.0 was built before.*{first}.*phoenix_build_as"):
+        release.build(options)
+    assert not release.status(archive)["present"]
+    write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
+    assert release.build(options)["checksum"] == first
+
+
 def test_builds_at_once_do_not_mix(options: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes of their own, as plays start them: two sources, and the release of one of them twice."""
     monkeypatch.setattr(release, "LOCK", tmp_path / "lock")

