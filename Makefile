@@ -102,11 +102,11 @@ app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: appl
 	@# More processes than cores: each waits most of the time.
 	$(BIN)/pytest -q --numprocesses=4 --dist=loadfile tests/database tests/apps tests/serving
 
-cuts: ## on the running fleet: plays killed at twelve seeded moments under load (a quarter of an hour; SEED=n)
-	PHOENIX_CUTS=12 PHOENIX_CUT_SEED=$(or $(SEED),1) PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q tests/e2e/test_cuts.py
+cuts: ## on the running fleet: plays killed at twelve seeded moments under load (half an hour; SEED=n)
+	PHOENIX_CUTS=12 PHOENIX_CUT_SEED=$(or $(SEED),1) PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_cuts.py
 
 stopped: ## on the running fleet: deploy, rollback, scale and site.yml with a stopped host of each group, under load (half an hour)
-	PHOENIX_STOPPED=$${STOPPED:-app,lb,db,control} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q tests/e2e/test_stopped_hosts.py
+	PHOENIX_STOPPED=$${STOPPED:-app,lb,db,control} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_stopped_hosts.py
 
 lost: ## on the running fleet: the hosts of control, the database, and all removed and made again, then recovered (LOST=fleet for one; half an hour)
 	PHOENIX_LOST=$${LOST:-control,database,fleet} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/pytest -q -s tests/e2e/test_lost.py
