@@ -42,8 +42,14 @@ def site_refusal(
     """Why site.yml can't go on without the hosts (of those it is limited to) that do not answer; "" when it can.
 
     A complete run wants every host: it configures them for each other. One that brings load balancers or instances up
-    to date must not be kept from it by a lost host.
+    to date must not be kept from it by a lost host. Application hosts get their release from control.
     """
+    control, limit = groups["control"][0], ",".join(limited)
+    if control not in limited and set(groups["app"]) & set(limited) and {"all", "phoenix"} & set(tags):
+        return (
+            f"--limit leaves out {control}, from which application hosts get their release: --limit {control},{limit}. "
+            "Nothing was changed."
+        )
     silent = [host for host in limited if host not in answering]
     if not silent:
         return ""

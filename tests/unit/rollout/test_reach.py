@@ -43,6 +43,9 @@ def test_which_runs_go_on_without_a_host(silent: list[str], tags: list[str], exp
 
 def test_of_a_limited_run_only_its_own_hosts_count() -> None:
     assert reach.site_refusal(GROUPS, ["lb1"], ["lb1"], ["all"], 0.5) == ""
+    without = reach.site_refusal(GROUPS, ["app1", "lb1"], ["app1", "lb1"], ["all"], 0.5)
+    assert "--limit c1,app1,lb1. Nothing was changed" in without
+    assert reach.site_refusal(GROUPS, ["app1"], ["app1"], ["nginx"], 0.5) == ""
     assert "0 of 1" in reach.site_refusal(GROUPS, ["lb1", "app1"], ["app1"], ["nginx"], 0.5)
 
 
