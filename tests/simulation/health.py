@@ -186,9 +186,13 @@ class Chart:
     host: str = "host"
     interval: int = 30
     history: dict[str, list[float]] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)  # the newest
+    same: bool = False  # as the ones before
 
     def advance(self, now: float) -> None:
-        for name, value in self.series(now).items():
+        values = self.series(now)
+        self.same, self.values = values == self.values, values
+        for name, value in values.items():
             if name in self.history:
                 self.history[name].append(value)
             else:
@@ -241,6 +245,8 @@ class Watch:
     state: State = field(default_factory=State)
     worst: int = CLEAR
     names: dict[str, Any] = field(default_factory=dict)
+    elsewhere: bool = False  # it reads more than its chart's newest values
+    settled: bool = False  # clear, and the same values would leave it as it is
 
 
 class Evaluator:
@@ -276,6 +282,7 @@ class Evaluator:
             return lambda: watch.state.status
         if name in chart.history:
             return partial(chart.latest, name)
+        watch.elsewhere = True
         if other := self.watches.get((name, chart.host, chart.id)):
             return lambda: other.state.value
         owner, _, dimension = name.rpartition(".")
@@ -291,6 +298,9 @@ class Evaluator:
 
     def evaluate(self, watch: Watch, now: float) -> None:
         alarm, chart, state, names = watch.alarm, watch.chart, watch.state, watch.names
+        if watch.settled and chart.same:
+            return
+        value = state.value
         if alarm.lookup:
             state.value = chart.reduce(alarm.lookup)
         if alarm.calc:
@@ -301,6 +311,7 @@ class Evaluator:
         if alarm.crit and eval(alarm.crit, names):
             status = CRITICAL
         before, state.status = state.status, status
+        watch.settled = not (status or before or state.open or alarm.lookup or watch.elsewhere) and state.value == value
         watch.worst = max(status, watch.worst)
         if status == CLEAR:
             if state.open and now - state.calm >= state.delay:

@@ -11,13 +11,14 @@ import functools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from ansible_compat.runtime import Runtime
 from ansiblelint import file_utils, utils
 from ansiblelint.__main__ import main
 from ansiblelint.file_utils import Lintable
 from ansiblelint.runner import Runner
+
+from tests.tools import copies
 
 
 def no_files(self: Runner) -> list[Lintable]:
@@ -26,16 +27,6 @@ def no_files(self: Runner) -> list[Lintable]:
 
 def loads(self: Runtime, playbook: str, *, basedir: Path | None = None) -> bool:
     return True
-
-
-def copied(value: Any) -> Any:
-    """Copy lists and dictionaries, down to what nothing can change: texts with their origins, which take the time."""
-    if not isinstance(value, dict | list):
-        return value
-    twin = copy.copy(value)
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        twin[key] = copied(item)
-    return twin
 
 
 if __name__ == "__main__":
@@ -47,6 +38,7 @@ if __name__ == "__main__":
     )
     Runner._collect_syntax_check_files = no_files  # type: ignore[method-assign]
     Runtime.has_playbook = loads  # type: ignore[method-assign]
-    vars(utils)["copy"] = SimpleNamespace(deepcopy=copied)
+    vars(utils)["copy"] = SimpleNamespace(deepcopy=copies.copied)
+    copies.patch()
     file_utils.kind_from_path = functools.cache(file_utils.kind_from_path)
     sys.exit(main(sys.argv))

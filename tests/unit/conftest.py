@@ -1,5 +1,6 @@
 """Fixtures of the unit tests."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -16,6 +17,11 @@ from tests.unit.shared import TOP
 settings.register_profile("repeat", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+def pytest_collection_finish() -> None:
+    """Let each collection of garbage leave out what stays to the end anyway: Ansible, and some thousand tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

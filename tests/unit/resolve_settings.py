@@ -22,6 +22,7 @@ from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
 from phoenix.fleet.inventory import known_variables
+from tests.tools import copies
 
 TOP = Path.cwd()
 
@@ -75,6 +76,7 @@ def resolve(
 
 def main(playbooks: str, *inventories: str) -> None:
     init_plugin_loader()
+    copies.patch()
     loader = DataLoader()
     options = {role: set(listed) for role, listed in known_variables(TOP / "roles", TOP / "playbooks").items()}
     first = InventoryManager(loader=loader, sources=[inventories[0]])

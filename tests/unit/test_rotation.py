@@ -6,7 +6,6 @@ import base64
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,6 @@ def test_hosts_on_demand_get_the_operators_key_as_well(
     variables = {
         "ansible_become": False,
         "ansible_connection": "ssh",
-        "ansible_python_interpreter": sys.executable,
         "ansible_ssh_executable": str(tmp_path / "ssh"),
         "ansible_ssh_private_key_file": str(tmp_path / "present"),
         "phoenix_demand_hosts": 3,

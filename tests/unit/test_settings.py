@@ -143,7 +143,7 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     done = subprocess.run(
         [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
         cwd=TOP,
-        env={**CLEAN, "PYTHONPATH": str(TOP / "src"), **environment},
+        env={**CLEAN, "PYTHONPATH": f"{TOP / 'src'}:{TOP}", **environment},
         capture_output=True,
         text=True,
         check=False,

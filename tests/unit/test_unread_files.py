@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,6 @@ def test_files_that_are_newer_than_their_reader_are_reported(tmp_path: Path) -> 
         "become": False,
         "gather_facts": False,
         "environment": {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        "vars": {"ansible_python_interpreter": sys.executable},
         "tasks": [*tasks, write],
     }
     (tmp_path / "play.json").write_text(json.dumps([play]))

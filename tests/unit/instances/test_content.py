@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -136,13 +137,14 @@ class Fleet:
 def test_what_nothing_runs_gets_controls_content_and_what_runs_keeps_its_own(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, "app1", "app2")
     first = fleet.archive("first")
-    status, output = fleet.install(first)
+    status, output = fleet.install(first, "--limit=app1")
     assert status == 0, output
-    assert {fleet.content(host) for host in fleet.hosts} == {"first"}
+    assert fleet.content("app1") == "first"
     assert (fleet.release("app1") / ".phoenix-checksum").read_text() == f"{first}\n"
     assert sorted(path.name for path in (tmp_path / "app1/releases").iterdir()) == ["1.0.0"]
 
-    # Refused on the one that runs it, before anything changes on the other.
+    # Refused on the one that runs it, before anything changes on the other, which has the same.
+    shutil.copytree(fleet.release("app1"), fleet.release("app2"))
     second = fleet.archive("second")
     (tmp_path / "app1/current").symlink_to(fleet.release("app1"))
     status, output = fleet.install(second)
@@ -151,17 +153,16 @@ def test_what_nothing_runs_gets_controls_content_and_what_runs_keeps_its_own(tmp
     assert "on app2 was unpacked" not in output
     assert {fleet.content(host) for host in fleet.hosts} == {"first"}
 
-    # Once nothing runs it, it is unpacked again; a rehearsal says so.
-    (tmp_path / "app1/current").unlink()
-    status, output = fleet.install(second, "--check")
+    # Where nothing runs it, it is unpacked again; a rehearsal says so.
+    status, output = fleet.install(second, "--check", "--limit=app2")
     assert status == 0 and output.count("changed=0") == 0, output
-    assert {fleet.content(host) for host in fleet.hosts} == {"first"}
-    status, output = fleet.install(second)
+    assert fleet.content("app2") == "first"
+    status, output = fleet.install(second, "--limit=app2")
     assert status == 0 and output.count("changed=0") == 0, output
-    assert {fleet.content(host) for host in fleet.hosts} == {"second"}
+    assert [fleet.content(host) for host in fleet.hosts] == ["first", "second"]
 
     # A second run changes nothing, and what an earlier version of Phoenix unpacked is left as it is.
     (fleet.release("app1") / ".phoenix-checksum").unlink()
-    (tmp_path / "app1/current").symlink_to(fleet.release("app1"))
     status, output = fleet.install(second)
     assert status == 0 and output.count("changed=0") == 2, output
+    assert [fleet.content(host) for host in fleet.hosts] == ["first", "second"]
