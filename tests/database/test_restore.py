@@ -170,6 +170,8 @@ def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_
     fleet.client.app.requests.insert_one({"_id": 1})
     dump = fleet.dump()
     assert dump.state == "good", dump.reason
+    (told,) = dump.conditions
+    assert told.startswith("app.zmetrics is a time series"), "known in the night, not only when it is restored"
     before = fleet.state()
     fleet.client.app.requests.insert_one({"_id": "marker"})
     with pytest.raises(restore.Refused, match=r"app\.zmetrics is a time series, which can't be renamed"):
