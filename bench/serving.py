@@ -120,12 +120,11 @@ def cpu_seconds(pid: int) -> float:
 def cost(wrk: str, site: Site, *headers: str) -> tuple[float, float]:
     """Microseconds of CPU for a request, and requests a second."""
     worker = worker_of(site)
-    libraries = Path(wrk).parents[1] / "lib" / f"{os.uname().machine}-linux-gnu"
     words = [word for header in (f"Host: {NAME}", *headers) for word in ("-H", header)]
     before = cpu_seconds(worker)
     done = subprocess.run(
         [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *words, f"https://127.0.0.1:{site.https}/"],
-        env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+        env=debian.environment(wrk),
         capture_output=True,
         text=True,
         check=True,

@@ -27,6 +27,7 @@ from lab.ports import free_port
 from phoenix.build import release, sandbox, source
 from phoenix.common import tar
 from phoenix.instances import command
+from tests.harness import debian
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
@@ -246,25 +247,41 @@ def current(root: Path) -> Builder:
     return Builder(root, "24.21.0", "11.21.2")
 
 
-@pytest.fixture(scope="session")
-def mongodb(root: Path) -> Iterator[str]:
+@contextlib.contextmanager
+def server(root: Path, version: str, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """A real mongod; yields its address."""
-    unpack("mongodb-6.0.5", root / "mongodb")
-    (root / "db").mkdir()
+    folder = root / f"mongodb-{version}"
+    unpack(f"mongodb-{version}", folder)
+    (folder / "db").mkdir()
     port = free_port()
-    with (root / "mongod.log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [root / "mongodb/bin/mongod", "--dbpath", root / "db", "--port", str(port), "--bind_ip", "127.0.0.1",
+            [folder / "bin/mongod", "--dbpath", folder / "db", "--port", str(port), "--bind_ip", "127.0.0.1",
              "--wiredTigerCacheSizeGB", "0.25"],
             stdout=log,
+            env=environment,
         )  # fmt: skip
     try:
         if not accepts(port, process):
-            pytest.fail((root / "mongod.log").read_text()[-2000:])
+            pytest.fail((folder / "log").read_text()[-2000:])
         yield f"mongodb://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def mongodb(root: Path) -> Iterator[str]:
+    with server(root, "6.0.5") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def former_mongodb(root: Path) -> Iterator[str]:
+    """Of the last series that drivers before 3.1 can talk to. It is built for Debian 11."""
+    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
+    with server(root, "5.0.4", {**os.environ, "LD_LIBRARY_PATH": str(libraries)}) as address:
+        yield address
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -17,8 +18,49 @@ from typing import Any
 
 import pytest
 
+from lab.ports import free_port
 from phoenix.build.start import BuildError
-from tests.apps.conftest import APPS, Builder, ask, builder
+from tests.apps.conftest import APPS, Builder, Built, accepts, ask, builder
+from tests.unit.shared import TOP
+
+LEGACY = TOP / "tests" / "fixtures" / "legacy-app"
+
+
+@pytest.fixture(scope="module")
+def legacy(old: Builder) -> Built:
+    return old.build(LEGACY)
+
+
+def test_an_old_driver_and_no_signal_handling_work_unchanged(legacy: Built, former_mongodb: str) -> None:
+    """Express and the mongodb driver 2.2, as in 2018: built, started, used, stopped and started again."""
+    assert legacy.warnings == []
+    for name in ("index.js", "package.json", "package-lock.json"):
+        assert (legacy.folder / name).read_bytes() == (LEGACY / name).read_bytes(), name
+    given = {"DB_CONNECTION_STRING": f"{former_mongodb}/legacy"}
+    for start in range(2):
+        port = free_port()
+        with legacy.process(str(port), **given) as process:
+            assert accepts(port, process), f"it does not answer: {process.poll()}"
+            pages = [ask(port).body for _ in range(3)]
+            assert pages == [f"<h1>Legacy</h1><p>{4 * start + number} visits</p>" for number in (1, 2, 3)]
+            # A fourth visit; the client's idle connection does not keep it.
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                client.sendall(b"GET /idle HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 404 ")
+                process.terminate()
+                assert process.wait(30) == -signal.SIGTERM
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), 10)
+
+
+def test_of_mongodb_6_an_old_driver_is_told_that_it_is_too_old(legacy: Built, mongodb: str) -> None:
+    """Why the application above needs 5.0: drivers before 3.1 send what later servers refuse."""
+    port = free_port()
+    with legacy.process(str(port), DB_CONNECTION_STRING=f"{mongodb}/legacy") as process:
+        assert accepts(port, process), f"it does not answer: {process.poll()}"
+        assert ask(port).status == 500
+        process.terminate()
+        assert "Unsupported OP_QUERY command" in process.communicate(timeout=30)[0]
 
 
 def test_socketio_answers_polls_and_upgrades_to_a_websocket(old: Builder) -> None:

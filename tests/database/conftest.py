@@ -113,10 +113,10 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def unpacked() -> Iterator[Path]:
+def unpacked(server: str = "mongodb-6.0.5") -> Iterator[Path]:
     """The unpacked archives of the server and the tools."""
     folder = Path(tempfile.mkdtemp(prefix="phx-"))
-    for archive in ("mongodb-6.0.5", "mongodb-tools-100.7.0"):
+    for archive in (server, "mongodb-tools-100.7.0"):
         with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
             packed.extractall(folder, filter="tar")
     yield folder

@@ -76,13 +76,14 @@ def storage() -> Iterator[Storage]:
         f"PidFile none\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\nForceCommand internal-sftp\n",
         encoding="ascii",
     )
-    sshd = debian.program("openssh-server", "usr/sbin/sshd")
+    sshd = debian.program("openssh-server", "usr/sbin/sshd", "libwrap0", "libnsl2", "libtirpc3")
     server = subprocess.Popen(
         [*(own_passwords(root) if user == "root" else ()), sshd, "-D", "-e", "-f", root / "sshd_config"],
         stderr=(root / "log").open("w"),
+        env=debian.environment(sshd),
     )
     try:
-        wait_for(lambda: listens(port), 10, "the SFTP server")
+        wait_for(lambda: listens(port), 10, "the SFTP server", root / "log")
         yield Storage(
             repository,
             offsite.Settings(

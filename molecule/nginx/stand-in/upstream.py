@@ -32,12 +32,18 @@ class Handler(BaseHTTPRequestHandler):
     # nginx keeps its connections.
     protocol_version = "HTTP/1.1"
 
+    def parse_request(self) -> bool:
+        # As received, of any method and form.
+        line = str(self.raw_requestline, "iso-8859-1").rstrip("\r\n")
+        if not line.startswith("GET /seen "):
+            seen.append(line.rpartition(" HTTP/")[0] or line)
+        return super().parse_request()
+
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/seen":
             self.answer(seen)
             return
-        seen.append(f"{self.command} {self.path}")
         if self.path.startswith("/fail") and not SPARE:
             self.close_connection = True
             return

@@ -100,7 +100,7 @@ def on_sender(options: argparse.Namespace) -> int:
         return logs.run(config, own, Path("/var/log/phoenix"))
     except sender.Failed as error:
         print(f"failed: {error}", file=sys.stderr)
-        return sender.SETTLED if isinstance(error, sender.TooLarge) else sender.RETRY
+        return sender.SETTLED if isinstance(error, sender.Final) else sender.RETRY
 
 
 def on_restore(store: Store, options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from phoenix.backup import files, fingerprint, scratch
+from phoenix.backup import files, fingerprint, restore, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -83,17 +83,20 @@ def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, ac
     assert dump.folder
     with store.books(quiet=True) as elapsed:
         pass
-    proof = {
+    proof: dict[str, Any] = {
         "state": state,
         "reason": reason[:2000],
         "proven": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 3),
         "accepted": accepted,
         "elapsed": elapsed,
+        "conditions": restore.conditions(dump)[:10] if state in restore.RESTORABLE else [],
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
     (dump.folder / UNPROVEN).unlink(missing_ok=True)
     print(f"{dump.name}: {state}{': ' + reason if reason else ''} ({seconds:.1f} s)", flush=True)
+    for one in proof["conditions"]:
+        print(f"{dump.name}: restorable with a condition: {one}", flush=True)
 
 
 def _tries(dump: Dump) -> int:

@@ -158,6 +158,13 @@ def obstacles(
     return found
 
 
+def conditions(dump: Dump) -> list[str]:
+    """Pure: what a full restore of a dump would be refused for, were the database as it was at the dump's moment."""
+    names = matching(fingerprint.from_json(dump.manifest["namespaces"]), "")
+    live = {name: Live("timeseries" if one.series else "collection") for name, one in names.items()}
+    return obstacles(names, (), live, _stamp())
+
+
 def connect(store: Store, order: Order) -> Any:
     import pymongo  # noqa: PLC0415 - the session that receives does without
 

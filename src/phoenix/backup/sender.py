@@ -28,14 +28,16 @@ PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
 SETTLED, RETRY = 3, 1
 WINDOW = "minSnapshotHistoryWindowInSeconds"
 SNAPSHOT_TOO_OLD = 239
+# Of servers before 6.0, for an index with options that only former versions accepted.
+UNPARSED = 5254501
 
 
 class Failed(Exception):
     """The attempt failed; the next one may not."""
 
 
-class TooLarge(Failed):
-    """Nor will the next one succeed, until a setting is changed."""
+class Final(Failed):
+    """Nor will the next one succeed, until something is changed as the message says."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,20 @@ def complaint(lines: Iterable[str]) -> str:
     return " | ".join([line for line in texts if line.startswith(("Failed", "error"))] or texts[-2:])
 
 
+def unlisted(names: Sequence[str]) -> str:
+    """Pure: why mongodump can't read some collections, and what to run for each."""
+    commands = [
+        f"db.getSiblingDB({json.dumps(database)}).runCommand({{collMod: {json.dumps(title)}}})"
+        for database, _, title in (name.partition(".") for name in names[:10])
+    ]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return (
+        f"this version of MongoDB can't list the indexes of {', '.join(names[:10])}{more}: they have options of a "
+        f"former version. Run as admin, on the primary, what drops these options and keeps the indexes: "
+        f"{'; '.join(commands)}"
+    )
+
+
 @contextlib.contextmanager
 def _mongodump(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], deque[str]]]:
     """The running mongodump and its last lines; it ends with the block."""
@@ -197,6 +213,23 @@ def connect(config: Config, seconds: float = 600.0) -> Any:
     )  # fmt: skip
 
 
+def _unlisted(config: Config) -> list[str]:
+    """Collections whose indexes the member can't list; empty where it can't be asked."""
+    from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415 - only database hosts have it
+
+    found = []
+    with contextlib.suppress(PyMongoError), contextlib.closing(connect(config)) as client:
+        for name in client.list_database_names():
+            for shown in client[name].list_collections() if name != "local" else ():
+                if shown.get("type") == "view":
+                    continue
+                try:
+                    list(client[name][shown["name"]].list_indexes())
+                except OperationFailure as error:
+                    found += [f"{name}.{shown['name']}"] if error.code == UNPARSED else []
+    return sorted(found)
+
+
 def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
     """Dump, stream, read the member's own counts and hashes at the dump's moment. Returns the manifest.
 
@@ -219,7 +252,10 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             raise Failed(f"mongodump's archive is damaged: {error}") from error
         if process.wait() != 0:
             time.sleep(0.2)
-            raise Failed(f"mongodump ended with {process.returncode}: {complaint(lines)}")
+            text = complaint(lines)
+            if f"Location{UNPARSED}" in text and (names := _unlisted(config)):
+                raise Final(unlisted(names))
+            raise Failed(f"mongodump ended with {process.returncode}: {text}")
     try:
         end.close()
     except (ValueError, zlib.error) as error:
@@ -239,7 +275,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
     except PyMongoError as error:
         if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
             taken = time.monotonic() - begun - dumped
-            raise TooLarge(too_large(window, taken, read[0], end.bytes)) from error
+            raise Final(too_large(window, taken, read[0], end.bytes)) from error
         raise Failed(f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]}") from error
     return {
         "format": fingerprint.FORMAT,

@@ -68,7 +68,7 @@ class Dump:
     """A dump in the store, or an attempt that left none (state failed or full, no folder).
 
     proof_seconds: how long after its receipt it was proven, in the store's running time; chain: what came of the proof
-    that the oplog leads to it, empty if there was none.
+    that the oplog leads to it, empty if there was none; conditions: what a full restore would be refused for.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Dump:
     accepted: bool = False
     proof_seconds: float = 0.0
     chain: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Sequence[str] = ()
 
     @property
     def counts(self) -> bool:
@@ -173,7 +174,7 @@ class Store:
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
                     bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
-                    files.read_json(folder / CHAIN) or {},
+                    files.read_json(folder / CHAIN) or {}, proof.get("conditions", ()),
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):

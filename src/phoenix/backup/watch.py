@@ -220,5 +220,7 @@ def table(store: Store) -> str:
         documents = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0] if dump.folder else 0
         size = dump.manifest.get("size", 0)
         proven = dump.chain.get("state", "-")
-        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, dump.reason))
+        told = [dump.reason] if dump.reason else []
+        told += [f"restorable with a condition: {one}" for one in dump.conditions]
+        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, "; ".join(told)))
     return "\n".join(lines)

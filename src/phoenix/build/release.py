@@ -43,6 +43,9 @@ HOSTS_OWN = (releases.MARK, releases.CHECKSUM)
 _MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
 # The folder of each submodule, in .gitmodules.
 _SUBMODULE = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
+# How a file of Git LFS begins where its content was not fetched, and below how many bytes it stays.
+_POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_SIZE = 1024
 # npm 6 and earlier open files in a mode that Python 3.11 no longer has: gyp, by which native modules are compiled.
 PYTHON_SHIM = '''"""Let gyp, which asks for universal newlines (mode U), run on a Python that has no other kind."""
 import builtins
@@ -229,17 +232,33 @@ def _exists(path: Path) -> bool:
 
 
 def refuse_left_out(source: Path) -> None:
-    """Refuse a source without its submodules, of which Git exports empty folders. Raises BuildError."""
+    """Refuse a source without what Git keeps elsewhere: its submodules, and files of Git LFS. Raises BuildError.
+
+    Of submodules Git exports empty folders, of files of Git LFS small texts that name the content.
+    """
     with tarfile.open(source) as archive:
+
+        def begin(member: tarfile.TarInfo, size: int) -> bytes:
+            file = archive.extractfile(member) if member.isreg() else None
+            return file.read(size) if file else b""
+
         held = {member.name: member for member in archive if not member.isdir()}
-        file = archive.extractfile(held[".gitmodules"]) if ".gitmodules" in held else None
-        text = file.read(MAX_PACKAGE).decode(errors="replace") if file else ""
+        text = begin(held[".gitmodules"], MAX_PACKAGE).decode(errors="replace") if ".gitmodules" in held else ""
+        small = [member for member in held.values() if len(_POINTER) < member.size < POINTER_SIZE]
+        pointers = sorted(member.name for member in small if begin(member, len(_POINTER)) == _POINTER)
     empty = [path for path in _SUBMODULE.findall(text) if not any(name.startswith(f"{path}/") for name in held)]
     if empty:
         raise BuildError(
             f".gitmodules names the submodules {', '.join(empty)}, which the source does not hold: Git exports none. "
             "Let phoenix_source be a folder in which they are checked out (git submodule update --init --recursive), "
             "or commit their files, or make them dependencies in package.json"
+        )
+    if pointers:
+        more = f" and {len(pointers) - 5} more" if len(pointers) > 5 else ""
+        raise BuildError(
+            f"{', '.join(pointers[:5])}{more}: the source holds pointers of Git LFS in place of these files. Let "
+            "phoenix_source be a folder that holds their content (git lfs pull), or keep them in Git itself "
+            "(git lfs untrack PATTERN, git add --renormalize ., and a commit)"
         )
 
 

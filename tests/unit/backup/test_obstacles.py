@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phoenix.backup import cli, copying, exchange, fingerprint, members, restore
-from tests.unit.backup.builders import dump, manifest
+from phoenix.backup import cli, copying, exchange, fingerprint, members, prove, restore, store, watch
+from tests.unit.backup.builders import config, dump, manifest
 
 PLAIN = fingerprint.Collection(1, 10, "00", ["_id_"])
 SERIES = fingerprint.Collection(None, None, None, [])
@@ -31,6 +32,36 @@ def test_kinds_that_cannot_change_places_are_named() -> None:
     long = "x" * 230
     assert "too long a name" in told({f"app.{long}": PLAIN}, [])[0]
     assert len(told({"app.a": PLAIN, "app.b": PLAIN}, [], a="view", b="view")) == 2
+
+
+def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As long as the database is as it was: by name, in the list, and no problem of the backup."""
+    long, aside = "x" * 230, f"phoenix_aside.{STAMP}.{'y' * 200}"
+    spaces = {"app.a": PLAIN, "app.metrics": SERIES, f"app.{long}": PLAIN, f"app.{aside}": PLAIN}
+    held = {**manifest(1), "namespaces": fingerprint.to_json(spaces)}
+    kept = store.Store(config(tmp_path))
+    kept.prepare()
+    for number, (state, namespaces) in enumerate((("bad", held), ("shrunken", held), ("good", manifest(1))), 1):
+        folder = tmp_path / "dumps" / f"2026112{number}T010000Z-db2"
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(namespaces))
+        receipt = {"number": number, "elapsed": 0.0, "received": 0.0, "kind": "nightly", "host": "db2", "request": ""}
+        kept.receipt(folder.name).write_text(json.dumps(receipt))
+        prove.settle(kept, kept.dumps()[-1], state, "it is so", 1.0)
+    bad, shrunken, good = kept.dumps()
+    assert bad.conditions == good.conditions == []
+    assert [one.split(" ", 1)[0] for one in shrunken.conditions] == ["app.metrics", f"app.{long}"]
+    assert capsys.readouterr().out.count("restorable with a condition: ") == 2
+    _, shown_bad, shown, shown_good = watch.table(kept).splitlines()
+    assert "condition" not in shown_bad + shown_good
+    assert "it is so; restorable with a condition: app.metrics is a time series, which can't be renamed" in shown
+    # An operator's word changes none of it.
+    assert prove.accept(kept, shrunken.name) == 0
+    accepted = kept.dumps()[1]
+    assert (accepted.state, accepted.conditions) == ("good", shrunken.conditions)
+    assert not any("condition" in problem for problem in watch.look(kept).problems)
 
 
 def test_what_restores_left_is_not_restored() -> None:

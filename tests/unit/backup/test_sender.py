@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from phoenix.backup import sender
+import pytest
+
+from phoenix.backup import cli, sender
 
 
 def test_a_tools_complaint_is_found() -> None:
@@ -17,3 +19,25 @@ def test_a_database_too_large_for_the_moment_names_the_setting() -> None:
     text = sender.too_large(300, 300, 10**9, 3 * 10**9)
     assert "1000000000 of 3000000000 bytes" in text and text.endswith("{minSnapshotHistoryWindowInSeconds: 1320}")
     assert sender.too_large(300, 310, 10**9, 10**9).endswith(": 600}")
+
+
+def test_collections_whose_indexes_can_not_be_listed_are_named_with_the_command() -> None:
+    text = sender.unlisted(["app.a.b", 'app.odd "name"'])
+    assert "indexes of app.a.b, app.odd" in text
+    assert 'db.getSiblingDB("app").runCommand({collMod: "a.b"})' in text
+    assert text.endswith('runCommand({collMod: "odd \\"name\\""})')
+    assert "c9 and 2 more" in sender.unlisted([f"app.c{number}" for number in range(12)])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(sender.Failed("again"), sender.RETRY), (sender.Final("no"), sender.SETTLED)]
+)
+def test_only_what_may_succeed_is_tried_again_that_night(
+    error: sender.Failed, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(sender, "dump", fail)
+    monkeypatch.setattr(sender.Config, "read", lambda _: None)
+    assert cli.main(["dump"]) == code

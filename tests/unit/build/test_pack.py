@@ -324,6 +324,38 @@ def test_a_source_that_git_exported_without_its_submodules_is_refused(options: N
     assert release.build(options)["present"]
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5\n" % (b"0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        (POINTER, True),
+        (POINTER.replace(b"/v1", b"/v2"), True),
+        (b"Files of Git LFS begin with\n" + POINTER, False),
+        (POINTER + b"x" * release.POINTER_SIZE, False),
+        (POINTER[:40], False),
+        (b"", False),
+    ],
+)
+def test_a_source_with_pointers_in_place_of_files_is_refused(
+    options: Namespace, tmp_path: Path, content: bytes, refused: bool
+) -> None:
+    application = tmp_path / "application"
+    (application / "public").mkdir(parents=True)
+    (application / "package.json").write_text('{"scripts": {"start": "node built.js", "build": "make"}}')
+    (application / "package-lock.json").write_text("{}")
+    (application / "public" / "logo.png").write_bytes(content)
+    (application / "public" / "link.png").symlink_to("logo.png")
+    options.source.write_bytes(tar.pack(application, source.members(application)))
+    if not refused:
+        assert release.build(options)["present"]
+        return
+    with pytest.raises(start.BuildError, match=r"^public/logo\.png: .*pointers of Git LFS.*git lfs pull"):
+        release.build(options)
+    assert not (options.scratch / "asked").exists(), "before any script runs"
+
+
 def test_a_build_that_fails_leaves_nothing_and_removes_what_one_left_that_was_broken_off(options: Namespace) -> None:
     (options.scratch / "build-broken" / "release").mkdir(parents=True)
     options.source.write_bytes(b"no archive")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -171,23 +170,3 @@ def test_a_start_of_jenkins_queues_a_run_only_where_there_was_none() -> None:
     queued = f"queue('{name}')"
     assert re.search(r"\n\}\n*\Z", job) and job.count("queue(") == 1
     assert job.split(f"if ({condition}) {{")[1].strip().rstrip("}").strip() == queued
-
-
-def test_packing_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
-    folder = tmp_path / "root" / "var" / "backups" / "jenkins"
-    folder.mkdir(parents=True)
-    (folder / "jenkins-home-20260101.tar.gz").write_text("good")
-    (folder / "jenkins-home-20260102.tar.gz.new").write_text("of a night that was cut")
-    tar = tmp_path / "tar"
-    tar.write_text('#!/bin/sh\necho part >"$4"\necho "tar: no space left on device" >&2\nexit 2\n')
-    tar.chmod(0o755)
-    done = subprocess.run(
-        [str(TOP / "roles" / "jenkins" / "files" / "phoenix-jenkins-backup"), "2"],
-        env={"PHOENIX_ROOT": str(tmp_path / "root"), "PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "no space left" in done.stderr
-    assert [path.name for path in folder.iterdir()] == ["jenkins-home-20260101.tar.gz"]
