@@ -205,6 +205,43 @@ def test_the_delivery_sends_the_commit_out_of_the_repository(tmp_path: Path) -> 
     )
 
 
+def delivery(folder: Path, control: str, limit: str, programs: str = "") -> subprocess.CompletedProcess[str]:
+    """`phoenix-stage deliver` in a repository of its own; `control` is what happens there, by verb."""
+    (folder / "control").write_text(f"#!/bin/sh\ncase $1 in package) cat >sent; echo 1.0-x ;; {control} esac\n")
+    (folder / "control").chmod(0o755)
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
+        subprocess.run([*git, *words], check=True)
+    return subprocess.run(
+        [str(FILES / "phoenix-stage"), "deliver"],
+        cwd=folder,
+        env={
+            "PATH": f"{programs}/usr/bin:/bin",
+            "PHOENIX_DEPLOY": str(folder / "control"),
+            "PHOENIX_STAGE_TIMEOUT": limit,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_stage_but_the_roll_out_has_the_time_limit(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "timeout").write_text('#!/bin/sh\necho "$2 $4" >>limits; shift 2; exec "$@"\n')
+    (tmp_path / "bin" / "timeout").chmod(0o755)
+    done = delivery(tmp_path, "", "17m", f"{tmp_path}/bin:")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "limits").read_text().splitlines() == ["17m package", "17m verify", "17m record"]
+
+
+def test_a_stage_that_hangs_is_ended_and_a_roll_out_is_not(tmp_path: Path) -> None:
+    done = delivery(tmp_path, "deploy) sleep 3 ;; verify) exec sleep 1h ;;", "2s")
+    assert done.returncode == 124, done.stdout + done.stderr
+    stages = json.loads((tmp_path / "reports" / "stages.json").read_text())
+    assert {name: stage["status"] for name, stage in stages.items()} == {"package": 0, "deploy": 0, "verify": 124}
+
+
 # Stands for node, npm's own program among what it runs: notes npm's commands; the application has a linter.
 NODE = """#!/bin/sh
 case $1 in
