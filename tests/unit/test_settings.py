@@ -288,6 +288,8 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     write(tmp_path / "own" / "group_vars" / "db.yml", {"firewall_ssh_port": 8008})
     write(tmp_path / "own" / "group_vars" / "jenkins.yml", {"jenkins_port": 8004, "jenkins_prefix": "/own"})
     write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
+    webhook = {"ci_webhook_port": 8009, "ci_webhook_sources": ["203.0.113.0/24"]}
+    write(tmp_path / "own" / "group_vars" / "all" / "webhook.yml", webhook)
     wanted = {
         "lb1": "[firewall_allow, netdata_nginx_status_url, nginx_private_services]",
         "control1": "[firewall_allow, phoenix_url, netdata_sites, netdata_certificates, ci_ssh_port]",
@@ -302,7 +304,8 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     ]
     assert (seen["control1"][3][0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
     assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
-    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
+    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006], [8009]]
+    assert seen["control1"][0][-1]["sources"] == ["203.0.113.0/24"]
     assert seen["control1"][1] == "https://a.example:8002"
     assert {site["url"] for site in seen["control1"][2]} == {"http://a.example:8001/", "https://a.example:8002/"}
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
