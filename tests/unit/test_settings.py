@@ -325,6 +325,7 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
         "lb1": "[nginx_metering_address, nginx_listen_ipv6, nginx_upstream_hosts, preflight_address]",
         "app1": "[phoenix_db_connection_string, firewall_allow, firewall_ssh_sources]",
         "control1": "[autoscaler_address, autoscaler_balancers, runner_hosts.lb1, netdata_stream_sources]",
+        "db1": "[ci_denied_addresses]",
     }
     seen = evaluate(tmp_path / "own", wanted)
     metering, listen, upstreams, own = seen["lb1"]
@@ -336,6 +337,8 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
     address, balancers, published, sources = seen["control1"]
     assert (address, balancers, published["ansible_host"]) == ("::", ["2001:db8::11"], "2001:db8::11")
     assert "2001:db8::11" in sources and "203.0.113.5" not in sources
+    # As on a control host that is one of the database's, too.
+    assert seen["db1"] == [["2001:db8::32", "2001:db8::33"]]
 
 
 @pytest.mark.parametrize(

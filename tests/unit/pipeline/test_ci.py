@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from phoenix.pipeline import forced
-from tests.unit.shared import TOP
+from tests.unit.shared import TOP, rendered
 
 FILES = TOP / "roles" / "ci" / "files"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
@@ -136,6 +136,14 @@ def test_an_invalid_source_is_refused(
     assert deploy.played == []
     assert not (tmp_path.parent / "outside").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ansible_plugins")
+def test_checks_reach_no_other_database_host() -> None:
+    path = TOP / "roles" / "ci" / "templates" / "phoenix-ci.service.j2"
+    text = rendered(path, {"ci_denied_addresses": ["192.0.2.31", "2001:db8::32"]})
+    assert "\nIPAddressDeny=192.0.2.31 2001:db8::32\n" in text
+    assert "IPAddressDeny" not in rendered(path)
 
 
 @pytest.mark.parametrize("name", ["phoenix-stage", "phoenix-pipeline"])

@@ -65,6 +65,7 @@ def test_good_inputs_are_taken(own: dict[str, Any]) -> None:
         ({**HOOK, "ci_source_interval": "often"}, "ci_source_interval = "),
         ({**HOOK, "ci_webhook_secret": "canary"}, "ci_webhook_secret = (hidden)"),
         ({**HOOK, "ci_source": ""}, "ci_source is empty"),
+        ({"ci_denied_addresses": ["192.0.2.31", "192.0.2.41"]}, "ci_denied_addresses names ci_address"),
         ({"ci_webhook_sources": ["any"]}, "ci_webhook_secret is empty"),
     ],
 )
