@@ -253,6 +253,7 @@ class FilterModule:
             "phoenix_keyfile_refusal": keyfile_refusal,
             "phoenix_keyfile_spread": keys.spread,
             "phoenix_keyfile_unfit": keyfile_unfit,
+            "phoenix_java": hosts.java,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_libraries": programs.libraries,
             "phoenix_program_errors": programs.errors,

@@ -55,7 +55,7 @@ AREAS: Mapping[str, Area] = {
     "page": Area("phoenix.page.cli", "the status page on control: write"),
     "pipeline": Area(
         "phoenix.pipeline.cli",
-        "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended, result",
+        "requests that a pipeline's SSH key may make, and how its runs go: serve, begun, ended, result, fetch, hook",
     ),
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "processes": Area("phoenix.processes.cli", "the application's other processes on this host", driver=True),

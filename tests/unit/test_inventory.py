@@ -197,6 +197,14 @@ def test_bad_input(hosts: Hosts, host: str, name: str, value: Any, parts: list[s
     assert SECRET not in found[0]
 
 
+def test_the_webhooks_port_counts_where_the_firewall_opens_it(hosts: Hosts) -> None:
+    clash = "ci_webhook_port: port 19999 is taken by netdata_stream_port"
+    hosts["control1"] |= {"ci_webhook_port": 19999, "netdata_parent_address": "192.0.2.41", "ci_webhook_sources": []}
+    assert not any(clash in error for error in errors(hosts, GROUPS, SPECS))
+    hosts["control1"]["ci_webhook_sources"] = ["any"]
+    assert any(clash in error for error in errors(hosts, GROUPS, SPECS))
+
+
 @pytest.mark.parametrize("name", ["mongodb_admin_password", "mongodb_members"])
 def test_missing(hosts: Hosts, name: str) -> None:
     del hosts["db1"][name]

@@ -288,6 +288,8 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     write(tmp_path / "own" / "group_vars" / "db.yml", {"firewall_ssh_port": 8008})
     write(tmp_path / "own" / "group_vars" / "jenkins.yml", {"jenkins_port": 8004, "jenkins_prefix": "/own"})
     write(tmp_path / "own" / "group_vars" / "all" / "more.yml", {"netdata_stream_port": 8005, "autoscaler_port": 8006})
+    webhook = {"ci_webhook_port": 8009, "ci_webhook_sources": ["203.0.113.0/24"]}
+    write(tmp_path / "own" / "group_vars" / "all" / "webhook.yml", webhook)
     wanted = {
         "lb1": "[firewall_allow, netdata_nginx_status_url, nginx_private_services]",
         "control1": "[firewall_allow, phoenix_url, netdata_sites, netdata_certificates, ci_ssh_port]",
@@ -302,7 +304,8 @@ def test_ports_arrive_wherever_they_count(tmp_path: Path) -> None:
     ]
     assert (seen["control1"][3][0]["port"], status) == (8002, "http://127.0.0.1:8003/status")
     assert (private[0]["path"], private[0]["port"]) == ("/own", 8004)
-    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006]]
+    assert [rule["ports"] for rule in seen["control1"][0]] == [[8005], [8006], [8009]]
+    assert seen["control1"][0][-1]["sources"] == ["203.0.113.0/24"]
     assert seen["control1"][1] == "https://a.example:8002"
     assert {site["url"] for site in seen["control1"][2]} == {"http://a.example:8001/", "https://a.example:8002/"}
     assert [rule["ports"] for rule in seen["jenkins1"][0]] == [[8004]]
@@ -322,6 +325,7 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
         "lb1": "[nginx_metering_address, nginx_listen_ipv6, nginx_upstream_hosts, preflight_address]",
         "app1": "[phoenix_db_connection_string, firewall_allow, firewall_ssh_sources]",
         "control1": "[autoscaler_address, autoscaler_balancers, runner_hosts.lb1, netdata_stream_sources]",
+        "db1": "[ci_denied_addresses]",
     }
     seen = evaluate(tmp_path / "own", wanted)
     metering, listen, upstreams, own = seen["lb1"]
@@ -333,6 +337,8 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
     address, balancers, published, sources = seen["control1"]
     assert (address, balancers, published["ansible_host"]) == ("::", ["2001:db8::11"], "2001:db8::11")
     assert "2001:db8::11" in sources and "203.0.113.5" not in sources
+    # As on a control host that is one of the database's, too.
+    assert seen["db1"] == [["2001:db8::32", "2001:db8::33"]]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,14 @@ def libcurl(facts: Mapping[str, Any]) -> str:
     return "libcurl4t64" if int(facts["distribution_major_version"]) >= 13 else "libcurl4"
 
 
+def java(facts: Mapping[str, Any]) -> str:
+    """The package of the newest Java that the distribution has and Jenkins supports; without facts, that of Debian 12.
+
+    Ansible checks the inputs of a role before its first task, which gathers facts where a play has none.
+    """
+    return f"openjdk-{21 if int(facts.get('distribution_major_version', 12)) >= 13 else 17}-jre-headless"
+
+
 def apt_failed(result: Mapping[str, Any], check_mode: bool) -> bool:
     """Whether a task of the module `apt` failed.
 

@@ -3,8 +3,11 @@
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 from phoenix.fleet import hosts
+from tests.unit.shared import TOP, inputs, read_yaml, trusted
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,26 @@ def test_a_container_shares_the_kernel_below(facts: dict[str, Any], container: b
 @pytest.mark.parametrize(("major", "package"), [("11", "libcurl4"), ("12", "libcurl4"), ("13", "libcurl4t64")])
 def test_libcurl_has_another_name_from_debian_13_on(major: str, package: str) -> None:
     assert hosts.libcurl({"distribution_major_version": major}) == package
+
+
+@pytest.mark.parametrize("major", ["12", "13"])
+@pytest.mark.parametrize("variable", ["jenkins_java_package", "ci_java_package"])
+@pytest.mark.usefixtures("ansible_plugins")
+def test_java_is_the_one_that_the_distribution_has(variable: str, major: str) -> None:
+    """Debian 12 has no 21, and Debian 13 no 17."""
+    variables = inputs(variable.split("_", 1)[0])
+    variables["ansible_facts"] = {"distribution_major_version": major}
+    templar = Templar(loader=DataLoader(), variables=trusted(variables))
+    package = {"12": "openjdk-17-jre-headless", "13": "openjdk-21-jre-headless"}[major]
+    assert templar.template(trusted(variables[variable])) == package
+    assert hosts.java(variables["ansible_facts"]) == package
+
+
+def test_an_agent_is_set_up_in_plays_without_facts() -> None:
+    """The rotation of its key gathers none, and what the role's inputs default to is checked before its first task."""
+    assert hosts.java({}) == hosts.java({"distribution_major_version": "12"})
+    names = [next(key for key in task if "." in key) for task in read_yaml(TOP / "roles/ci/tasks/agent.yml")]
+    assert names[:2] == ["ansible.builtin.setup", "ansible.builtin.apt"]
 
 
 def test_only_a_dry_run_may_lack_the_bindings_of_apt() -> None:

@@ -83,6 +83,7 @@ WEAKER: dict[str, dict[str, list[str] | None]] = {
         "SystemCallFilter": None,
         "UMask": ["0022"],
     },
+    "phoenix-ci-source.service": {"UMask": ["0022"]},
     "phoenix-deadman.service": {"UMask": ["0022"]},
     # It loads the rules at boot, before the host has made its mounts.
     "phoenix-firewall.service": {
@@ -125,6 +126,7 @@ STRICTER = {
     "phoenix-backup-prove.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["AF_INET AF_UNIX"]},
     "phoenix-backup-scratch@.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["AF_INET AF_UNIX"]},
     "phoenix-backup-watch.service": {"PrivateNetwork": ["yes"]},
+    "phoenix-ci-hook@.service": {"PrivateNetwork": ["yes"], "RestrictAddressFamilies": ["none"]},
     "phoenix-firewall.service": {"RestrictAddressFamilies": ["AF_NETLINK AF_UNIX"]},
     "phoenix-files-backup.service": {"PrivateNetwork": ["yes"]},
     "phoenix-jenkins-backup.service": {"PrivateNetwork": ["yes"]},

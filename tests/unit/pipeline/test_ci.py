@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from phoenix.pipeline import forced
-from tests.unit.shared import TOP
+from tests.unit.shared import TOP, rendered
 
 FILES = TOP / "roles" / "ci" / "files"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
@@ -138,6 +138,14 @@ def test_an_invalid_source_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("ansible_plugins")
+def test_checks_reach_no_other_database_host() -> None:
+    path = TOP / "roles" / "ci" / "templates" / "phoenix-ci.service.j2"
+    text = rendered(path, {"ci_denied_addresses": ["192.0.2.31", "2001:db8::32"]})
+    assert "\nIPAddressDeny=192.0.2.31 2001:db8::32\n" in text
+    assert "IPAddressDeny" not in rendered(path)
+
+
 @pytest.mark.parametrize("name", ["phoenix-stage", "phoenix-pipeline"])
 def test_the_scripts_can_be_read_by_the_shell(name: str) -> None:
     assert subprocess.run(["bash", "-n", str(FILES / name)], check=False).returncode == 0
@@ -203,6 +211,43 @@ def test_the_delivery_sends_the_commit_out_of_the_repository(tmp_path: Path) -> 
     assert {name: stage["status"] for name, stage in stages.items()} == dict.fromkeys(
         ("package", "deploy", "verify", "record"), 0
     )
+
+
+def delivery(folder: Path, control: str, limit: str, programs: str = "") -> subprocess.CompletedProcess[str]:
+    """`phoenix-stage deliver` in a repository of its own; `control` is what happens there, by verb."""
+    (folder / "control").write_text(f"#!/bin/sh\ncase $1 in package) cat >sent; echo 1.0-x ;; {control} esac\n")
+    (folder / "control").chmod(0o755)
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
+        subprocess.run([*git, *words], check=True)
+    return subprocess.run(
+        [str(FILES / "phoenix-stage"), "deliver"],
+        cwd=folder,
+        env={
+            "PATH": f"{programs}/usr/bin:/bin",
+            "PHOENIX_DEPLOY": str(folder / "control"),
+            "PHOENIX_STAGE_TIMEOUT": limit,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_stage_but_the_roll_out_has_the_time_limit(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "timeout").write_text('#!/bin/sh\necho "$2 $4" >>limits; shift 2; exec "$@"\n')
+    (tmp_path / "bin" / "timeout").chmod(0o755)
+    done = delivery(tmp_path, "", "17m", f"{tmp_path}/bin:")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "limits").read_text().splitlines() == ["17m package", "17m verify", "17m record"]
+
+
+def test_a_stage_that_hangs_is_ended_and_a_roll_out_is_not(tmp_path: Path) -> None:
+    done = delivery(tmp_path, "deploy) sleep 3 ;; verify) exec sleep 1h ;;", "2s")
+    assert done.returncode == 124, done.stdout + done.stderr
+    stages = json.loads((tmp_path / "reports" / "stages.json").read_text())
+    assert {name: stage["status"] for name, stage in stages.items()} == {"package": 0, "deploy": 0, "verify": 124}
 
 
 # Stands for node, npm's own program among what it runs: notes npm's commands; the application has a linter.

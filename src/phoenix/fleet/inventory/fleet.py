@@ -112,6 +112,9 @@ def _claims(inventory: Inventory, host: str) -> Iterator[tuple[str, Any]]:
         yield "mongodb_port", default("mongodb_port", 27017)
     if host in inventory.members("jenkins"):
         yield "jenkins_port", default("jenkins_port", 8080)
+    if host in inventory.members("control"):
+        opened = inventory.value(host, "ci_webhook_sources")
+        yield "ci_webhook_port", default("ci_webhook_port", 8090) if opened else []
     if host in inventory.members("app"):
         ports = default("phoenix_ports", [])
         # The ports that this host gets when the capacity grows are taken as well.
