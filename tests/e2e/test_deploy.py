@@ -65,14 +65,23 @@ def test_a_version_that_fails_later_is_found_by_its_answers(
     assert result["failed"] <= result["sent"] / 100, result
 
 
+def memory_limits(hosts: Hosts) -> dict[str, str]:
+    """Those of the running instances, as systemd has them."""
+    shown = "systemctl show --property=Id,MemoryMax 'phoenix@*.service'"
+    return {name: host.check_output(shown) for name, host in hosts.items()}
+
+
 def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
     client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str
 ) -> None:
     """Neither an instance elsewhere that is restarted, nor a new one, gets what the canary refused."""
     (before,) = configurations_of(application_hosts)
+    limits = memory_limits(application_hosts)
     with load(client, base_url) as result:
-        roll = play(inventory, "site", "--tags", "phoenix,nginx", phoenix_environment={"NODE_OPTIONS": "--bogus"})
+        refused = {"phoenix_environment": {"NODE_OPTIONS": "--bogus"}, "phoenix_memory_max": "300M"}
+        roll = play(inventory, "site", "--tags", "phoenix,nginx", **refused)
         put_back(roll, application_hosts, control, start)
+        assert memory_limits(application_hosts) == limits, "systemd has read what the instances were put back to"
         assert configurations_of(application_hosts) == {before}
         # The scaling starts new instances, on hosts that have the refused one written.
         succeed(play(inventory, "scale", phoenix_capacity=3, scale_lock_wait=60))

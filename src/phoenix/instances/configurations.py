@@ -65,15 +65,22 @@ def written(name: str) -> Path:
     return folder
 
 
-def link(port: int, name: str) -> None:
-    """Give an instance this configuration from its next start on; systemd has to read its units again."""
+def link(port: int, name: str) -> bool:
+    """Give an instance this configuration from its next start on; whether systemd has to read its units again.
+
+    Raises NotWritten.
+    """
     folder = paths.drop_ins(port)
     if folder.is_dir() and not folder.is_symlink():
         raise NotWritten(
             f"{folder} is a folder of its own, made by systemctl edit, and has to be a link. Set its contents in the "
             f"inventory, or for all instances in {paths.template()}.d, and remove it"
         )
-    files.point(folder, written(name))
+    target = written(name)
+    if files.target(folder) == str(target):
+        return False
+    files.point(folder, target)
+    return True
 
 
 def accept(name: str) -> list[Change]:

@@ -51,7 +51,7 @@ def converge(
 
 def _take(step: Change, current: str, accepted: str, check: health.HealthCheck) -> None:
     if step.action == "link":
-        units.link(step.port, current, accepted)
+        units.link([step.port], current, accepted)
         return
     units.reload_changed()
     unit = units.UNIT.format(step.port)
@@ -60,8 +60,7 @@ def _take(step: Change, current: str, accepted: str, check: health.HealthCheck) 
     elif step.action == "enable":
         systemd.systemctl("enable", "--quiet", unit)
     else:
-        units.link(step.port, current, accepted)
-        units.reload_changed([step.port])
+        units.link([step.port], current, accepted)
         # A failed first start is not final: systemd keeps trying, and the wait decides.
         subprocess.run(["systemctl", "restart", unit], check=False)
         health.wait(step.port, check)

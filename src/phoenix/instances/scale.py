@@ -24,9 +24,8 @@ def start(ports: Sequence[int], check: health.HealthCheck, recorded: str = "", c
     if not release:
         raise health.Unhealthy(f"{paths.CURRENT} names no release: site.yml or deploy.yml has to run first")
     configuration = configuration or configurations.accepted()
-    for port in ports:
-        units.link(port, release, configuration)
-    units.reload_changed(ports)
+    units.link(ports, release, configuration)
+    units.reload_changed()
     # A failed first start is not final: systemd keeps trying, and the wait decides.
     subprocess.run(["systemctl", "start", *units.names(ports)], check=False)
     # Links for the next boot, made while the instances start; no reload, for the running manager needs none.

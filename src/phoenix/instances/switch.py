@@ -36,8 +36,8 @@ def switch(
         systemd.systemctl("stop", *units.names(ports))
         for port in ports:
             (paths.STATE / str(port)).unlink(missing_ok=True)
-            units.link(port, target, configuration)
-        units.reload_changed(ports)
+        units.link(ports, target, configuration)
+        units.reload_changed()
         # Links for the next boot; the running manager needs none, and reading all units again takes it time.
         systemd.systemctl("enable", "--no-reload", "--quiet", *units.names(ports))
         units.reset_failed(ports)

@@ -61,10 +61,15 @@ def note(port: int, revision: str) -> None:
     files.replace(paths.STATE / str(port), revision)
 
 
-def link(port: int, release: str, configuration: str) -> None:
-    """Link what the instance runs from its next start on: a release (a path) and a configuration. Raises NotWritten."""
-    configurations.link(port, configuration)
-    files.point(paths.LINKS / str(port), release)
+def link(ports: Sequence[int], release: str, configuration: str) -> None:
+    """Link what instances run from their next start on: a release (a path) and a configuration. Raises NotWritten."""
+    linked = [configurations.link(port, configuration) for port in ports]
+    for port in ports:
+        files.point(paths.LINKS / str(port), release)
+    # systemd 252 does not see this by itself: NeedDaemonReload is mostly "no" for a folder of drop-ins that is new, and
+    # always for one whose files are older, as those are to which an instance is put back.
+    if any(linked):
+        systemd.systemctl("daemon-reload")
 
 
 def stop(ports: Sequence[int], drain_seconds: float, lock: str = "") -> None:
@@ -88,8 +93,8 @@ def reset_failed(ports: Sequence[int]) -> None:
     subprocess.run(["systemctl", "reset-failed", *names(ports)], check=False, stderr=subprocess.DEVNULL)
 
 
-def reload_changed(ports: Sequence[int] = ()) -> None:
-    """Have systemd read changed unit files and links; `ports` may be stopped, and a pattern matches active units."""
-    shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"), *names(ports))
+def reload_changed() -> None:
+    """Have systemd read changed unit files; the pattern matches active units."""
+    shown = systemd.show("NeedDaemonReload", "phoenix-probe.service", UNIT.format("*"))
     if any(unit.get("NeedDaemonReload") == "yes" for unit in shown):
         systemd.systemctl("daemon-reload")

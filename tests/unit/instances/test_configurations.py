@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.common import files
+from phoenix.common import files, systemd
 from phoenix.instances import cli, configurations, paths, units
 
 UNIT = "[Service]\nEnvironment=PATH={node}/bin:/usr/bin\nMemoryMax={memory}\n"
@@ -36,12 +36,25 @@ def configure(host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_a_new_configuration_is_beside_the_others_and_changes_no_instance(host: Path, configure: Any) -> None:
     old = configure()["configuration"]
     configurations.accept(old)
-    units.link(3000, str(host / "releases" / "1"), old)
+    units.link([3000], str(host / "releases" / "1"), old)
     new = configure("512M")["configuration"]
     assert new != old
     assert configurations.names() == sorted([old, new])
     assert (configurations.accepted(), configurations.of(3000)) == (old, old)
     assert "MemoryMax=256M" in (host / "units" / "phoenix@3000.service.d" / "unit.conf").read_text()
+
+
+def test_systemd_reads_what_an_instance_is_given_also_where_it_is_older(
+    host: Path, configure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(systemd, "systemctl", lambda *words: ran.append(words) or "")
+    old, new = (configure(memory)["configuration"] for memory in ("1M", "2M"))
+    for configuration, reads in ((old, 1), (old, 0), (new, 1), (old, 1)):
+        ran.clear()
+        units.link([3000, 3001], str(host / "releases" / "1"), configuration)
+        assert ran == [("daemon-reload",)] * reads
+        assert {configurations.of(port) for port in (3000, 3001)} == {configuration}
 
 
 @pytest.mark.parametrize("one", [("512M",), ("256M", 'A="2"\n'), ("256M", 'A="1"\n', "[Unit]\n#\n")])
@@ -83,7 +96,7 @@ def test_a_rehearsal_writes_nothing(host: Path, configure: Any) -> None:
 
 def test_what_nothing_uses_is_removed_and_what_is_used_stays(host: Path, configure: Any) -> None:
     accepted, used, unused = (configure(memory)["configuration"] for memory in ("1M", "2M", "3M"))
-    units.link(3000, str(host / "releases" / "1"), used)
+    units.link([3000], str(host / "releases" / "1"), used)
     assert cli.main(["activate", "--release", "1", "--configuration", accepted]) == 0
     assert configurations.names() == sorted([accepted, used])
     assert unused not in configurations.names()
@@ -93,7 +106,7 @@ def test_one_that_is_not_there_is_refused_before_anything_is_touched(
     host: Path, configure: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configurations.accept(configure()["configuration"])
-    monkeypatch.setattr(units, "reload_changed", lambda ports: pytest.fail("units were touched"))
+    monkeypatch.setattr(units, "reload_changed", lambda: pytest.fail("units were touched"))
     for verb in ("switch", "start"):
         assert cli.main([verb, "--release", "1", "--configuration", "0" * 12, "3000"]) == 1
         assert "is not on this host: site.yml has to write it first" in capsys.readouterr().err
