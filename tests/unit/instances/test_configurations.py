@@ -48,7 +48,7 @@ def test_systemd_reads_what_an_instance_is_given_also_where_it_is_older(
     host: Path, configure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(systemd, "systemctl", lambda *words: ran.append(words) or "")
+    monkeypatch.setattr(systemd, "systemctl", lambda *words: ran.append(words))
     old, new = (configure(memory)["configuration"] for memory in ("1M", "2M"))
     for configuration, reads in ((old, 1), (old, 0), (new, 1), (old, 1)):
         ran.clear()
