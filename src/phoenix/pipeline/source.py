@@ -180,4 +180,5 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print("usage: phoenixctl pipeline fetch URL BRANCH", file=sys.stderr)
         return 64
-    return ask(Source(*arguments, credentials=os.environ.get("CREDENTIALS_DIRECTORY", "")))
+    url, branch = arguments
+    return ask(Source(url, branch, credentials=os.environ.get("CREDENTIALS_DIRECTORY", "")))
