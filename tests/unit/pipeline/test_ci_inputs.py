@@ -59,11 +59,11 @@ def test_good_inputs_are_taken(own: dict[str, Any]) -> None:
         ({"ci_source": "https://-x"}, "ci_source = "),
         ({"ci_source": "ext::sh -c x"}, "ci_source = "),
         ({"ci_source": "https://git.example.org/a.git b"}, "ci_source = "),
-        ({"ci_source": "https://me:canary@git.example.org/a.git"}, "ci_source = (hidden)"),
+        ({"ci_source": "https://me:canary@git.example.org/a.git"}, "ci_source = (hidden)"),  # pragma: allowlist secret
         ({**SSH, "ci_source_key": "canary"}, "ci_source_key = (hidden)"),
         ({**SSH, "ci_source_known_hosts": " "}, "ci_source_known_hosts is empty"),
         ({**HOOK, "ci_source_interval": "often"}, "ci_source_interval = "),
-        ({**HOOK, "ci_webhook_secret": "canary"}, "ci_webhook_secret = (hidden)"),
+        ({**HOOK, "ci_webhook_secret": "canary"}, "ci_webhook_secret = (hidden)"),  # pragma: allowlist secret
         ({**HOOK, "ci_source": ""}, "ci_source is empty"),
         ({"ci_denied_addresses": ["192.0.2.31", "192.0.2.41"]}, "ci_denied_addresses names ci_address"),
         ({"ci_webhook_sources": ["any"]}, "ci_webhook_secret is empty"),

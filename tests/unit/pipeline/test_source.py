@@ -182,12 +182,38 @@ def test_git_takes_the_units_key_and_known_hosts_alone(tmp_path: Path) -> None:
     } <= set(words)
 
 
+def test_over_ssh_the_key_is_what_git_hands_on(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a program that stands for SSH: it notes its options, and asks the host on this machine."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ssh").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\nfor word; do :; done\nexec sh -c "$word"\n'
+    )
+    (tmp_path / "bin" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    credentials = tmp_path / "with a space"
+    credentials.mkdir()
+    (credentials / "source-key").touch()
+    over = source.Source(f"git@git.example.org:{host.url}", "main", host.top, str(credentials))
+    assert source.ask(over) == 0
+    head = host.push()
+    assert source.ask(over) == 0
+    assert host.waiting() == {head}
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[words.index("-i") + 1] == f"{credentials}/source-key"
+    assert "git@git.example.org" in words
+
+
 def test_the_units_line_is_what_the_program_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "https://git.example.org/acme/a%20shop$x.git"
     text = rendered(TEMPLATES / "phoenix-ci-source.service.j2", {"ci_source": url})
     (line,) = re.findall(r"(?m)^ExecStart=(.+)$", text)
     asked: list[source.Source] = []
-    monkeypatch.setattr(source, "ask", lambda one: asked.append(one) or 0)
+
+    def ask(one: source.Source) -> int:
+        asked.append(one)
+        return 0
+
+    monkeypatch.setattr(source, "ask", ask)
     words = shlex.split(line.replace("%%", "%").replace("$$", "$"))
     assert words[:2] == ["/usr/local/bin/phoenixctl", "pipeline"]
     assert cli.main(words[2:]) == 0
