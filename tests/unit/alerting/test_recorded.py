@@ -12,7 +12,7 @@ import pytest
 from tests.harness.remote import charts_history
 from tests.simulation import health, recorded
 from tests.tools.coverage import ALARMS
-from tests.unit.shared import rendered
+from tests.unit.shared import TOP, rendered
 
 NOW = 1_000_009.0
 CONTEXTS = {"phoenix.service_cpu", "phoenix.site"}
@@ -56,3 +56,14 @@ def test_a_replay_raises_what_was_recorded(recording: recorded.Recording) -> Non
     assert "phoenix_site" in {one.alarm for one in found}
     quiet = {key: {name: values[-1:] * 6 for name, values in one.items()} for key, one in recording.items()}
     assert recorded.replay(quiet, alarms) == []
+
+
+def test_a_calm_fleet_that_takes_and_proves_a_dump_raises_nothing() -> None:
+    """Recorded on the lab fleet (tests/fixtures/recorded/README.md): nearly every chart that an alarm is about."""
+    recording = recorded.load(TOP / "tests" / "fixtures" / "recorded" / "backup.csv.gz")
+    alarms = health.read(rendered(ALARMS))
+    assert recorded.replay(recording, alarms) == []
+    contexts = {context for _, _, context in recording}
+    seen = [alarm for alarm in alarms if alarm.on in contexts]
+    assert len(seen) > 0.8 * len(alarms)
+    assert {"db1", "db2", "db3", "control1", "lb1", "app1"} <= {host for host, _, _ in recording}
