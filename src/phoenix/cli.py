@@ -48,7 +48,9 @@ AREAS: Mapping[str, Area] = {
     "instances": Area("phoenix.instances.cli", "the application's instances on this host"),
     "job": Area("phoenix.common.job", "another command in the background: start, wait"),
     "keys": Area("phoenix.fleet.ssh_keys", "the SSH keys that this host has made: show, next, switch, try, forget"),
-    "logs": Area("phoenix.instances.logs", "what the instances and processes of this host write; --follow too"),
+    "logs": Area(
+        "phoenix.instances.logs", "what the instances and processes of this host write, or of all: --fleet, --follow"
+    ),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),

@@ -6,7 +6,6 @@ restic, age and the SFTP server are Debian's own.
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import subprocess
@@ -18,21 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from lab.ports import free_port
 from phoenix.backup import files, inventory, offsite, recovery, sealed, state, store
 from tests.database.conftest import NAME, Fleet
-from tests.harness import debian
-from tests.harness.waiting import wait_for
-from tests.serving.conftest import listens
+from tests.harness import debian, sshd
+from tests.harness.sshd import key
 
 WORD = "mongodb-admin-word"
 PART = state.Part("state", ["/var/lib/phoenix/state"])
-
-
-def key(path: Path) -> str:
-    """A key pair; returns the public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
-    return path.with_suffix(".pub").read_text(encoding="ascii").strip()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,48 +43,23 @@ class Storage:
     settings: offsite.Settings
 
 
-def own_passwords(root: Path) -> list[str | Path]:
-    """A command's beginning: with users of its own, as root's sshd wants one that a machine without it lacks."""
-    for name, ends in (("passwd", ":0:0::/root:/bin/sh"), ("shadow", ":19000::::::")):
-        lines = f"root:x{ends}\nsshd:x{ends.replace(':0:0:', ':199:199:')}\n"
-        (root / name).write_text(lines, encoding="ascii")
-    script = (
-        f"mount --bind {root}/passwd /etc/passwd && mount --bind {root}/shadow /etc/shadow && mount -t tmpfs none /run"
-        ' && mkdir /run/sshd && exec "$@"'
-    )
-    return ["unshare", "--mount", "sh", "-c", script, "sh"]
-
-
 @pytest.fixture
 def storage() -> Iterator[Storage]:
     root = Path(tempfile.mkdtemp(prefix="phx-"))
-    user, port, repository = pwd.getpwuid(os.geteuid()).pw_name, free_port(), root / "repository"
+    repository = root / "repository"
     repository.mkdir()
-    accepted, host = key(root / "user"), key(root / "host")
-    (root / "accepted").write_text(f"{accepted}\n", encoding="ascii")
-    (root / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root / 'host'}\nAuthorizedKeysFile {root / 'accepted'}\n"
-        f"PidFile none\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\nForceCommand internal-sftp\n",
-        encoding="ascii",
-    )
-    sshd = debian.program("openssh-server", "usr/sbin/sshd", "libwrap0", "libnsl2", "libtirpc3")
-    server = subprocess.Popen(
-        [*(own_passwords(root) if user == "root" else ()), sshd, "-D", "-e", "-f", root / "sshd_config"],
-        stderr=(root / "log").open("w"),
-        env=debian.environment(sshd),
-    )
+    accepted = key(root / "user")
     try:
-        wait_for(lambda: listens(port), 10, "the SFTP server", root / "log")
-        yield Storage(
-            repository,
-            offsite.Settings(
-                f"sftp://{user}@127.0.0.1:{port}/{repository}", secrets.token_hex(16), "fleet.example", 7,
-                ssh_key=(root / "user").read_text(encoding="ascii"), ssh_host_key=host,
-            ),
-        )  # fmt: skip
+        with sshd.serving(root, accepted, "Subsystem sftp internal-sftp", "ForceCommand internal-sftp") as server:
+            yield Storage(
+                repository,
+                offsite.Settings(
+                    f"sftp://{server.user}@127.0.0.1:{server.port}/{repository}", secrets.token_hex(16),
+                    "fleet.example", 7, ssh_key=(root / "user").read_text(encoding="ascii"),
+                    ssh_host_key=server.host_key,
+                ),
+            )  # fmt: skip
     finally:
-        server.terminate()
-        server.wait(30)
         shutil.rmtree(root)
 
 

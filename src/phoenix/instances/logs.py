@@ -1,8 +1,9 @@
-"""What this host's instances and other processes write, from the journal.
+"""What this host's instances and other processes write, from the journal; on control with --fleet, those of all hosts.
 
-phoenixctl logs [--since TIME] [--lines N] [--follow] [PORT|PROCESS...]
+phoenixctl logs [--fleet] [--since TIME] [--lines N] [--follow] [PORT|PROCESS...]
 
 Each line: time in UTC, host, unit, text. TIME is systemd's: "2 hours ago", "2026-11-25 10:00:00", "today".
+With --follow it goes on with what they write from now on, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
+
+from phoenix.instances import fleet_logs
 
 UNITS = ("phoenix@*.service", "phoenix-*@*.service")
 FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP"
@@ -58,19 +61,40 @@ def command(since: str, count: int, follow: bool, names: Sequence[str]) -> list[
     ]
 
 
+def words(since: str, count: int, follow: bool, names: Sequence[str]) -> list[str]:
+    """The arguments for each host of the fleet."""
+    return [
+        *([f"--since={since}"] if since else [] if follow else ["--since=15 minutes ago"]),
+        *([f"--lines={count}"] if count else []),
+        *(["--follow"] if follow else []),
+        *(["--", *names] if names else []),
+    ]
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--fleet", action="store_true", help="on control: of all application hosts, by default of the last 15 minutes"
+    )
     parser.add_argument("--since", default="")
     parser.add_argument("--lines", type=int, default=0, help="only the newest; 0: all")
     parser.add_argument("--follow", action="store_true", help="go on with what they write from now on")
     parser.add_argument("names", nargs="*", metavar="PORT|PROCESS")
     options = parser.parse_args(arguments)
+    if options.fleet:
+        return fleet_logs.show(
+            words(options.since, options.lines, options.follow, options.names),
+            options.follow,
+            lambda found: merged(["\n".join(found)], options.lines),
+        )
     # A reader that has seen enough, such as head, closes the pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     journal = subprocess.Popen(
         command(options.since, options.lines, options.follow, options.names), stdout=subprocess.PIPE, text=True
     )
     assert journal.stdout
+    # Where the connection is lost over which this was asked for, nothing else would end it before the next line.
+    fleet_logs.when_unread(journal.terminate)
     try:
         for one in lines(journal.stdout):
             print(one, flush=options.follow)
