@@ -31,6 +31,7 @@ seen: list[str] = []
 class Handler(BaseHTTPRequestHandler):
     # nginx keeps its connections.
     protocol_version = "HTTP/1.1"
+    raw_requestline: bytes
 
     def parse_request(self) -> bool:
         # As received, of any method and form.
