@@ -216,13 +216,14 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, repo
         if container.status != "running":
             report(f"starting {host.container} ({host.address}, Debian {host.debian})")
             container.start()
+    settings = {gateway: proxy.apt_conf(gateway) for gateway in set(map(fleet.gateway, fleet.hosts))}
     for host in fleet.hosts:
         container = client.containers.get(host.container)
         _wait_for_boot(container)
         gateway = fleet.gateway(host)
         files = {
             f"home/{host.user}/.ssh/authorized_keys": (key.encode(), 0o600),
-            "etc/apt/apt.conf.d/90lab": (apt_conf(host, gateway).encode(), 0o644),
+            "etc/apt/apt.conf.d/90lab": (apt_conf(host, settings[gateway]).encode(), 0o644),
         }
         _copy_files(container, host, files | registry_settings(gateway) if "control" in host.groups else files)
     _write_known_hosts(client, fleet, state)
@@ -341,6 +342,9 @@ def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str) 
             f"a container that the lab did not create has the name {host.container}: "
             f"remove it (docker rm -f {host.container})"
         )
+    if container.status == "created":  # interrupted: it may not be in all its networks yet
+        container.remove(force=True, v=True)
+        return _create(client, fleet, host, tag)
     return container
 
 
@@ -419,10 +423,9 @@ def _wait_for_boot(container: Container) -> None:
         time.sleep(0.2)
 
 
-def apt_conf(host: Host, gateway: str) -> str:
+def apt_conf(host: Host, settings: str) -> str:
     """The configuration of apt for a host: this machine's, and IPv4 alone, as IPv6 leads to no mirror from the lab."""
-    only = 'Acquire::ForceIPv4 "true";\n' if any(":" in one for one in host.addresses) else ""
-    return proxy.apt_conf(gateway) + only
+    return settings + ('Acquire::ForceIPv4 "true";\n' if any(":" in one for one in host.addresses) else "")
 
 
 def registry_settings(gateway: str) -> Files:

@@ -169,11 +169,29 @@ def test_only_balancers_and_the_bastion_are_in_both(networks: fleet.Fleet) -> No
     assert {host.jump for host in inside} == {"bastion1"}
 
 
-def test_apt_asks_for_ipv4_where_ipv6_leads_nowhere(networks: fleet.Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.proxy.apt_conf", lambda gateway: f"// {gateway}\n")
+def test_a_container_that_was_never_started_is_made_again(engine: Engine, networks: fleet.Fleet) -> None:
     app1 = host_of(networks, "app1")
-    assert fleet.apt_conf(app1, "10.186.3.1") == '// 10.186.3.1\nAcquire::ForceIPv4 "true";\n'
-    assert fleet.apt_conf(fleet.Host("a", "192.0.2.1", "debian", "bookworm", ()), "192.0.2.9") == "// 192.0.2.9\n"
+    removed: list[str] = []
+
+    def existing(status: str) -> Any:
+        def remove(**_: Any) -> None:
+            removed.append(status)
+
+        return SimpleNamespace(
+            status=status, labels={fleet.LABEL: "networks"}, remove=remove, put_archive=engine.put_archive
+        )
+
+    for status in ("created", "exited", "running"):
+        found = existing(status)
+        engine.containers = SimpleNamespace(get=lambda _, found=found: found)
+        fleet._container(engine, networks, app1, "image")
+    assert removed == ["created"]
+    assert engine.created["name"] == "phoenix-app1"
+
+
+def test_apt_asks_for_ipv4_where_ipv6_leads_nowhere(networks: fleet.Fleet, usual: fleet.Fleet) -> None:
+    assert fleet.apt_conf(host_of(networks, "app1"), "// own\n") == '// own\nAcquire::ForceIPv4 "true";\n'
+    assert fleet.apt_conf(host_of(usual, "app1"), "// own\n") == "// own\n"
 
 
 def test_ssh_goes_through_the_bastion(networks: fleet.Fleet) -> None:
