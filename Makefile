@@ -10,7 +10,7 @@ STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost lint unit app-test provider-test browser-test vm-test vm-down test
+.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost networks lint unit app-test provider-test browser-test vm-test vm-down test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ bootstrap: ## install what a bare Debian machine lacks for the lab
 tools: ## the part of it that the checks need: no Docker engine
 	@lab/bootstrap checks
 
-up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0|demand)
+up: bootstrap ## from a bare Debian 12 machine to the lab fleet serving, verified (LAB_PROFILE=default|single|mongodb-5.0|demand|networks)
 	$(ENGINE) $(LAB) up
 	$(PLAY) -i $(INVENTORY) playbooks/lab-receivers.yml
 	$(PLAY) -i $(INVENTORY) playbooks/site.yml
@@ -41,7 +41,7 @@ clean: down ## remove the caches too: images, archives, .venv
 .fleet:
 	@test -f .lab/ssh_config || { echo "This checkout has no fleet: run make up first." >&2; exit 1; }
 
-status url bench drill drills soak alarms verify backup restore recover deploy rollback ci-local alert-test cuts stopped lost: | .fleet
+status url bench drill drills soak alarms verify backup restore recover deploy rollback ci-local alert-test cuts stopped lost networks: | .fleet
 
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
@@ -111,6 +111,9 @@ stopped: ## on the running fleet: deploy, rollback, scale and site.yml with a st
 
 lost: ## on the running fleet: the hosts of control, the database, and all removed and made again, then recovered (LOST=fleet for one; half an hour)
 	PHOENIX_LOST=$${LOST:-control,database,fleet} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/pytest -q -s tests/e2e/test_lost.py
+
+networks: ## on the running fleet of LAB_PROFILE=networks: who reaches whom, by which kind of address, and a lost balancer at each
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_networks.py
 
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers

@@ -185,8 +185,9 @@ def keyfile_unfit(content: str, host: str, wanted: str) -> str:
     return keys.unfit(host, content, wanted)
 
 
-def floating_errors(addresses: Any, balancers: Any) -> list[str]:
-    return list(floating.errors(addresses, {address: address for address in balancers}, {}))
+def floating_errors(addresses: Any, own: Any, peers: Any) -> list[str]:
+    balancers = {"this host": list(own), **({"the others": list(peers)} if peers else {})}
+    return list(floating.errors(addresses, balancers, {}))
 
 
 def floating_refusal(wanted: Any, hosts: Any, hostvars: Any, name: str) -> str:
@@ -239,10 +240,9 @@ class FilterModule:
             "phoenix_floating_homes": floating.homes,
             "phoenix_floating_leaving": floating_leaving,
             "phoenix_floating_outside": floating.outside,
-            "phoenix_floating_priorities": floating.priorities,
+            "phoenix_floating_places": floating.places,
             "phoenix_floating_refusal": floating_refusal,
             "phoenix_in_container": hosts.in_container,
-            "phoenix_interface": floating.interface,
             "phoenix_compatibility_refusal": compatibility_refusal,
             "phoenix_upgrade_refusal": upgrade.refusal,
             "phoenix_upgrade_series_refusal": series_refusal,

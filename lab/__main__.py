@@ -20,7 +20,13 @@ CACHE = TOP / ".cache"
 STATE = TOP / ".lab"
 ENGINE = STATE / "engine.pid"
 # Profile -> folder of its inventory. These are the lab's own: secrets generated into them are removed with the fleet.
-PROFILES = {"default": "lab", "single": "single", "mongodb-5.0": "mongodb-5.0", "demand": "demand"}
+PROFILES = {
+    "default": "lab",
+    "single": "single",
+    "mongodb-5.0": "mongodb-5.0",
+    "demand": "demand",
+    "networks": "networks",
+}
 
 
 def _report(message: str) -> None:
@@ -87,7 +93,8 @@ def _images(client: docker.DockerClient) -> None:
 
 def _offer() -> None:
     ours = fleet.read(_inventory())
-    engine.serve(ours.gateway, ours.engine_port, {host.address for host in ours.members("control")})
+    controls = ours.members("control")
+    engine.serve(ours.gateway(controls[0]), ours.engine_port, {host.address for host in controls})
 
 
 ALONE: Mapping[str, Callable[[], object]] = {

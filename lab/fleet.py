@@ -1,7 +1,12 @@
 """The lab's fleet: one systemd container for each host of an inventory, reached over SSH as a VM would be.
 
-The inventory is the one definition of the fleet. Of each host the lab reads `ansible_host`, `ansible_user`, the groups,
-and the variables `lab_debian` (release of its image) and `lab_network` (CIDR of the network).
+The inventory is the one definition of the fleet. Of each host the lab reads `ansible_host`, `ansible_user`,
+`ansible_port` (sshd listens there), the bastion of `ansible_ssh_common_args` (-o ProxyJump=NAME), the groups, and
+
+lab_debian      release of its image
+lab_network     CIDR of the network, where there is one
+lab_networks    name -> CIDRs of each network, one of IPv4 and perhaps one of IPv6, where there are several
+lab_addresses   where there are several, the host's addresses: it is in the networks that these belong to
 """
 
 from __future__ import annotations
@@ -9,14 +14,17 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
@@ -27,10 +35,14 @@ from lab import image, proxy
 LABEL = "org.phoenix.lab"
 CHECKOUT_LABEL = "org.phoenix.checkout"
 CHECKOUT = str(Path(__file__).resolve().parents[1])
+IPV4 = 4
 BOOT_SECONDS = 60
 SSH_SECONDS = 60
+SSH_PORT = 22
+JUMP = re.compile(r"-o ?ProxyJump=(\S+)")
 # Path on a host, without its first slash -> contents and mode.
 Files = dict[str, tuple[bytes, int]]
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -38,15 +50,43 @@ class Host:
     """A host of the inventory, as far as the lab needs it."""
 
     name: str
-    address: str
+    address: str  # by which this machine reaches it, or its bastion does
     user: str
     debian: str
     groups: tuple[str, ...]
+    port: int = SSH_PORT
+    jump: str = ""  # the host through which it is reached; "" for none
+    more: tuple[str, ...] = ()  # its other addresses
 
     @property
     def container(self) -> str:
         """The name of its container."""
         return f"phoenix-{self.name}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address, *self.more)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the engine: one of IPv4, and perhaps one of IPv6 as well."""
+
+    name: str
+    subnets: tuple[Subnet, ...]
+
+    @property
+    def gateway(self) -> str:
+        """The IPv4 address of this machine in it: the engine forwards IPv4 alone beyond this machine."""
+        return next(first(subnet) for subnet in self.subnets if subnet.version == IPV4)
+
+    @property
+    def dual(self) -> bool:
+        return any(subnet.version != IPV4 for subnet in self.subnets)
+
+    def among(self, addresses: Iterable[str]) -> list[str]:
+        """Those of the addresses that belong to it."""
+        return [one for one in addresses if any(ipaddress.ip_address(one) in subnet for subnet in self.subnets)]
 
 
 @dataclass(frozen=True)
@@ -54,19 +94,27 @@ class Fleet:
     """A fleet as an inventory describes it."""
 
     inventory: Path
-    network: ipaddress.IPv4Network
+    networks: tuple[Network, ...]  # by name
     hosts: tuple[Host, ...]
     url: str
     engine_port: int = 0  # where the provider is offered to control; 0: no hosts on demand
     demand_image: str = ""
 
-    @property
-    def gateway(self) -> str:
-        """The address of this machine in the hosts' network."""
-        return str(next(self.network.hosts()))
-
     def members(self, group: str) -> list[Host]:
         return [host for host in self.hosts if group in host.groups]
+
+    def attached(self, host: Host) -> dict[str, list[str]]:
+        """The networks that a host is in, by their names, with its addresses there."""
+        return {network.name: own for network in self.networks if (own := network.among(host.addresses))}
+
+    def gateway(self, host: Host) -> str:
+        """The address of this machine to which the host sends what leaves its networks: the engine takes the first."""
+        return next(network.gateway for network in self.networks if network.among(host.addresses))
+
+
+def first(subnet: Subnet) -> str:
+    """The first address for a host of a network: that of this machine."""
+    return str(next(iter(subnet.hosts())))
 
 
 def read(inventory: Path) -> Fleet:
@@ -79,7 +127,15 @@ def read(inventory: Path) -> Fleet:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{inventory} can't be read:\n{done.stderr}")
-    data = json.loads(done.stdout)
+    return described(inventory, json.loads(done.stdout))
+
+
+def described(inventory: Path, data: Mapping[str, Any]) -> Fleet:
+    """The fleet of an inventory, as `ansible-inventory --list` prints it.
+
+    Raises:
+        RuntimeError: it is none of the lab's.
+    """
     variables = data["_meta"]["hostvars"]
     members: dict[str, list[str]] = {name: [] for name in variables}
 
@@ -90,22 +146,55 @@ def read(inventory: Path) -> Fleet:
             collect(child, (*via, group))
 
     collect("all", ())
-    networks = {values.get("lab_network") for values in variables.values()}
-    if len(networks) != 1 or None in networks:
-        raise RuntimeError(f"{inventory} is not an inventory of the lab: its hosts have no lab_network in common")
-    hosts = tuple(
-        Host(name, v["ansible_host"], v["ansible_user"], v["lab_debian"], tuple(members[name]))
-        for name, v in sorted(variables.items())
-    )
+    networks = _networks(inventory, variables)
+    hosts = tuple(_host(name, values, members[name]) for name, values in sorted(variables.items()))
     url = next((str(v["phoenix_url"]) for v in variables.values() if "phoenix_url" in v), "")
     shared = next(iter(variables.values()))
-    return Fleet(
-        inventory,
-        ipaddress.IPv4Network(networks.pop()),
-        hosts,
-        url,
-        int(shared.get("lab_engine_port", 0)),
-        str(shared.get("demand_image", "")),
+    fleet = Fleet(
+        inventory, networks, hosts, url, int(shared.get("lab_engine_port", 0)), str(shared.get("demand_image", ""))
+    )
+    for host in hosts:
+        if strange := [one for one in host.addresses if not any(network.among([one]) for network in networks)]:
+            raise RuntimeError(f"{inventory}: {', '.join(strange)} of {host.name} is in no network of the lab's")
+    return fleet
+
+
+def _networks(inventory: Path, variables: Mapping[str, Mapping[str, Any]]) -> tuple[Network, ...]:
+    """The networks that all hosts have in common, by name: the engine gives a host the gateway of its first.
+
+    Raises:
+        RuntimeError: the inventory has none, or one without IPv4, through which hosts reach package sources.
+    """
+    name = f"phoenix-{inventory.name}"
+    wanted = [
+        {f"{name}-{own}": cidrs for own, cidrs in values["lab_networks"].items()}
+        if "lab_networks" in values
+        else {name: [values.get("lab_network")]}
+        for values in variables.values()
+    ]
+    if not wanted or any(one != wanted[0] for one in wanted) or [None] in wanted[0].values():
+        raise RuntimeError(f"{inventory} is not an inventory of the lab: its hosts have no lab_network in common")
+    networks = tuple(Network(own, tuple(map(ipaddress.ip_network, cidrs))) for own, cidrs in sorted(wanted[0].items()))
+    for network in networks:
+        if [subnet.version for subnet in network.subnets] not in ([IPV4], [IPV4, 6]):
+            shown = ", ".join(map(str, network.subnets))
+            raise RuntimeError(
+                f"{inventory}: {network.name} is {shown}; give one of IPv4, and then one of IPv6 or none"
+            )
+    return networks
+
+
+def _host(name: str, values: Mapping[str, Any], groups: Iterable[str]) -> Host:
+    jump = JUMP.search(str(values.get("ansible_ssh_common_args", "")))
+    return Host(
+        name,
+        str(values["ansible_host"]),
+        values["ansible_user"],
+        values["lab_debian"],
+        tuple(groups),
+        int(values.get("ansible_port", SSH_PORT)),
+        jump[1] if jump else "",
+        tuple(one for one in values.get("lab_addresses", []) if one != values["ansible_host"]),
     )
 
 
@@ -120,21 +209,23 @@ def up(client: docker.DockerClient, fleet: Fleet, state: Path, cache: Path, repo
     images = {
         suite: image.ensure(client, suite, cache, report) for suite in sorted({host.debian for host in fleet.hosts})
     }
-    network = _network(client, fleet)
-    apt_conf = proxy.apt_conf(fleet.gateway)
+    for network in fleet.networks:
+        _network(client, fleet, network)
     for host in fleet.hosts:
-        container = _container(client, fleet, host, images[host.debian], network)
+        container = _container(client, fleet, host, images[host.debian])
         if container.status != "running":
             report(f"starting {host.container} ({host.address}, Debian {host.debian})")
             container.start()
+    settings = {gateway: proxy.apt_conf(gateway) for gateway in set(map(fleet.gateway, fleet.hosts))}
     for host in fleet.hosts:
         container = client.containers.get(host.container)
         _wait_for_boot(container)
+        gateway = fleet.gateway(host)
         files = {
             f"home/{host.user}/.ssh/authorized_keys": (key.encode(), 0o600),
-            "etc/apt/apt.conf.d/90lab": (apt_conf.encode(), 0o644),
+            "etc/apt/apt.conf.d/90lab": (apt_conf(host, settings[gateway]).encode(), 0o644),
         }
-        _copy_files(container, host, files | registry_settings(fleet.gateway) if "control" in host.groups else files)
+        _copy_files(container, host, files | registry_settings(gateway) if "control" in host.groups else files)
     _write_known_hosts(client, fleet, state)
 
 
@@ -196,74 +287,97 @@ def _ssh_key(state: Path) -> str:
     return private.with_suffix(".pub").read_text()
 
 
-def in_the_way(network: ipaddress.IPv4Network, routes: str) -> str:
-    """What this machine already reaches in the lab's network, of `ip -json -4 route`, or "". Docker knows its own only.
+def in_the_way(network: Subnet, routes: str) -> str:
+    """What this machine already reaches in the lab's network, of `ip -json route`, or "". Docker knows its own only.
 
     A wider route by a gateway, such as 10.0.0.0/8 of a VPN, is not in the way: the lab's is more specific.
     """
     for route in json.loads(routes):
         if route["dst"] == "default":
             continue
-        there = ipaddress.IPv4Network(route["dst"])
-        if there.subnet_of(network) or ("gateway" not in route and there.overlaps(network)):
+        there = ipaddress.ip_network(route["dst"])
+        # Of one version, as the routes are asked for by it; the type checker can't know.
+        if there.subnet_of(network) or ("gateway" not in route and there.overlaps(network)):  # type: ignore[arg-type]
             return f"{there} on {route.get('dev', 'no interface')}"
     return ""
 
 
-def _network(client: docker.DockerClient, fleet: Fleet) -> str:
-    name = f"phoenix-{fleet.inventory.name}"
-    try:
-        client.networks.get(name)
-    except NotFound:
-        shown = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, text=True, check=True).stdout
-        if other := in_the_way(fleet.network, shown):
+def _network(client: docker.DockerClient, fleet: Fleet, network: Network) -> None:
+    """Make a network of the fleet, unless it is there."""
+    with suppress(NotFound):
+        client.networks.get(network.name)
+        return
+    for subnet in network.subnets:
+        command = ["ip", "-json", f"-{subnet.version}", "route"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if other := in_the_way(subnet, shown):
             raise RuntimeError(
-                f"this machine reaches {other}, which the lab's network {fleet.network} would hide: "
-                f"give {fleet.inventory} another lab_network and addresses"
-            ) from None
-        pool = docker.types.IPAMPool(subnet=str(fleet.network), gateway=fleet.gateway)
-        try:
-            client.networks.create(
-                name,
-                driver="bridge",
-                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
-                labels={LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT},
+                f"this machine reaches {other}, which the lab's network {subnet} would hide: "
+                f"give {fleet.inventory} another network and addresses"
             )
-        except APIError as error:
-            raise RuntimeError(
-                f"Docker can't make the network {fleet.network} ({error.explanation}): remove the network in its way "
-                f"(docker network ls), or give {fleet.inventory} another lab_network and addresses"
-            ) from error
-    return name
+    pools = [docker.types.IPAMPool(subnet=str(subnet), gateway=first(subnet)) for subnet in network.subnets]
+    shown = " and ".join(map(str, network.subnets))
+    try:
+        client.networks.create(
+            network.name,
+            driver="bridge",
+            ipam=docker.types.IPAMConfig(pool_configs=pools),
+            enable_ipv6=network.dual,
+            labels={LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT},
+        )
+    except APIError as error:
+        raise RuntimeError(
+            f"Docker can't make the network {shown} ({error.explanation}): remove the network in its way "
+            f"(docker network ls), or give {fleet.inventory} another network and addresses"
+        ) from error
 
 
-def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, network: str) -> Container:
+def _container(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str) -> Container:
     try:
         container = client.containers.get(host.container)
     except NotFound:
-        return _create(client, fleet, host, tag, network)
+        return _create(client, fleet, host, tag)
     if LABEL not in container.labels:
         raise RuntimeError(
             f"a container that the lab did not create has the name {host.container}: "
             f"remove it (docker rm -f {host.container})"
         )
+    if container.status == "created":  # interrupted: it may not be in all its networks yet
+        container.remove(force=True, v=True)
+        return _create(client, fleet, host, tag)
     return container
 
 
-def _create(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str, network: str) -> Container:
+def _create(client: docker.DockerClient, fleet: Fleet, host: Host, tag: str) -> Container:
     labels = {LABEL: fleet.inventory.name, CHECKOUT_LABEL: CHECKOUT}
-    return create_container(client, tag, host.name, labels, network, host.address)
+    container = create_container(client, tag, host.name, labels, fleet.attached(host))
+    if host.port != SSH_PORT:
+        # Before its first boot, so that sshd never listens at the usual one.
+        port = {"etc/ssh/sshd_config.d/10-lab.conf": (f"Port {host.port}\n".encode(), 0o644)}
+        container.put_archive("/", tar(port))
+    return container
 
 
 def create_container(
-    client: docker.DockerClient, tag: str, hostname: str, labels: Mapping[str, str], network: str, address: str
+    client: docker.DockerClient,
+    tag: str,
+    hostname: str,
+    labels: Mapping[str, str],
+    attached: Mapping[str, Sequence[str]],
 ) -> Container:
-    """Create the container that stands for a host, not started yet; address: "" for any of the network's.
+    """Create the container that stands for a host, not started yet.
+
+    attached: by the name of each network, the host's addresses there; none for any of the network's.
 
     Raises:
-        APIError: the name or the address is taken, or the image or the network does not exist.
+        APIError: the name or an address is taken, or the image or a network does not exist.
     """
     api = client.api
+    network, *others = attached
+    sysctls = {"net.core.somaxconn": "4096"}
+    if any(":" in one for own in attached.values() for one in own):
+        # Not every engine lets the loopback interface have IPv6 in a container.
+        sysctls["net.ipv6.conf.all.disable_ipv6"] = "0"
     made = api.create_container(
         tag,
         name=f"phoenix-{hostname}",
@@ -276,16 +390,24 @@ def create_container(
             cap_add=["SYS_ADMIN", "NET_ADMIN"],
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
             tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
-            sysctls={"net.core.somaxconn": "4096"},
+            sysctls=sysctls,
             # A machine that is rebooted comes back; one that the engine stopped or killed stays off.
             restart_policy={"Name": "unless-stopped"},
         )
         | {"CgroupnsMode": "private"},
         networking_config=api.create_networking_config(
-            {network: api.create_endpoint_config(ipv4_address=address or None, aliases=[hostname])}
+            {network: api.create_endpoint_config(aliases=[hostname], **_own(attached[network]))}
         ),
     )
+    # Engines before API 1.44 take one network at the creation.
+    for other in others:
+        client.networks.get(other).connect(made["Id"], aliases=[hostname], **_own(attached[other]))
     return client.containers.get(made["Id"])
+
+
+def _own(addresses: Sequence[str]) -> dict[str, str]:
+    """A host's addresses in a network as the engine takes them."""
+    return {f"ipv{ipaddress.ip_address(one).version}_address": one for one in addresses}
 
 
 def _wait_for_boot(container: Container) -> None:
@@ -299,6 +421,11 @@ def _wait_for_boot(container: Container) -> None:
                 f"{container.name} did not boot in {BOOT_SECONDS} s ({seen.strip()}): docker logs {container.name}"
             )
         time.sleep(0.2)
+
+
+def apt_conf(host: Host, settings: str) -> str:
+    """The configuration of apt for a host: this machine's, and IPv4 alone, as IPv6 leads to no mirror from the lab."""
+    return settings + ('Acquire::ForceIPv4 "true";\n' if any(":" in one for one in host.addresses) else "")
 
 
 def registry_settings(gateway: str) -> Files:
@@ -369,7 +496,8 @@ def _write_known_hosts(client: docker.DockerClient, fleet: Fleet, state: Path) -
                 raise RuntimeError(f"{host.container}: no SSH after {SSH_SECONDS} s: docker logs {host.container}")
             time.sleep(0.2)
         kind, key, *_ = output.decode().split()
-        lines.append(f"{host.address} {kind} {key}\n")
+        # By each address; ssh finds it here at any port.
+        lines += [f"{address} {kind} {key}\n" for address in host.addresses]
     (state / "known_hosts").write_text("".join(lines))
     (state / "ssh_config").write_text("".join(_ssh_config(host, state) for host in fleet.hosts))
 
@@ -379,7 +507,7 @@ def _ssh_config(host: Host, state: Path) -> str:
     return (
         f"Host {host.name}\n"
         f"  HostName {host.address}\n"
-        f"  User {host.user}\n"
+        f"  Port {host.port}\n" + (f"  ProxyJump {host.jump}\n" if host.jump else "") + f"  User {host.user}\n"
         f"  IdentityFile {state / 'id_ed25519'}\n"
         f"  UserKnownHostsFile {state / 'known_hosts'}\n"
         "  StrictHostKeyChecking yes\n"

@@ -98,7 +98,8 @@ class Docker:
     def _create(self, fleet: str, name: str, spec: Spec) -> Container:
         labels = {FLEET_LABEL: fleet, KEY_LABEL: spec.host_key["public"], lab.CHECKOUT_LABEL: lab.CHECKOUT}
         network = spec.network or "bridge"
-        container = lab.create_container(self.client, spec.image, name, labels, network, spec.address)
+        attached = {network: [spec.address] if spec.address else []}
+        container = lab.create_container(self.client, spec.image, name, labels, attached)
         gateway = self.client.networks.get(network).attrs["IPAM"]["Config"][0].get("Gateway")
         files: lab.Files = {
             "etc/ssh/ssh_host_ed25519_key": (spec.host_key["private"].encode(), 0o600),

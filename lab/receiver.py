@@ -18,6 +18,7 @@ import email
 import email.policy
 import http.server
 import json
+import socket
 import sys
 import threading
 import time
@@ -72,13 +73,23 @@ class Web(http.server.BaseHTTPRequestHandler):
         """Log nothing: messages are recorded already."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """At every address of either kind."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 def main() -> None:
     if sys.argv[1] == "smtp":
         from aiosmtpd.controller import Controller  # type: ignore[import-not-found]  # noqa: PLC0415 - on that host only
 
-        Controller(Mailbox(), hostname="0.0.0.0", port=2525).start()
+        Controller(Mailbox(), hostname="", port=2525).start()  # at every address of either kind
         threading.Event().wait()
-    http.server.ThreadingHTTPServer(("0.0.0.0", 8025), Web).serve_forever()
+    Server(("::", 8025), Web).serve_forever()
 
 
 if __name__ == "__main__":

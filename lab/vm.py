@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import ipaddress
 import json
 import ssl
 import subprocess
@@ -53,7 +54,8 @@ def the_machine() -> Machine:
     """The one host of the inventory. Raises RuntimeError."""
     found = fleet.read(INVENTORY)
     (host,) = found.hosts
-    return Machine(host, found.network, STATE)
+    (network,) = found.networks
+    return Machine(host, ipaddress.IPv4Network(network.subnets[0]), STATE)
 
 
 class Steps:

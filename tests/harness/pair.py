@@ -15,7 +15,7 @@ from tests.harness.waiting import wait_for
 # Before the fleet's own rules, in a table of its own. VRRP is protocol 112.
 CUT = (
     "nft add table inet cut; nft 'add chain inet cut input { type filter hook input priority -10; }'; "
-    "nft add rule inet cut input ip protocol 112 drop"
+    "nft add rule inet cut input meta l4proto 112 drop"
 )
 SETTLE_S = 60
 # A request in flight on a host that is lost gets no answer, nor any sign that none will come: a client needs a limit of

@@ -1,5 +1,11 @@
-"""Paths, readers and the rendering of templates that the unit tests share."""
+"""Paths, readers, and what Ansible makes of templates and inventories, as the unit tests share them."""
 
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +14,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 TOP = Path(__file__).resolve().parents[2]
+# Of settings that would change what Ansible does.
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 ROLES = sorted(path.parent.name for path in (TOP / "roles").glob("*/meta"))
 
 
@@ -61,6 +69,29 @@ def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
     loader.set_basedir(str(path.parent))
     text = trust_as_template(path.read_text(encoding="utf-8"))
     return str(Templar(loader=loader, variables=trusted(variables)).template(text))
+
+
+def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TOP) -> dict[str, Any]:
+    """Return the value of each host's expression, as a task of a play would see it; Ansible starts once for all."""
+    chosen = " else ".join(f"({text}) if inventory_hostname == '{host}'" for host, text in expressions.items())
+    words = [",".join(expressions), "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
+    words += [
+        "-e",
+        json.dumps({"state_capacity": 2, "state_drained": {}, "state_maintenance": False}),
+    ]  # as the play has read them
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {chosen} }}}}"],
+        cwd=project,
+        env={**CLEAN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.findall(r"^(\S+) \| SUCCESS => (\{.*?^\})$", done.stdout, re.MULTILINE | re.DOTALL)
+    values = {host: json.loads(result)["msg"] for host, result in shown}
+    assert values.keys() == expressions.keys(), done.stdout
+    return values
 
 
 class Clock:

@@ -59,6 +59,7 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "phoenix_source": {"type": "str", "required": True},
         "phoenix_url": {"type": "str"},
         "phoenix_address": {"type": "str"},
+        "phoenix_front_addresses": {"type": "list"},
         "phoenix_floating_addresses": {"type": "list", "default": []},
         "phoenix_first_port": {"type": "int", "default": 3000},
         "phoenix_instances_per_host": {"type": "int", "default": 2},
@@ -306,14 +307,34 @@ def test_certificates_are_checked_before_what_other_hosts_derive_is_known(hosts:
 def test_floating_addresses_need_two_balancers_and_an_address_of_nobody(hosts: Hosts) -> None:
     for number, host in enumerate(hosts, 11):
         hosts[host] |= {"phoenix_floating_addresses": ["192.0.2.10"], "phoenix_address": f"192.0.2.{number}"}
+        hosts[host]["phoenix_front_addresses"] = [f"192.0.2.{number}"]
     (found,) = errors(hosts, GROUPS, SPECS)
     assert "the group lb has lb1; add a second load balancer" in found
     groups = {**GROUPS, "lb": ["lb1", "lb2"]}
-    hosts["lb2"] = {**hosts["lb1"], "phoenix_address": "192.0.2.99"}
+    hosts["lb2"] = {**hosts["lb1"], "phoenix_address": "192.0.2.99", "phoenix_front_addresses": ["192.0.2.99"]}
     assert errors(hosts, groups, SPECS) == []
     hosts["app1"]["phoenix_address"] = "192.0.2.10"
     (found,) = errors(hosts, groups, SPECS)
     assert "192.0.2.10 is the own address of app1" in found
+
+
+def test_floating_addresses_may_be_in_another_network_than_the_fleet(hosts: Hosts) -> None:
+    hosts["lb2"] = {**hosts["lb1"]}
+    for number, host in enumerate(hosts, 11):
+        hosts[host] |= {"phoenix_floating_addresses": ["192.0.2.10", "2001:db8::10"]}
+        hosts[host]["phoenix_address"] = f"2001:db8:1::{number}"
+    front = {"lb1": ["192.0.2.11", "2001:db8::11"], "lb2": ["192.0.2.12", "2001:db8::12"]}
+    for host, own in front.items():
+        hosts[host]["phoenix_front_addresses"] = own
+    groups = {**GROUPS, "lb": ["lb1", "lb2"]}
+    assert errors(hosts, groups, SPECS) == []
+    hosts["lb2"]["phoenix_front_addresses"] = ["2001:db8::12", "2001:db8::13"]
+    missing, twice = errors(hosts, groups, SPECS)
+    assert "192.0.2.10 is IPv4, but lb2 has 2001:db8::12, 2001:db8::13" in missing
+    assert twice.endswith("give one IPv4, one IPv6 address, or one of each [lb2]")
+    hosts["lb2"]["phoenix_front_addresses"] = ["lb2.example.org"]
+    (found,) = errors(hosts, groups, SPECS)
+    assert found.startswith("phoenix_front_addresses: 'lb2.example.org' is no address") and found.endswith("[lb2]")
 
 
 def test_a_second_control_host_is_refused_with_the_way_to_replace_the_first(hosts: Hosts) -> None:

@@ -9,11 +9,11 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from tests.unit.shared import TOP, inputs, rendered, trusted
+from tests.unit.shared import TOP, inputs, read_yaml, rendered, trusted
 
 pytestmark = pytest.mark.usefixtures("ansible_plugins")
 TEMPLATES = TOP / "roles/keepalived/templates"
-PAIR = {"keepalived_floating_addresses": ["192.0.2.100", "192.0.2.101"], "__keepalived_priorities": [250, 240]}
+PAIR = {"keepalived_floating_addresses": ["192.0.2.100", "192.0.2.101"]}
 
 
 def configuration(**own: Any) -> str:
@@ -41,8 +41,49 @@ def test_each_address_has_a_router_of_its_own() -> None:
 
 
 def test_an_ipv6_address() -> None:
-    text = configuration(keepalived_floating_addresses=["2001:db8::9"], keepalived_address="2001:db8::1")
-    assert "2001:db8::9/128 dev eth0" in text
+    text = configuration(
+        keepalived_floating_addresses=["2001:db8::9"],
+        keepalived_address="2001:db8::10",
+        keepalived_peers=["2001:db8::12"],
+    )
+    assert "2001:db8::9/128 dev eth0" in text and "\n        2001:db8::12 min_ttl" in text
+
+
+def test_addresses_of_both_kinds_each_with_its_own_way_between_the_balancers() -> None:
+    own = {
+        "keepalived_floating_addresses": ["192.0.2.100", "2001:db8::9"],
+        "keepalived_other_address": "2001:db8::10",
+        "keepalived_peers": ["192.0.2.12", "2001:db8::12"],
+    }
+    _, first, second = configuration(**own).split("vrrp_instance ")
+    assert values(first, "unicast_src_ip") == ["192.0.2.10"] and "192.0.2.100/32 dev eth0" in first
+    assert values(second, "unicast_src_ip") == ["2001:db8::10"] and "2001:db8::9/128 dev eth0" in second
+    assert "2001:db8::12" not in first and "192.0.2.12" not in second
+    assert values(first, "priority") + values(second, "priority") == ["250", "240"]
+    removed = rendered(TEMPLATES / "keepalived.service.d.conf.j2", own)
+    assert "delete 192.0.2.100/32 dev eth0" in removed and "delete 2001:db8::9/128 dev eth0" in removed
+
+
+def preflight(**own: Any) -> list[str]:
+    """What the role's check of its inputs says of these."""
+    variables = {**inputs("keepalived"), **own}
+    (task, *_) = read_yaml(TOP / "roles/keepalived/tasks/preflight.yml")
+    templar = Templar(loader=DataLoader(), variables=trusted({**variables, **task["vars"]}))
+    return [item["message"] for item in templar.template(trusted(task["loop"])) if not item["that"]]
+
+
+def test_inputs_are_checked() -> None:
+    both = {"keepalived_floating_addresses": ["192.0.2.100", "2001:db8::9"], "keepalived_order": 1}
+    assert preflight() == []
+    peers = ["192.0.2.12", "2001:db8::12"]
+    assert preflight(**both, keepalived_other_address="2001:db8::10", keepalived_peers=peers) == []
+    missing, nowhere = preflight(**both, keepalived_peers=peers)
+    assert "2001:db8::9 is IPv6, but this host has 192.0.2.10" in missing and "phoenix_front_addresses" in nowhere
+    (alone,) = preflight(keepalived_peers=[])
+    assert "add a second load balancer" in alone
+    (elsewhere,) = preflight(keepalived_floating_addresses=["198.51.100.9"])
+    assert "198.51.100.9 is no address for a host of 192.0.2.0/24" in elsewhere
+    assert preflight(keepalived_floating_addresses=["198.51.100.9"], keepalived_notify_hook="move.sh") == []
 
 
 def test_peers_are_neighbours_unless_the_network_moves_the_address() -> None:

@@ -101,7 +101,8 @@ def test_unknown_profile_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(sys, "argv", ["lab", "inventory"])
     assert command.main() == 2
     assert capsys.readouterr().err == (
-        "lab: inventory failed: LAB_PROFILE is 'production': set it to one of default, single, mongodb-5.0, demand\n"
+        "lab: inventory failed: LAB_PROFILE is 'production': "
+        "set it to one of default, single, mongodb-5.0, demand, networks\n"
     )
 
 

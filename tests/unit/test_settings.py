@@ -3,13 +3,12 @@
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables, shared_variables
 from phoenix.fleet.inventory.fleet import SAME_EVERYWHERE
 from phoenix.fleet.inventory.model import PLAYBOOKS
-from tests.unit.shared import TOP, read_yaml, rendered
+from tests.unit.shared import CLEAN, TOP, evaluate, read_yaml, rendered
 
 KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
 OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
@@ -58,7 +57,6 @@ ARGUMENTS = frozenset(
     | set(KNOWN["archive"])  # other roles call it
 )
 SETTINGS = sorted(OPTIONS.keys() - ARGUMENTS)
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 PLAYS = "site.yml,deploy.yml,ci.yml,scale.yml,rollback.yml,verify.yml"
 
 
@@ -151,29 +149,6 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return {Path(folder).name: found[folder] for folder in found}
-
-
-def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TOP) -> dict[str, Any]:
-    """Return the value of each host's expression, as a task of a play would see it; Ansible starts once for all."""
-    chosen = " else ".join(f"({text}) if inventory_hostname == '{host}'" for host, text in expressions.items())
-    words = [",".join(expressions), "-i", str(inventory), "--playbook-dir", str(project / "playbooks")]
-    words += [
-        "-e",
-        json.dumps({"state_capacity": 2, "state_drained": {}, "state_maintenance": False}),
-    ]  # as the play has read them
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible"), *words, "-m", "debug", "-a", f"msg={{{{ {chosen} }}}}"],
-        cwd=project,
-        env={**CLEAN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    shown = re.findall(r"^(\S+) \| SUCCESS => (\{.*?^\})$", done.stdout, re.MULTILINE | re.DOTALL)
-    values = {host: json.loads(result)["msg"] for host, result in shown}
-    assert values.keys() == expressions.keys(), done.stdout
-    return values
 
 
 def lost(arrived: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:

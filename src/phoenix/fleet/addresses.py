@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 ANY = "any"
@@ -67,6 +67,19 @@ def own_errors(own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if len(versions) > 1:
         seen = " and ".join(f"{own[host]} on {host}" for _, host in sorted(versions.items()))
         yield "", f"phoenix_address: {seen}; hosts reach each other by addresses of one kind: give all IPv4 or all IPv6"
+
+
+def front_errors(own: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a load balancer's addresses in the network of the floating ones."""
+    versions = []
+    for text in own:
+        try:
+            versions.append(ipaddress.ip_address(text).version)
+        except ValueError:
+            yield f"phoenix_front_addresses: {text!r} is no address; write it like 192.0.2.11 or 2001:db8::11"
+            return
+    if not versions or len(set(versions)) < len(versions):
+        yield f"phoenix_front_addresses: {', '.join(own) or 'none'}; give one IPv4, one IPv6 address, or one of each"
 
 
 def misplaced(address: str, facts: Mapping[str, Any]) -> str:

@@ -9,8 +9,14 @@ from typing import Any
 MOST = 2  # one for each balancer of a pair: more would share nothing out
 
 
-def errors(addresses: Sequence[Any], balancers: Mapping[str, str], others: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with these addresses. Both mappings hold hosts' own addresses, `others` those of any group."""
+def errors(
+    addresses: Sequence[Any], balancers: Mapping[str, Sequence[str]], others: Mapping[str, str]
+) -> Iterator[str]:
+    """What is wrong with these addresses.
+
+    balancers: by each one's name, its own addresses in the network of the floating ones; others: by address, the host
+    of any group that has it.
+    """
     if not addresses:
         return
     if len(balancers) < 2:
@@ -22,7 +28,7 @@ def errors(addresses: Sequence[Any], balancers: Mapping[str, str], others: Mappi
         yield (
             f"phoenix_floating_addresses: {', '.join(map(str, addresses))}; give one address, or {MOST} different ones"
         )
-    owners = {address: host for host, address in {**others, **balancers}.items()}
+    owners = {**others, **{address: host for host, own in balancers.items() for address in own}}
     for address in map(str, addresses):
         try:
             version = ip_address(address).version
@@ -35,11 +41,37 @@ def errors(addresses: Sequence[Any], balancers: Mapping[str, str], others: Mappi
                 "give one that no host has"
             )
         for host, own in balancers.items():
-            if _version(own) not in (0, version):
+            if not {0, version}.intersection(map(_version, own)):
                 yield (
-                    f"phoenix_floating_addresses: {address} is IPv{version}, but {host} has {own}; "
-                    "give an address of the same kind as the load balancers'"
+                    f"phoenix_floating_addresses: {address} is IPv{version}, but {host} has {', '.join(own)}; give an "
+                    "address of the same kind, or the load balancers' own of that kind in phoenix_front_addresses"
                 )
+
+
+def places(
+    addresses: Sequence[str], facts: Mapping[str, Any], own: Sequence[str], peers: Sequence[str], order: int
+) -> list[dict[str, Any]]:
+    """How a balancer takes part in each floating address, by its own address and the peers' of the same kind.
+
+    Each has address, own, peers, interface, network and priority; own, interface and network are "" where this balancer
+    has no such address.
+    """
+    found = []
+    for number, address in enumerate(map(str, addresses)):
+        alike = [one for one in own if _version(one) == _version(address)]
+        others = [one for one in peers if _version(one) == _version(address)]
+        here = interface(facts, alike[0]) if alike else {}
+        found.append(
+            {
+                "address": address,
+                "own": alike[0] if alike else "",
+                "peers": others,
+                "interface": here.get("name", ""),
+                "network": here.get("network", ""),
+                "priority": priorities(len(addresses), order, len(others) + 1)[number],
+            }
+        )
+    return found
 
 
 def _version(address: str) -> int:
@@ -74,11 +106,16 @@ def interface(facts: Mapping[str, Any], address: str) -> dict[str, str]:
     return {}
 
 
-def outside(addresses: Iterable[str], network: str) -> list[str]:
-    """Those of the addresses that no host of this network can have."""
-    whole = ip_interface(network).network
-    reserved = {whole.network_address, whole.broadcast_address} if whole.version == 4 else {whole.network_address}
-    return [one for one in addresses if ip_address(one) not in whole or ip_address(one) in reserved]
+def outside(kept: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of what places() returns, the addresses that no host of the network there can have."""
+    found = []
+    for place in kept:
+        if place["network"]:
+            whole, address = ip_interface(place["network"]).network, ip_address(place["address"])
+            reserved = {whole.network_address, *([whole.broadcast_address] if whole.version == 4 else [])}
+            if address not in whole or address in reserved:
+                found.append(str(place["address"]))
+    return found
 
 
 def holder_error(holders: Mapping[str, Sequence[str]]) -> str:

@@ -8,30 +8,34 @@ import pytest
 
 from phoenix.fleet import floating
 
-PAIR = {"lb1": "192.0.2.11", "lb2": "192.0.2.12"}
-OTHERS = {"app1": "192.0.2.21"}
+PAIR = {"lb1": ["192.0.2.11"], "lb2": ["192.0.2.12"]}
+BOTH = {"lb1": ["192.0.2.11", "2001:db8::1"], "lb2": ["192.0.2.12", "2001:db8::2"]}
+OTHERS = {"192.0.2.21": "app1"}
 
 
 def test_a_sound_pair() -> None:
-    assert list(floating.errors([], {"lb1": "192.0.2.11"}, OTHERS)) == []
+    assert list(floating.errors([], {"lb1": ["192.0.2.11"]}, OTHERS)) == []
     assert list(floating.errors(["192.0.2.10"], PAIR, OTHERS)) == []
     assert list(floating.errors(["192.0.2.10", "192.0.2.9"], PAIR, OTHERS)) == []
-    assert list(floating.errors(["2001:db8::9"], {"lb1": "2001:db8::1", "lb2": "2001:db8::2"}, OTHERS)) == []
+    assert list(floating.errors(["2001:db8::9"], {"lb1": ["2001:db8::1"], "lb2": ["2001:db8::2"]}, OTHERS)) == []
+    assert list(floating.errors(["192.0.2.10", "2001:db8::9"], BOTH, OTHERS)) == []
 
 
 @pytest.mark.parametrize(
     ("addresses", "balancers", "message"),
     [
-        (["192.0.2.10"], {"lb1": "192.0.2.11"}, "the group lb has lb1; add a second load balancer"),
+        (["192.0.2.10"], {"lb1": ["192.0.2.11"]}, "the group lb has lb1; add a second load balancer"),
         (["192.0.2.10", "192.0.2.9", "192.0.2.8"], PAIR, "give one address, or 2 different ones"),
         (["192.0.2.10", "192.0.2.10"], PAIR, "give one address, or 2 different ones"),
         (["192.0.2.10/24"], PAIR, "'192.0.2.10/24' is not an address"),
         (["192.0.2.12"], PAIR, "192.0.2.12 is the own address of lb2"),
         (["192.0.2.21"], PAIR, "192.0.2.21 is the own address of app1"),
         (["2001:db8::9"], PAIR, "2001:db8::9 is IPv6, but lb1 has 192.0.2.11"),
+        (["2001:db8::2"], BOTH, "2001:db8::2 is the own address of lb2"),
+        (["192.0.2.10", "2001:db8::9"], {**BOTH, "lb2": ["192.0.2.12"]}, "2001:db8::9 is IPv6, but lb2 has 192.0.2.12"),
     ],
 )
-def test_what_is_refused(addresses: list[str], balancers: dict[str, str], message: str) -> None:
+def test_what_is_refused(addresses: list[str], balancers: dict[str, list[str]], message: str) -> None:
     assert any(message in error for error in floating.errors(addresses, balancers, OTHERS))
 
 
@@ -77,8 +81,22 @@ def test_an_address_of_no_interface() -> None:
 
 
 def test_addresses_that_no_host_of_the_network_can_have() -> None:
-    asked = ["192.0.2.10", "192.0.2.0", "192.0.2.255", "198.51.100.1"]
-    assert floating.outside(asked, "192.0.2.0/24") == asked[1:]
+    asked = ["192.0.2.10", "192.0.2.0", "192.0.2.255", "198.51.100.1", "2001:db8::9", "2001:db8::", "2001:db8:1::9"]
+    kept = floating.places(asked, FACTS, ["192.0.2.11", "2001:db8::1"], [], 0)
+    assert floating.outside(kept) == [*asked[1:4], *asked[5:]]
+
+
+def test_each_address_is_kept_by_the_balancers_own_addresses_of_its_kind() -> None:
+    """The fleet's own network, in which the balancers reach the other hosts, may be another one."""
+    peers = ["203.0.113.8", "2001:db8::2"]
+    first, second = floating.places(["2001:db8::9", "203.0.113.9"], FACTS, ["203.0.113.7", "2001:db8::1"], peers, 1)
+    assert first == {
+        "address": "2001:db8::9", "own": "2001:db8::1", "peers": ["2001:db8::2"], "interface": "eth0",
+        "network": "2001:db8::/64", "priority": 240,
+    }  # fmt: skip
+    assert (second["own"], second["peers"], second["priority"]) == ("203.0.113.7", ["203.0.113.8"], 250)
+    (nowhere,) = floating.places(["2001:db8::9"], FACTS, ["203.0.113.7"], peers, 0)
+    assert (nowhere["own"], nowhere["interface"], nowhere["network"]) == ("", "", "")
 
 
 def test_one_holder_is_right() -> None:

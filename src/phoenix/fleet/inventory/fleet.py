@@ -76,10 +76,20 @@ def even_voters(inventory: Inventory) -> Iterator[Finding]:
 def floating_addresses(inventory: Inventory) -> Iterator[Finding]:
     balancers = [host for host in inventory.members("lb") if host in inventory.hostvars]
     wanted = inventory.value(balancers[0], "phoenix_floating_addresses") if balancers else None
-    if isinstance(wanted, list):
-        own = {host: str(inventory.value(host, "phoenix_address")) for host in inventory.hostvars}
-        for message in floating.errors(wanted, {host: own[host] for host in balancers}, own):
+    if isinstance(wanted, list) and wanted:
+        owners = {str(inventory.value(host, "phoenix_address")): host for host in inventory.hostvars}
+        front = {host: _front(inventory, host) for host in balancers}
+        for message in floating.errors(wanted, front, owners):
             yield "", message
+        for host, own in front.items():
+            for message in addresses.front_errors(own):
+                yield host, message
+
+
+def _front(inventory: Inventory, host: str) -> list[str]:
+    """A load balancer's addresses in the network of the floating ones; unsupported_values reports what is no list."""
+    value = inventory.value(host, "phoenix_front_addresses")
+    return list(map(str, value)) if isinstance(value, list) else []
 
 
 def unfit_certificates(inventory: Inventory) -> Iterator[Finding]:
