@@ -58,12 +58,16 @@ def test_a_replay_raises_what_was_recorded(recording: recorded.Recording) -> Non
     assert recorded.replay(quiet, alarms) == []
 
 
-def test_a_calm_fleet_that_takes_and_proves_a_dump_raises_nothing() -> None:
-    """Recorded on the lab fleet (tests/fixtures/recorded/README.md): nearly every chart that an alarm is about."""
+def test_a_calm_fleet_that_takes_and_verifies_a_dump_raises_nothing_else() -> None:
+    """Recorded on the lab fleet, whose last run of the pipeline had failed: tests/fixtures/recorded."""
     recording = recorded.load(TOP / "tests" / "fixtures" / "recorded" / "backup.csv.gz")
     alarms = health.read(rendered(ALARMS))
-    assert recorded.replay(recording, alarms) == []
+    assert [one.alarm for one in recorded.replay(recording, alarms)] == ["phoenix_pipeline"]
     contexts = {context for _, _, context in recording}
-    seen = [alarm for alarm in alarms if alarm.on in contexts]
-    assert len(seen) > 0.8 * len(alarms)
-    assert {"db1", "db2", "db3", "control1", "lb1", "app1"} <= {host for host, _, _ in recording}
+    # A container has no charts of the machine, and what is off has none either.
+    assert len([alarm for alarm in alarms if alarm.on in contexts]) > len(alarms) / 2
+    assert {"db1", "db2", "db3", "control1", "lb1", "lb2", "app1"} <= {host for host, _, _ in recording}
+    age = recording[
+        "control1", "phoenix_metrics.backup_newest_good_age_seconds", "phoenix.backup_newest_good_age_seconds"
+    ]
+    assert min(age["value"]) < age["value"][0], "a dump was verified meanwhile"
