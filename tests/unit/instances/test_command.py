@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,17 @@ def test_a_release_that_is_not_there_is_one_sentence(
     assert "no script 'other'" in capsys.readouterr().err
 
 
+@dataclass
+class Units:
+    """Processes in place of transient units. stopped: which units were; then: what happens once one has begun."""
+
+    stopped: list[str] = field(default_factory=list)
+    then: Callable[[], None] = lambda: None
+
+
 @pytest.fixture
-def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A release on this host, and processes in place of transient units; the units that were stopped."""
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Units:
+    """A release on this host."""
     monkeypatch.setattr(paths, "RELEASES", tmp_path)
     monkeypatch.setattr(turn, "FOLDER", tmp_path / "turn")
     monkeypatch.setattr(command, "POLL_S", 0.01)
@@ -154,15 +163,16 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (folder / ".phoenix-start").touch()
     (folder / "package.json").write_text(json.dumps(PACKAGE))
     running: dict[str, subprocess.Popen[bytes]] = {}
-    stopped: list[str] = []
+    found = Units()
     original = subprocess.Popen
 
     def popen(words: list[str]) -> subprocess.Popen[bytes]:
         running[words[-1]] = original(words[:-1])
+        found.then()
         return running[words[-1]]
 
     def stop(unit: str) -> None:
-        stopped.append(unit)
+        found.stopped.append(unit)
         if unit in running:
             running[unit].kill()
 
@@ -170,19 +180,17 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(command, "_stop", stop)
     monkeypatch.setattr(command, "unit_settings", list)
     monkeypatch.setattr(command, "line", lambda text, *others: ["sh", "-c", text, others[-1]])
-    return stopped
+    return found
 
 
-def test_a_plays_command_ends_when_the_next_play_comes(started: list[str]) -> None:
-    turn.enter("1-a")
-    coming = threading.Timer(0.2, turn.enter, ["2-b"])
-    coming.start()
+def test_a_plays_command_ends_when_the_next_play_comes(started: Units) -> None:
+    started.then = lambda: turn.enter("2-b")
     with pytest.raises(turn.Superseded):
         command.run(["sleep 60"], "1.0.0", 600, "1-a")
-    assert started == ["phoenix-release-command"] * 2, "that of a dead play, and its own"
+    assert started.stopped == ["phoenix-release-command"] * 2, "that of a dead play, and its own"
 
 
-def test_a_plays_command_has_its_status_and_a_late_one_does_not_run(started: list[str], tmp_path: Path) -> None:
+def test_a_plays_command_has_its_status_and_a_late_one_does_not_run(started: Units, tmp_path: Path) -> None:
     assert command.run(["exit 3"], "1.0.0", 600, "2-b") == 3
     with pytest.raises(turn.Superseded):
         command.run([f"touch {tmp_path}/ran"], "1.0.0", 600, "1-a")
@@ -190,11 +198,11 @@ def test_a_plays_command_has_its_status_and_a_late_one_does_not_run(started: lis
 
 
 def test_of_two_commands_by_hand_the_second_leaves_the_first_alone(
-    started: list[str], monkeypatch: pytest.MonkeyPatch
+    started: Units, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "show", lambda *_: [{"ActiveState": "active"}])
     with pytest.raises(command.CommandError, match=r"another command runs: .* systemctl stop phoenix-command"):
         command.run(["true"], "1.0.0", 0)
-    assert started == []
+    assert started.stopped == []
     monkeypatch.setattr(systemd, "show", lambda *_: [{"ActiveState": "inactive"}])
     assert command.run(["true"], "1.0.0", 0) == 0
