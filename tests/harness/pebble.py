@@ -67,7 +67,7 @@ class Authority:
 
     def _answers(self) -> bool:
         for process in self.processes:
-            assert process.poll() is None, f"{process.args} has ended: see {self.folder}: {self.log()}"
+            assert process.poll() is None, f"{process.args!r} has ended: see {self.folder}: {self.log()}"
         try:
             self.set("add-a", host="up.example.org.", addresses=["127.0.0.1"])
             return bool(self.root())
