@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from tests.harness.spellings import ROUTES, requests, spelled
 from tests.harness.wire import Client, Request
-from tests.serving.conftest import NAME, Instances, Site, Sites
-from tests.serving.test_configuration import EVERYTHING
+from tests.serving.conftest import EVERYTHING, NAME, Instances, Site, Sites
 
 # Paths of which the unwanted routes are part, and those in front of them in spellings.
 SWITCHED_ON = {
