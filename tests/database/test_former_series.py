@@ -9,8 +9,7 @@ import pytest
 
 from phoenix.backup import sender
 from tests.database.conftest import NAME, Fleet, one_member, unpacked
-from tests.database.test_generated import comes_back
-from tests.database.test_restore import legacy_index
+from tests.database.generated import comes_back, legacy_index
 from tests.harness import debian
 
 

@@ -11,6 +11,7 @@ from bson import Code, Decimal128, Int64
 
 from phoenix.backup import exchange, fingerprint, restore, sender
 from tests.database.conftest import NAME, Fleet
+from tests.database.generated import legacy_index
 
 EXPIRED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 
@@ -69,17 +70,6 @@ def test_everything_is_restored_to_equality(fleet: Fleet) -> None:
     assert any("set aside app.later" in line for line in done)
     restored = {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name}
     assert restored == before
-
-
-def legacy_index(fleet: Fleet, title: str) -> None:
-    """An index with options that a server accepted once, and refuses now."""
-    allow = "skipIndexCreateFieldNameValidation"
-    fleet.client.admin.command("configureFailPoint", allow, mode="alwaysOn")
-    try:
-        index = {"key": {"n": 1}, "name": "n_1", "safe": True, "dropDups": True}
-        fleet.client.app.command({"createIndexes": title, "indexes": [index]})
-    finally:
-        fleet.client.admin.command("configureFailPoint", allow, mode="off")
 
 
 def test_indexes_of_former_versions(fleet: Fleet) -> None:

@@ -28,6 +28,18 @@ from tests.unit.shared import TOP, inputs, rendered
 STAND_IN = TOP / "molecule" / "nginx" / "stand-in" / "upstream.py"
 TEMPLATES = TOP / "roles" / "nginx" / "templates"
 NAME = "www.example.org"
+# Each option that has a part of its own in the configuration.
+EVERYTHING = {
+    "nginx_affinity": "cookie",
+    "nginx_certificates": [{"names": ["other.example.org"], "certificate": "", "key": ""}],
+    "nginx_maintenance_visitors": ["192.0.2.0/24"],
+    "nginx_paths": [{"path": f"/{name}/", "body_max": "9m", "timeout": "9s", "buffering": False} for name in "abc"],
+    "nginx_private_services": [{"path": "/ci", "address": "127.0.0.1", "port": 1, "sources": ["192.0.2.1"]}],
+    "nginx_redirects": [{"names": ["example.org"], "to": NAME}],
+    "nginx_tls_hsts_seconds": 60,
+    "nginx_trusted_proxies": ["192.0.2.0/24"],
+    "__nginx_pages": ["413", "429", "502", "503", "504"],
+}
 # What /slow takes; what is to be too slow waits less.
 SLOW_S = 2.5
 

@@ -8,21 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conftest import NAME, Instances, Site, Sites
+from tests.serving.conftest import EVERYTHING, Instances, Site, Sites
 from tests.unit.shared import SAMPLES
 
 VARIANTS = [{}, *SAMPLES["variants"]["nginx/nginx.conf.j2"], *SAMPLES["variants"]["nginx/upstreams.conf.j2"]]
-EVERYTHING = {
-    "nginx_affinity": "cookie",
-    "nginx_certificates": [{"names": ["other.example.org"], "certificate": "", "key": ""}],
-    "nginx_maintenance_visitors": ["192.0.2.0/24"],
-    "nginx_paths": [{"path": f"/{name}/", "body_max": "9m", "timeout": "9s", "buffering": False} for name in "abc"],
-    "nginx_private_services": [{"path": "/ci", "address": "127.0.0.1", "port": 1, "sources": ["192.0.2.1"]}],
-    "nginx_redirects": [{"names": ["example.org"], "to": NAME}],
-    "nginx_tls_hsts_seconds": 60,
-    "nginx_trusted_proxies": ["192.0.2.0/24"],
-    "__nginx_pages": ["413", "429", "502", "503", "504"],
-}
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: ",".join(settings) or "defaults")

@@ -34,11 +34,11 @@ class Handler(BaseHTTPRequestHandler):
     raw_requestline: bytes
 
     def parse_request(self) -> bool:
+        parsed = super().parse_request()
         # As received, of any method and form.
-        line = str(self.raw_requestline, "iso-8859-1").rstrip("\r\n")
-        if not line.startswith("GET /seen "):
-            seen.append(line.rpartition(" HTTP/")[0] or line)
-        return super().parse_request()
+        if not self.requestline.startswith("GET /seen "):
+            seen.append(self.requestline.rpartition(" HTTP/")[0] or self.requestline)
+        return parsed
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_the_time_of_a_proof_is_noted(tmp_path: Path, monkeypatch: pytest.Monkey
     held.prepare()
     folder = tmp_path / "dumps" / "20261124T010000Z-db2"
     folder.mkdir()
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text(json.dumps(manifest(100)))
     held.receipt(folder.name).write_text(
         '{"number": 1, "elapsed": 100.0, "received": 0, "kind": "nightly", "host": "db2", "request": ""}'
     )

@@ -44,9 +44,9 @@ def test_packing_that_fails_leaves_nothing_on_the_disk(program: str, tmp_path: P
 
 
 def test_what_an_application_wrote_is_unpacked_as_it_was(tmp_path: Path) -> None:
-    for number, written in enumerate(("srv/uploads/a", "var/lib/my app")):
-        (tmp_path / "root" / written).mkdir(parents=True)
-        (tmp_path / "root" / written / "file").write_text(f"content {number}")
+    for number, place in enumerate(("srv/uploads/a", "var/lib/my app")):
+        (tmp_path / "root" / place).mkdir(parents=True)
+        (tmp_path / "root" / place / "file").write_text(f"content {number}")
     folder = tmp_path / "root" / "var" / "backups" / "phoenix"
     folder.mkdir(parents=True)
     for day in (1, 2):
