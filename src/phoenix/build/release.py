@@ -155,8 +155,9 @@ def refuse_another(archive: Path, checksum: str) -> None:
         version = archive.name.removesuffix(".tar.gz")
         raise BuildError(
             f"{version} was built before, and its content was another (sha256:{former[0]}, now sha256:{checksum}): a "
-            "name means one content. Modules change where there is no lock file, and where one is compiled. Give the "
-            "source another version in package.json, or build it under a name of its own (phoenix_build_as)"
+            "name means one content. It changes with Node.js and npm, where there is no lock file, and where a module "
+            "is compiled. Make a new commit, give the source another version in package.json, or build it under a name "
+            "of its own (phoenix_build_as)"
         )
 
 
@@ -404,7 +405,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         refuse_another(archive, checksum)
         partial.chmod(0o644)
         partial.rename(archive)
-        archive.with_name(archive.name + ".sha256").write_text(f"{checksum}  {archive.name}\n", encoding="ascii")
+        files.replace(archive.with_name(archive.name + ".sha256"), f"{checksum}  {archive.name}\n", durable=True)
     finally:
         partial.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -6,6 +6,8 @@ others are shown.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import os
 import queue
@@ -29,8 +31,14 @@ USER = "phoenix-runner"
 SSH_PORT = 22
 # For how long a line is kept back while hosts are followed, as earlier ones of others may be on their way.
 HOLD_S = 1.0
+# Lines that were not shown yet; beyond them the hosts wait.
+MOST_LINES = 10_000
 
 Address = tuple[str, int]
+
+
+# What would act on the terminal of whoever reads, as an application may write anything.
+CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in "\t\n"}
 
 
 class Unknown(Exception):
@@ -93,20 +101,12 @@ def when_unread(act: Callable[[], object]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def ripe(held: Sequence[tuple[float, str]], now: float) -> tuple[list[str], list[tuple[float, str]]]:
-    """Pure: the lines that were held long enough, in the order of their times, and the others. held: since when."""
-    due = [text for since, text in held if now - since >= HOLD_S]
-    # Stable: lines of one moment stay in the order in which their host has them.
-    due.sort(key=lambda text: text.partition(" ")[0])
-    return due, [one for one in held if now - one[0] < HOLD_S]
-
-
 class Asked:
     """Hosts that were asked, each by an ssh of its own, and the lines that arrive from all of them."""
 
     def __init__(self, found: Mapping[str, Address], words: Sequence[str]) -> None:
         self.open, self.failed, self.ending = len(found), list[str](), False
-        self._arrived = queue.Queue[str]()
+        self._arrived = queue.Queue[str](MOST_LINES)
         # In sessions of their own: Ctrl-C is for this program, which ends them.
         self._processes = {
             name: subprocess.Popen(
@@ -121,7 +121,7 @@ class Asked:
     def _read(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout
         for text in process.stdout:
-            self._arrived.put(text)
+            self._arrived.put(text.translate(CONTROLS))
         if (code := process.wait()) and not self.ending:
             print(f"{name}: no lines from here on: ssh or phoenixctl ended with {code}", file=sys.stderr, flush=True)
             self.failed.append(name)
@@ -151,13 +151,16 @@ class Asked:
 
 
 def followed(asked: Asked) -> Iterator[str]:
-    """The hosts' lines as they become ripe, until all hosts have ended."""
-    held: list[tuple[float, str]] = []
-    while asked.open or held:
-        text = asked.line(HOLD_S / 4) if asked.open else None
-        held += [(time.monotonic(), text)] if text is not None else []
-        due, held = ripe(held, time.monotonic() if asked.open else float("inf"))
-        yield from due
+    """The hosts' lines in the order of their times, as far as they arrive within HOLD_S, until all hosts have ended."""
+    held: list[tuple[str, int, float, str]] = []
+    for number in itertools.count():
+        if not asked.open and not held:
+            return
+        if asked.open and (text := asked.line(HOLD_S / 4)) is not None:
+            # Lines of one moment stay in the order in which their host has them.
+            heapq.heappush(held, (text.partition(" ")[0], number, time.monotonic(), text))
+        while held and (not asked.open or time.monotonic() - held[0][2] >= HOLD_S):
+            yield heapq.heappop(held)[3]
 
 
 def collected(asked: Asked) -> list[str]:

@@ -132,7 +132,7 @@ class Source:
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         except FileExistsError:
-            # Whatever has the name stands for the push; the checks, which may write there too, may own it.
+            # Whatever has the name is the push's; the checks, which may write there too, may own it.
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -167,7 +167,7 @@ def ask(source: Source, now: Callable[[], float] = time.time) -> int:
         print(f"{source.url}: {error}", flush=True)
         return FAILED if now() - since > PATIENCE_S else LATER
     if head != queued:
-        # In this order: cut in between, the next question finds it new once more.
+        # In this order: cut in between, the next poll finds it new once more.
         if queued:
             source.queue(head)
         print(f"{head}: {'queued' if queued else 'the first head; what is pushed from now on is queued'}", flush=True)

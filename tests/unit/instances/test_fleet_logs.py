@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,17 +48,34 @@ def test_without_a_time_the_last_minutes_are_shown_or_what_follows() -> None:
     assert logs.words("", 0, True, []) == ["--follow"]
 
 
-def test_lines_wait_for_earlier_ones_of_other_hosts() -> None:
-    held = [
-        (0.0, "2026-11-25T10:00:02Z app1 b"),
-        (0.1, "2026-11-25T10:00:01Z app2 a"),
-        (5.0, "2026-11-25T09:00:00Z app3 c"),
-    ]
-    assert fleet_logs.ripe(held, 0.5) == ([], held)
-    due, left = fleet_logs.ripe(held, 0.1 + fleet_logs.HOLD_S)
-    assert [text.split()[-1] for text in due] == ["a", "b"]
-    assert left == held[2:]
-    assert len(fleet_logs.ripe(held, float("inf"))[0]) == 3
+class Arriving:
+    """Hosts whose lines arrive at these times, by a clock that goes on as it is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lines: list[tuple[float, str]]) -> None:
+        self.lines, self.open, self.now = lines, 1, 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def line(self, seconds: float) -> str | None:
+        if self.lines and self.lines[0][0] <= self.now + seconds:
+            self.now, text = self.lines.pop(0)
+            return text
+        self.now += seconds
+        self.open = len(self.lines)
+        return None
+
+
+def test_lines_wait_for_earlier_ones_of_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    arriving = Arriving(monkeypatch, [(0.0, "2 b"), (0.1, "1 a"), (5.0, "0 late"), (5.1, "3 d"), (5.2, "3 e")])
+    shown = [(arriving.now, text) for text in fleet_logs.followed(arriving)]  # type: ignore[arg-type]
+    assert [text for _, text in shown] == ["1 a", "2 b", "0 late", "3 d", "3 e"]
+    assert shown[0][0] >= 0.1 + fleet_logs.HOLD_S
+    assert shown[1][0] < 5
+
+
+def test_many_lines_at_once_are_shown_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    arriving = Arriving(monkeypatch, [(0.0, f"{number:06} x") for number in reversed(range(20_000))])
+    shown = list(fleet_logs.followed(arriving))  # type: ignore[arg-type]
+    assert shown == sorted(shown) and len(shown) == 20_000
 
 
 def test_elsewhere_than_on_control_it_says_where(tmp_path: Path) -> None:
@@ -72,7 +90,7 @@ def asked(tmp_path: Path, ssh: str, *options: str) -> subprocess.CompletedProces
     program.chmod(0o755)
     code = (
         "import sys; from phoenix.instances import fleet_logs, logs;"
-        "fleet_logs.hosts = lambda: {'app1': ('192.0.2.1', 22), 'app2': ('192.0.2.2', 22)};"
+        "fleet_logs.HOLD_S = 60; fleet_logs.hosts = lambda: {'app1': ('192.0.2.1', 22), 'app2': ('192.0.2.2', 22)};"
         "sys.exit(logs.main(['--fleet', *sys.argv[1:]]))"
     )
     return subprocess.run(

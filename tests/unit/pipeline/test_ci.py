@@ -244,7 +244,13 @@ def test_every_stage_but_the_roll_out_has_the_time_limit(tmp_path: Path) -> None
 
 
 def test_a_stage_that_hangs_is_ended_and_a_roll_out_is_not(tmp_path: Path) -> None:
-    done = delivery(tmp_path, "deploy) sleep 3 ;; verify) exec sleep 1h ;;", "2s")
+    """Its time is over at once, and that of the roll-out, which takes as long, never."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "timeout").write_text(
+        '#!/bin/bash\n[ "$4" = verify ] && exec /usr/bin/timeout 0.1 "${@:3}"\nexec /usr/bin/timeout "${@:2}"\n'
+    )
+    (tmp_path / "bin" / "timeout").chmod(0o755)
+    done = delivery(tmp_path, "deploy) sleep 0.5 ;; verify) exec sleep 1h ;;", "10m", f"{tmp_path}/bin:")
     assert done.returncode == 124, done.stdout + done.stderr
     stages = json.loads((tmp_path / "reports" / "stages.json").read_text())
     assert {name: stage["status"] for name, stage in stages.items()} == {"package": 0, "deploy": 0, "verify": 124}

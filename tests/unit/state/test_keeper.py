@@ -52,7 +52,7 @@ def test_renewed_again_and_again_while_the_play_lives_and_released_when_it_is_ki
     renewed: list[float] = []
 
     def later() -> None:
-        while len(renewed) < 3:
+        while len(renewed) < 3 and play.poll() is None:
             held = lock.holder(tmp_path)
             if held and held.expires > max([first.expires, *renewed]):
                 renewed.append(held.expires)
@@ -63,6 +63,7 @@ def test_renewed_again_and_again_while_the_play_lives_and_released_when_it_is_ki
     thread.start()
     keeper.keep(keeper.Play.of(play.pid), 60, commands(tmp_path, token))
     thread.join()
+    assert len(renewed) == 3
     assert lock.holder(tmp_path) is None
 
 
