@@ -100,9 +100,20 @@ _known = lru_cache(maxsize=1)(inventory.known_variables)
 _shared = lru_cache(maxsize=1)(inventory.shared_variables)
 
 
-def state_rebuilt(state: Any, results: Any, *arguments: Any) -> dict[str, Any]:
-    """What `state show` printed, with what is lost rebuilt from what the hosts printed as their status."""
-    return rebuild.rebuild(state, rebuild.statuses(results), *arguments)
+def state_rebuilt(
+    state: Any,
+    results: Any,
+    balancers: Any,
+    hosts: Any,
+    standby: Any,
+    initial: int,
+    first: int,
+    count: int,
+    demand: Any,
+) -> dict[str, Any]:
+    """What `state show` printed, with what is lost rebuilt from what the hosts and the load balancers printed."""
+    seen, down = rebuild.statuses(results), rebuild.marked(balancers)
+    return rebuild.rebuild(state, seen, hosts, standby, initial, first, count, demand, down)
 
 
 def code(module: str, version: str = "") -> str:

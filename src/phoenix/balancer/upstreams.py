@@ -79,6 +79,11 @@ def mark(text: str, down: Collection[str]) -> str:
     return "\n".join(line(seen) for seen in text.split("\n"))
 
 
+def down_servers(text: str) -> list[str]:
+    """The servers of the file that are down."""
+    return sorted({found[2] for line in text.split("\n") if (found := SERVER.match(line)) and found[4]})
+
+
 def place_servers(text: str, hosts: Sequence[Mapping[str, Any]]) -> str:
     """The file with the instances on these hosts as its servers, all in rotation, and else as its template has it.
 
@@ -278,6 +283,7 @@ def change(options: argparse.Namespace) -> bool:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("down", help="print the servers that are out of rotation")
     verb = verbs.add_parser("set", help="take exactly the named servers out of rotation")
     verb.add_argument("--down", action="append", default=[], metavar="ADDRESS:PORT")
     verb.add_argument("--hosts", type=json.loads, default=[], metavar="JSON", help="the hosts whose instances serve")
@@ -289,6 +295,9 @@ def main(arguments: list[str]) -> int:
     verb.add_argument("value", choices=("on", "off"))
     turn.add_option(verbs.add_parser("load", help="have nginx read its files where it has not taken them yet"))
     options = parser.parse_args(arguments)
+    if options.verb == "down":
+        print(json.dumps(down_servers(UPSTREAMS.read_text(encoding="utf-8")) if UPSTREAMS.exists() else []))
+        return 0
     lock = getattr(options, "lock", "")
     try:
         turn.enter(lock)

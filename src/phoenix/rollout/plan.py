@@ -91,7 +91,8 @@ def plan(
     possible, so that none starts many at once. `last_ports` (spares, sacrificial instances) catch failed requests until
     the canary has held; then those of some of the hosts are switched in each step, never of all. With no share, one
     after the other is switched, these at the end. `drained` servers are out of rotation until they are found healthy:
-    they come first, and are switched even when they run the release.
+    they come first, and are switched even when they run the release. Where no ordinary instance runs, a spare is the
+    canary.
 
     Returns {"canary": step or None, "steps": the others, "already": ordinary servers that run it, "others": ordinary
     servers that don't, "neighbours": some of the latter as {host: ports}}.
@@ -121,6 +122,9 @@ def plan(
         last += [late] if late else []
     # The first of each host, then the second of each: the canary is the first host's.
     places = [place for *_, place in sorted(ordinary, key=lambda one: one[:3])]
+    if not total and last:
+        # Nothing else serves: one of the spares is the canary.
+        places, last = [last[0][0]], [one for one in ([*last[0][1:]], *last[1:]) if one]
     steps = _steps(_waves(places[1:], total, share), last, together=share > 0)
     neighbours: dict[str, list[int]] = {}
     for host, port in places[1 : 1 + NEIGHBOURS]:

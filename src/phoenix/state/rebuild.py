@@ -37,6 +37,12 @@ def statuses(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] |
     return found
 
 
+def marked(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The servers that load balancers have down; one that did not answer, or has no upstreams yet, adds none."""
+    texts = [str(result.get("stdout", "")) for result in results if not result.get("rc", 1)]
+    return sorted({str(server) for text in texts for server in json.loads(text)})
+
+
 def _configuration(instances: Sequence[Mapping[str, Any]], status: Mapping[str, Any] | None) -> str:
     """What most of a host's instances were healthy with, or else what it accepted."""
     served = Counter(one["configuration"] for one in instances if one.get("configuration") and one.get("healthy"))
@@ -54,12 +60,14 @@ def rebuild(
     first_port: int = 3000,
     per_host: int = 4,
     demand: Sequence[str] = (),
+    down: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The state with lost records rebuilt. Only a fleet that runs nothing gets the initial capacity, and no release.
 
     The capacity is the lowest one whose placement holds every ordinary instance that runs, so that none of them is
     stopped. The release is the one that most instances serve, once healthy with it, and so is a host's configuration;
-    a host without instances has the one that it accepted.
+    a host without instances has the one that it accepted. What load balancers have `down` stays out of rotation, where
+    no record says what is.
 
     Raises Unknown when hosts are silent and the others run nothing.
     """
@@ -90,6 +98,7 @@ def rebuild(
     if state["configuration"] is None:
         accepted = {host: _configuration(running[host], status) for host, status in seen.items()}
         rebuilt["configuration"] = {host: name for host, name in accepted.items() if name}
+    rebuilt["drained"] = state["drained"] or dict.fromkeys(down, "out of rotation when the record was rebuilt")
     rebuilt["rebuilt"] = [name for name in state["lost"] if found and rebuilt[name]]
     rebuilt["unrecorded"] = [name for name in state["lost"] if name not in rebuilt["rebuilt"]]
     return rebuilt

@@ -40,6 +40,8 @@ def test_servers_are_placed_as_the_template_places_them(kind: dict[str, Any], ne
     out = [endpoint.of(f"{network}21", port) for port in (3000, 3001, 3900)]
     before, during = of_the_template(kind, usual, []), of_the_template(kind, around, out)
     assert all(re.search(rf"server {re.escape(server)} .* down;", during) for server in out[:2])
+    assert upstreams.down_servers(before) == []
+    assert set(out[:2]) <= set(upstreams.down_servers(during)) <= set(out)
     assert upstreams.mark(upstreams.place_servers(before, around), out) == during
     assert upstreams.mark(upstreams.place_servers(during, usual), []) == before
     with pytest.raises(upstreams.Refused, match="no host"):

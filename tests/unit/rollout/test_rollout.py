@@ -31,6 +31,17 @@ def test_the_canary_first_the_spares_last() -> None:
     assert plan["already"] == []
 
 
+def test_where_no_ordinary_instance_runs_a_spare_is_the_canary() -> None:
+    spares = {"instances": [{**instance(3000), "active": False}, instance(3900)]}
+    plan = rollout.plan(dict.fromkeys(("app1", "app2"), spares), HOSTS, "new", [3900], 0.5)
+    assert plan["canary"]["parts"] == [{"host": "app1", "ports": [3900]}]
+    assert [step["parts"] for step in plan["steps"]] == [[{"host": "app2", "ports": [3900]}]]
+    assert plan["others"] == []
+    # Nor where the spares alone are left to be switched, as after a cut.
+    switched = {"instances": [instance(3000, "new", stale=False), instance(3900)]}
+    assert rollout.plan({"app1": switched}, HOSTS, "new", [3900], 0.5)["canary"] is None
+
+
 def test_with_a_share_the_spares_are_switched_beside_the_steps_and_never_all() -> None:
     hosts = [*HOSTS, {"name": "app3", "address": "192.0.2.23"}]
     statuses = {host["name"]: {"instances": [instance(3000), instance(3900)]} for host in hosts}

@@ -138,6 +138,21 @@ def test_rebuilt(seen: dict[str, Any], capacity: int, release: str) -> None:
     assert (rebuilt["capacity"], rebuilt["release"]) == (capacity, release)
 
 
+def test_what_balancers_have_down_stays_out_of_rotation_where_no_record_is_left() -> None:
+    answers: list[dict[str, Any]] = [
+        {"rc": 0, "stdout": '["192.0.2.1:3001"]'},
+        {"rc": 0, "stdout": "[]"},
+        {"unreachable": True},
+        {"rc": 2},
+    ]
+    down = rebuild.marked(answers)
+    seen = {"app1": status(instance(3000), instance(3001))}
+    rebuilt = rebuild.rebuild(LOST, seen, HOSTS, STANDBY, 2, down=down)
+    assert rebuilt["drained"] == {"192.0.2.1:3001": "out of rotation when the record was rebuilt"}
+    recorded = {"192.0.2.1:3000": "by hand"}
+    assert rebuild.rebuild({**LOST, "drained": recorded}, seen, HOSTS, STANDBY, 2, down=down)["drained"] == recorded
+
+
 def test_silence_is_not_an_empty_fleet() -> None:
     with pytest.raises(rebuild.Unknown, match=r"app2 can't be reached"):
         rebuild.rebuild(LOST, {"app1": {}, "app2": None, "app3": {}}, HOSTS, STANDBY, 2)
