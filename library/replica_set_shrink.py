@@ -28,39 +28,26 @@ EXAMPLES = r"""
 """
 RETURN = r""" """
 
-import sys
-
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
-
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "default": 27017},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **phoenix_member.LOGIN,
             "lost": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
-    try:
-        from pymongo.errors import PyMongoError  # noqa: PLC0415
+    phoenix_member.require(module)
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - only the managed host has them
 
-        from phoenix.database import reconfigure, replica_set  # noqa: PLC0415 - the package is on the managed host
-    except ImportError as error:
-        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
+    from phoenix.database import reconfigure  # noqa: PLC0415
+
     try:
-        client = replica_set.client(
-            "127.0.0.1",
-            options["port"],
-            username=options["login_user"],
-            password=options["login_password"],
-            serverSelectionTimeoutMS=10000,
-        )
+        client = phoenix_member.connect_as_login(module)
         reconfigure.shrink(client, options["lost"], check=module.check_mode)
     except (reconfigure.Refused, PyMongoError) as error:
         module.fail_json(msg=f"The replica set was not changed: {error}.")
