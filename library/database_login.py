@@ -12,6 +12,7 @@ description:
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   user: {description: The user., type: str, required: true}
   password: {description: The password to try., type: str, required: true}
   database: {description: Database that holds the user., type: str, default: admin}

@@ -11,6 +11,7 @@ description:
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   login_user: {description: User with the role root., type: str, required: true}
   login_password: {description: Its password., type: str, required: true}
   compatibility: {description: Feature compatibility version such as 6.0; empty to read it., type: str, default: ""}

@@ -13,6 +13,7 @@ description:
 options:
   address: {description: This member's own address., type: str, required: true}
   port: {description: Port of every member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which connections are by TLS; empty without., type: str, default: ""}
   members: {description: Addresses of all members., type: list, elements: str, required: true}
   goal:
     description: >-
@@ -71,7 +72,9 @@ def main() -> None:
         from phoenix.database import replica_set  # noqa: PLC0415 - the package is on the managed host
 
         state = asdict(
-            replica_set.wait(options["address"], options["port"], options["members"], options["goal"], seconds)
+            replica_set.wait(
+                options["address"], options["port"], options["members"], options["goal"], seconds, options["ca"]
+            )
         )
     module.exit_json(changed=False, state=state)
 

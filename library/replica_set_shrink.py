@@ -13,6 +13,7 @@ description:
   - Check mode refuses as a real run, and changes nothing. Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   login_user: {description: User with the role clusterAdmin or root., type: str, required: true}
   login_password: {description: Its password., type: str, required: true}
   lost: {description: The lost members (address:port)., type: list, elements: str, required: true}
@@ -48,7 +49,7 @@ def main() -> None:
 
     try:
         client = phoenix_member.connect_as_login(module)
-        reconfigure.shrink(client, options["lost"], check=module.check_mode)
+        reconfigure.shrink(client, options["lost"], options["ca"], check=module.check_mode)
     except (reconfigure.Refused, PyMongoError) as error:
         module.fail_json(msg=f"The replica set was not changed: {error}.")
     module.exit_json(changed=True)

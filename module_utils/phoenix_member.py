@@ -12,7 +12,8 @@ PACKAGES = ("/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current")
 ADDRESS = "127.0.0.1"
 SELECTION_MS = 10000
 
-CONNECTION: dict[str, Any] = {"port": {"type": "int", "default": 27017}}
+# ca: path of the CAs that are trusted, with which the connection is by TLS; "" for one without.
+CONNECTION: dict[str, Any] = {"port": {"type": "int", "default": 27017}, "ca": {"type": "str", "default": ""}}
 LOGIN: dict[str, Any] = {
     **CONNECTION,
     "login_user": {"type": "str", "required": True},
@@ -45,6 +46,7 @@ def connect(module: AnsibleModule, user: str, password: str, **options: Any) -> 
     return replica_set.client(
         ADDRESS,
         module.params["port"],
+        module.params["ca"],
         username=user,
         password=password,
         serverSelectionTimeoutMS=SELECTION_MS,
