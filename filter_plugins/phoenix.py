@@ -228,6 +228,7 @@ class FilterModule:
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
             "phoenix_environment_lines": environment.lines,
+            "phoenix_environment_trusted": environment.trusted_file,
             "phoenix_failover": failover,
             "phoenix_floating_error": floating_error,
             "phoenix_floating_errors": floating_errors,

@@ -33,14 +33,14 @@ class Area:
 
 AREAS: Mapping[str, Area] = {
     "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test, former"),
+    "authority": Area(
+        "phoenix.database.authority", "the CA of the database's certificates: show, create, sign, begin, switch, end"
+    ),
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
     "capacity": Area("phoenix.autoscaler.capacity", "the number of instances: explain, hold, release"),
     "certificates": Area("phoenix.balancer.acme", "certificates by ACME: account, due, issue, validate"),
-    "database-ca": Area(
-        "phoenix.database.authority", "the CA of the database's certificates: show, create, sign, begin, switch, end"
-    ),
     "demand": Area("phoenix.provider.service", "hosts on demand: serve, validate, show", python=AUTOSCALER_PYTHON),
     "deploys": Area("phoenix.state.deploys", "the history of deploys: begin, end, show, previous"),
     "drill": Area("phoenix.drills.cli", "drills on the running fleet: run, schedule, show"),
@@ -53,8 +53,8 @@ AREAS: Mapping[str, Area] = {
     "keys": Area("phoenix.fleet.ssh_keys", "the SSH keys that this host has made: show, next, switch, try, forget"),
     "logs": Area("phoenix.instances.logs", "what the instances and processes of this host write; --follow too"),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
-    "member-certificate": Area(
-        "phoenix.database.certificate", "this database member's certificate: due, request, install"
+    "member": Area(
+        "phoenix.database.certificate", "the certificate of this database member: due, refuse, request, install"
     ),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),

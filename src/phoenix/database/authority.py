@@ -1,11 +1,11 @@
 """The small CA on control that issues the certificates of the database's members (decision 65).
 
-  phoenixctl database-ca show              prints {authority, bundle, phase}
-  phoenixctl database-ca create            makes the CA where there is none, beside those on standard input
-  phoenixctl database-ca sign              prints a certificate for {request, names} on standard input
-  phoenixctl database-ca begin             makes the next CA, which is trusted beside the present one
-  phoenixctl database-ca switch            has the next CA issue; the present one is still trusted
-  phoenixctl database-ca end               trusts the former CA no longer
+  phoenixctl authority show              prints {authority, bundle, phase}
+  phoenixctl authority create            makes the CA where there is none, beside those on standard input
+  phoenixctl authority sign              prints a certificate for {request, names} on standard input
+  phoenixctl authority begin             makes the next CA, which is trusted beside the present one
+  phoenixctl authority switch            has the next CA issue; the present one is still trusted
+  phoenixctl authority end               trusts the former CA no longer
 
 A CA is one file, its certificate and then its key, so that the two are never of different ones. Of a former CA only
 the certificate stays. Each step may be repeated; so a replacement that was cut is completed by taking all of them.
@@ -120,8 +120,8 @@ class Authority:
         if self.present.exists():
             return False
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if trusted:
-            files.replace(self.former, "".join(certificates(trusted)), 0o600, durable=True)
+        if former := certificates(trusted):
+            files.replace(self.former, "".join(former), 0o600, durable=True)
         self._make(self.present)
         return True
 

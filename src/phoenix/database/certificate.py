@@ -1,9 +1,9 @@
 """This member's certificate: when it has to be issued again, the request for it, and what is put in its place.
 
-  phoenixctl member-certificate due      prints why it has to be issued, for {authority, names} on standard input
-  phoenixctl member-certificate refuse   fails where {bundle} on standard input lacks the CA of the present certificate
-  phoenixctl member-certificate request  prints a request, for a key that is made for it and never leaves the host
-  phoenixctl member-certificate install  puts the certificate on standard input, and that key, in place
+  phoenixctl member due      prints why it has to be issued, for {authority, names} on standard input
+  phoenixctl member refuse   fails where {bundle} on standard input lacks the CA of the present certificate
+  phoenixctl member request  prints a request, for a key that is made for it and never leaves the host
+  phoenixctl member install  puts the certificate on standard input, and that key, in place
 
 The server reads one file, the certificate and then its key, which is replaced at once. It keeps the former one until
 it is told to read it again (the module database_certificates).

@@ -165,7 +165,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         return area.main([verb, *own]), capsys.readouterr().out  # type: ignore[attr-defined]
 
     assert json.loads(order(authority, "show")[1]) == {"authority": "", "bundle": "", "phase": "none"}
-    made = json.loads(order(authority, "create")[1])
+    made = json.loads(order(authority, "create", "\n")[1])
     assert made["changed"] and made["phase"] == "whole"
     due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
     assert order(certificate, "due", due) == (0, "there is none\n")
