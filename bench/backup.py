@@ -29,6 +29,7 @@ UNTIL_STORED = (
 BARE = (
     "cd /var/tmp && rm -f bare.gz && s=$(date +%s%N) && /opt/mongodb-tools/current/bin/mongodump --quiet"
     " --config=/etc/phoenix/backup/mongodb.json --username=backup --authenticationDatabase=admin --host=127.0.0.1"
+    " $(! grep -q '  tls:' /etc/mongod.conf || echo --ssl --sslCAFile=/etc/ssl/phoenix/database-ca.pem)"
     " --oplog --gzip --archive=bare.gz && echo $(( ($(date +%s%N) - s) / 1000000 )) && rm bare.gz"
 )
 

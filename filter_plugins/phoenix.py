@@ -17,7 +17,7 @@ from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 from phoenix.balancer import acme  # noqa: E402
 from phoenix.build import plugins, toolkit  # noqa: E402
 from phoenix.common import endpoint  # noqa: E402
-from phoenix.database import keys, replica_set, upgrade  # noqa: E402
+from phoenix.database import keys, replica_set, tls, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
@@ -245,6 +245,7 @@ class FilterModule:
             "phoenix_environment": environment.variables,
             "phoenix_environment_errors": environment.errors,
             "phoenix_environment_lines": environment.lines,
+            "phoenix_environment_trusted": environment.trusted_file,
             "phoenix_failover": failover,
             "phoenix_floating_error": floating_error,
             "phoenix_floating_errors": floating_errors,
@@ -265,6 +266,9 @@ class FilterModule:
             "phoenix_keyfile_spread": keys.spread,
             "phoenix_keyfile_unfit": keyfile_unfit,
             "phoenix_java": hosts.java,
+            "phoenix_tls_step_refusal": tls.step_refusal,
+            "phoenix_tls_used": _reported(tls.used),
+            "phoenix_member_certificate_error": certificate.member_error,
             "phoenix_libcurl": hosts.libcurl,
             "phoenix_libraries": programs.libraries,
             "phoenix_program_errors": programs.errors,

@@ -12,6 +12,7 @@ description:
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   user: {description: The user., type: str, required: true}
   password: {description: The password to try., type: str, required: true}
   database: {description: Database that holds the user., type: str, default: admin}
@@ -27,40 +28,27 @@ RETURN = r"""
 accepted: {description: Whether the member accepted the login., type: bool, returned: always}
 """
 
-import sys
-
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
 
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 AUTHENTICATION_FAILED = 18
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "default": 27017},
+            **phoenix_member.CONNECTION,
             "user": {"type": "str", "required": True},
             "password": {"type": "str", "required": True, "no_log": True},
             "database": {"type": "str", "default": "admin"},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
-    try:
-        from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415
+    phoenix_member.require(module)
+    from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415 - only the managed host has them
 
-        from phoenix.database import replica_set  # noqa: PLC0415 - the package is on the managed host
-    except ImportError as error:
-        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
-    client = replica_set.client(
-        "127.0.0.1",
-        options["port"],
-        username=options["user"],
-        password=options["password"],
-        authSource=options["database"],
-        serverSelectionTimeoutMS=10000,
-    )
+    client = phoenix_member.connect(module, options["user"], options["password"], authSource=options["database"])
     try:
         client.admin.command("ping")
     except OperationFailure as error:

@@ -11,6 +11,7 @@ description:
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   login_user: {description: User with the role root., type: str, required: true}
   login_password: {description: Its password., type: str, required: true}
   compatibility: {description: Feature compatibility version such as 6.0; empty to read it., type: str, default: ""}
@@ -27,39 +28,24 @@ version: {description: Version of the running server., type: str, returned: alwa
 compatibility: {description: The feature compatibility version before., type: str, returned: always}
 """
 
-import sys
-
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
-
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "default": 27017},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **phoenix_member.LOGIN,
             "compatibility": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
-    try:
-        from pymongo.errors import PyMongoError  # noqa: PLC0415
+    phoenix_member.require(module)
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - only the managed host has them
 
-        from phoenix.database import replica_set  # noqa: PLC0415 - the package is on the managed host
-    except ImportError as error:
-        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
     try:
-        client = replica_set.client(
-            "127.0.0.1",
-            options["port"],
-            username=options["login_user"],
-            password=options["login_password"],
-            serverSelectionTimeoutMS=10000,
-        )
+        client = phoenix_member.connect_as_login(module)
         version = client.admin.command("buildInfo")["version"]
         shown = client.admin.command({"getParameter": 1, "featureCompatibilityVersion": 1})
         # Between the two, after a change that was cut: {version, targetVersion}.

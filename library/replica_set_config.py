@@ -12,6 +12,7 @@ description:
   - Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   login_user: {description: User with the role clusterAdmin or root., type: str, required: true}
   login_password: {description: Its password., type: str, required: true}
   members:
@@ -35,40 +36,27 @@ RETURN = r"""
 steps: {description: The changes made (or, in check mode, needed)., type: list, returned: always}
 """
 
-import sys
-
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
-
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "default": 27017},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **phoenix_member.LOGIN,
             "members": {"type": "list", "elements": "dict", "required": True},
             "settings": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
-    try:
-        from pymongo.errors import PyMongoError  # noqa: PLC0415
+    phoenix_member.require(module)
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - only the managed host has them
 
-        from phoenix.database import reconfigure, replica_set  # noqa: PLC0415 - the package is on the managed host
-    except ImportError as error:
-        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
+    from phoenix.database import reconfigure  # noqa: PLC0415
+
     try:
-        client = replica_set.client(
-            "127.0.0.1",
-            options["port"],
-            username=options["login_user"],
-            password=options["login_password"],
-            serverSelectionTimeoutMS=10000,
-        )
+        client = phoenix_member.connect_as_login(module)
         members = [
             {"host": m["host"], "priority": float(m["priority"]), "votes": int(m["votes"])} for m in options["members"]
         ]

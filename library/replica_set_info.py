@@ -13,6 +13,7 @@ description:
 options:
   address: {description: This member's own address., type: str, required: true}
   port: {description: Port of every member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which connections are by TLS; empty without., type: str, default: ""}
   members: {description: Addresses of all members., type: list, elements: str, required: true}
   goal:
     description: >-
@@ -42,39 +43,39 @@ state:
   returned: always
 """
 
-import sys
 from dataclasses import asdict
 
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
-
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "address": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 27017},
+            **phoenix_member.CONNECTION,
             "members": {"type": "list", "elements": "str", "required": True},
             "goal": {"type": "str", "choices": ["answer", "primary", "member", "settled"], "default": "answer"},
             "timeout": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
     seconds = 0 if module.check_mode else options["timeout"]
-    try:
+    lacking = phoenix_member.lacking()
+    if lacking and not module.check_mode:
+        module.fail_json(msg=lacking)
+    if lacking:
+        state = {"silent": options["members"], "fresh": True, "initiated": False, "primary": "", "no_users": False}
+        state |= {"member": False, "behind": []}
+    else:
         from phoenix.database import replica_set  # noqa: PLC0415 - the package is on the managed host
 
         state = asdict(
-            replica_set.wait(options["address"], options["port"], options["members"], options["goal"], seconds)
+            replica_set.wait(
+                options["address"], options["port"], options["members"], options["goal"], seconds, options["ca"]
+            )
         )
-    except ImportError as error:
-        if not module.check_mode:
-            module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
-        state = {"silent": options["members"], "fresh": True, "initiated": False, "primary": "", "no_users": False}
-        state |= {"member": False, "behind": []}
     module.exit_json(changed=False, state=state)
 
 

@@ -13,6 +13,7 @@ description:
   - Check mode refuses as a real run, and changes nothing. Needs Phoenix's package on the host (role C(toolkit)).
 options:
   port: {description: Port of this host's member., type: int, default: 27017}
+  ca: {description: Path of the CAs by which the connection is by TLS; empty without., type: str, default: ""}
   login_user: {description: User with the role clusterAdmin or root., type: str, required: true}
   login_password: {description: Its password., type: str, required: true}
   lost: {description: The lost members (address:port)., type: list, elements: str, required: true}
@@ -28,40 +29,27 @@ EXAMPLES = r"""
 """
 RETURN = r""" """
 
-import sys
-
+from ansible.module_utils import phoenix_member
 from ansible.module_utils.basic import AnsibleModule
-
-PACKAGES = ["/opt/phoenix/tools/current/phoenix.pyz", "/opt/pymongo/current"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "default": 27017},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **phoenix_member.LOGIN,
             "lost": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    sys.path[:0] = PACKAGES
     options = module.params
-    try:
-        from pymongo.errors import PyMongoError  # noqa: PLC0415
+    phoenix_member.require(module)
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - only the managed host has them
 
-        from phoenix.database import reconfigure, replica_set  # noqa: PLC0415 - the package is on the managed host
-    except ImportError as error:
-        module.fail_json(msg=f"{error}: the roles toolkit and mongodb install it; run site.yml for this host")
+    from phoenix.database import reconfigure  # noqa: PLC0415
+
     try:
-        client = replica_set.client(
-            "127.0.0.1",
-            options["port"],
-            username=options["login_user"],
-            password=options["login_password"],
-            serverSelectionTimeoutMS=10000,
-        )
-        reconfigure.shrink(client, options["lost"], check=module.check_mode)
+        client = phoenix_member.connect_as_login(module)
+        reconfigure.shrink(client, options["lost"], options["ca"], check=module.check_mode)
     except (reconfigure.Refused, PyMongoError) as error:
         module.fail_json(msg=f"The replica set was not changed: {error}.")
     module.exit_json(changed=True)

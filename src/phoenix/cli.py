@@ -33,6 +33,9 @@ class Area:
 
 AREAS: Mapping[str, Area] = {
     "alerts": Area("phoenix.alerting.cli", "the notifier: serve, event, deadman, test, former"),
+    "authority": Area(
+        "phoenix.database.authority", "the CA of the database's certificates: show, create, sign, begin, switch, end"
+    ),
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
     "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
@@ -52,6 +55,9 @@ AREAS: Mapping[str, Area] = {
         "phoenix.instances.logs", "what the instances and processes of this host write, or of all: --fleet, --follow"
     ),
     "lock": Area("phoenix.state.lock", "the fleet's lock: acquire, renew, release, show, break"),
+    "member": Area(
+        "phoenix.database.certificate", "the certificate of this database member: due, refuse, request, install"
+    ),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
     "page": Area("phoenix.page.cli", "the status page on control: write"),

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pymongo.errors import OperationFailure
 
@@ -25,6 +26,9 @@ class Set:
     def __init__(self, root: Path, mongod: Path, key: str, environment: Mapping[str, str] | None = None) -> None:
         self.root, self.environment, self.port = root, environment, free_port()
         self.programs = dict.fromkeys(MEMBERS, mongod)
+        # More options of each server, and the CAs by which it is asked by TLS, or "".
+        self.options: dict[str, list[str]] = {member: [] for member in MEMBERS}
+        self.cas = dict.fromkeys(MEMBERS, "")
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
         for member in MEMBERS:
             (root / member).mkdir()
@@ -37,11 +41,14 @@ class Set:
         settings = {"electionTimeoutMillis": 2000, "heartbeatTimeoutSecs": 2}
         # Each must answer first: the set refuses members that do not.
         for member in MEMBERS:
-            with replica_set.client(member, self.port, serverSelectionTimeoutMS=30000) as client:
+            with self.client(member) as client:
                 client.admin.command("ping")
         # Through the localhost exception, which the first address alone has.
-        with replica_set.client(MEMBERS[0], self.port, serverSelectionTimeoutMS=30000) as client:
+        with self.client(MEMBERS[0]) as client:
             client.admin.command("replSetInitiate", {"_id": "keys", "members": members, "settings": settings})
+
+    def client(self, member: str, **login: str) -> Any:
+        return replica_set.client(member, self.port, self.cas[member], serverSelectionTimeoutMS=30000, **login)
 
     def write(self, member: str, content: str) -> None:
         path = self.root / f"{member}.key"
@@ -58,7 +65,7 @@ class Set:
              "--replSet=keys", f"--keyFile={self.root / member}.key", "--wiredTigerCacheSizeGB=0.25",
              "--oplogSize=50", f"--logpath={self.root / member}.log", "--nounixsocket",
              # By default a member waits 15 s for its clients before it ends.
-             "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0"],
+             "--setParameter=shutdownTimeoutMillisForSignaledShutdown=0", *self.options[member]],
             stdout=subprocess.DEVNULL,
             env=self.environment,
         )  # fmt: skip
@@ -73,7 +80,7 @@ class Set:
 
     def roles(self) -> dict[str, str]:
         """PRIMARY, SECONDARY or neither, of each: a member that refuses another's key is neither."""
-        return {member: replica_set.role(member, self.port) for member in MEMBERS}
+        return {member: replica_set.role(member, self.port, self.cas[member]) for member in MEMBERS}
 
     def whole(self) -> bool:
         """One primary, and the others follow."""
@@ -103,11 +110,17 @@ class Set:
 
 
 @contextmanager
-def three(mongod: Path, key: str, environment: Mapping[str, str] | None = None) -> Iterator[Set]:
-    """A set that has been initiated. environment: the servers', if it is not this process's."""
+def three(
+    mongod: Path,
+    key: str,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[Set], None] = lambda _: None,
+) -> Iterator[Set]:
+    """A set that has been initiated. environment: the servers', if it is not this process's; prepare: before."""
     root = Path(tempfile.mkdtemp(prefix="phx-"))
     made = Set(root, mongod, key, environment)
     try:
+        prepare(made)
         made.initiate()
         yield made
     finally:

@@ -16,6 +16,8 @@ from tests.harness.waiting import wait_for
 
 # How long lose_primary() writes, and when it kills the primary.
 WRITING_SECONDS, LOSS_AFTER_SECONDS = 30, 3
+# What the database's clients trust on their hosts, where it has TLS.
+CAS = "/etc/ssl/phoenix/database-ca.pem"
 STATUS = "phoenixctl host status"
 
 
@@ -30,11 +32,12 @@ def admin_password(inventory: str) -> str:
 
 
 def connection_string(inventory: str) -> str:
-    """Return the application's connection string from its hosts; it holds a password."""
+    """Return the application's connection string from its hosts, for Python's driver there; it holds a password."""
     environment = first_of("app", inventory).check_output("cat /etc/phoenix/configuration/environment")
     found = re.search(r'^DB_CONNECTION_STRING="?(mongodb:[^"\n]*)', environment, re.M)
     assert found, "no connection string in /etc/phoenix/configuration/environment"
-    return found[1]
+    # Node.js has the CAs by a variable.
+    return found[1] + (f"&tlsCAFile={CAS}" if "ssl=true" in found[1] else "")
 
 
 def whole(members: Hosts) -> bool:

@@ -6,12 +6,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pymongo.uri_parser import parse_uri
 
-from tests.harness.database import connection_string
-from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, remote, ssh, ssh_command
+from tests.harness.database import CAS, connection_string
+from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, output_of, remote, ssh, ssh_command
 from tests.harness.load import summary
 from tests.harness.waiting import wait_for
 
@@ -53,18 +54,25 @@ def writes(
 
 @contextmanager
 def borrowed_driver(inventory: str, host: str) -> Iterator[str]:
-    """Give a host that has no driver a copy of a database host's while the block runs; yields a runner that uses it."""
+    """Give a host that has no driver a copy of a database host's while the block runs; yields a runner that uses it.
+
+    It also gets the CAs that the database's clients trust, where there are any and it has none.
+    """
     folder = "/run/phoenix-test-driver"
     lender = next(iter(hosts_of("db", inventory)))
     packed = subprocess.run(
         ssh_command(inventory, lender, "tar -C /opt/pymongo/current -c ."), capture_output=True, check=True
     ).stdout
     unpack = f"mkdir -p {folder} && tar -C {folder} -x"
+    trusted = output_of(hosts_of("db", inventory)[lender], f"cat {CAS} 2>/dev/null || true")
+    give = f"[ -e {CAS} ] || {{ mkdir -p {Path(CAS).parent} && cat > {CAS} && touch {folder}/given; }}"
     try:
         subprocess.run(ssh_command(inventory, host, unpack), input=packed, capture_output=True, check=True)
+        if trusted:
+            ssh(inventory, host, give, f"{trusted}\n")
         yield f"PYTHONPATH={folder} python3"
     finally:
-        ssh(inventory, host, f"rm -rf {folder}", "")
+        ssh(inventory, host, f"if [ -e {folder}/given ]; then rm {CAS}; fi; rm -rf {folder}", "")
 
 
 def data_equal(inventory: str, seconds: float = 60) -> bool:

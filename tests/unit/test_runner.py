@@ -1,5 +1,6 @@
 """What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
+import configparser
 import re
 import subprocess
 import tarfile
@@ -180,3 +181,10 @@ def test_a_role_reads_no_private_name_of_another(role: str) -> None:
         for name in re.findall(rf"\b__(?:{others})_\w+", path.read_text(encoding="utf-8"))
     ]
     assert foreign == []
+
+
+def test_control_gets_every_folder_that_ansible_reads() -> None:
+    written = configparser.ConfigParser(interpolation=None)
+    written.read(TOP / "ansible.cfg")
+    folders = {value for value in written["defaults"].values() if (TOP / value).is_dir() and "/" not in value}
+    assert {"library", "module_utils", "roles"} <= folders <= set(packer.PARTS)

@@ -316,6 +316,35 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
     assert seen["db1"] == [["2001:db8::32", "2001:db8::33"]]
 
 
+def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
+    """With one variable; the connection string of the application is as it was without."""
+    example(tmp_path / "own")
+    all_hosts = tmp_path / "own" / "group_vars" / "all"
+    write(all_hosts / "vault.yml", {"vault_mongodb_app_password": "p"})
+    wanted = {
+        "app1": "[phoenix_db_connection_string, phoenix_db_ca]",
+        "db1": "[mongodb_client_ca, backup_ca, netdata_mongodb_ca, netdata_certificates | map(attribute='host') | list,"
+        " preflight_mongodb_tls]",
+        "control1": "[backup_ca, backup_state | map(attribute='name') | list, backup_state_triggers, "
+        "mongodb_tls_internal]",
+    }
+    ca = "/etc/ssl/phoenix/database-ca.pem"
+    plain = evaluate(tmp_path / "own", wanted)
+    (uri, empty), member, control = plain["app1"], plain["db1"], plain["control1"]
+    assert (empty, *member[:3], control[0]) == ("",) * 5
+    assert ("db1" in member[3], member[4]) == (False, "disabled")
+    assert "database-ca" not in control[1] and control[3] is False
+    write(all_hosts / "tls.yml", {"mongodb_tls": "preferTLS"})
+    seen = evaluate(tmp_path / "own", wanted)
+    assert seen["app1"] == [f"{uri}&ssl=true", ca]
+    assert seen["db1"][:3] == [ca, ca, ca] and "db1" in seen["db1"][3] and seen["db1"][4] == "preferTLS"
+    assert seen["control1"][0] == ca and "database-ca" in seen["control1"][1] and seen["control1"][3] is True
+    assert "/var/lib/phoenix/database-ca" in seen["control1"][2]
+    write(all_hosts / "tls.yml", {"mongodb_tls": "allowTLS"})
+    seen = evaluate(tmp_path / "own", wanted)
+    assert seen["app1"] == [uri, ""] and seen["control1"][3] is True
+
+
 @pytest.mark.parametrize(
     ("template", "own", "line"),
     [

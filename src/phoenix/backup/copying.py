@@ -12,6 +12,7 @@ from typing import Any
 from phoenix.backup import exchange, fingerprint, scratch
 from phoenix.backup.exchange import beside
 from phoenix.backup.store import Store
+from phoenix.database import tls
 
 
 class Failed(Exception):
@@ -37,6 +38,7 @@ def pipe(store: Store, source: Sequence[str], target: Sequence[str], login: Mapp
         )
         writing = subprocess.run(
             [str(scratch.TOOLS / "mongorestore"), *secret, f"--host={hosts}", *user, "--archive",
+             *tls.tool_options(store.config.ca),
              "--writeConcern={w: 'majority'}", "--stopOnError", "--bypassDocumentValidation", *target],
             stdin=reading.stdout, capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phoenix.common import endpoint
+from phoenix.database import tls
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,21 @@ def decide(own: str, members: Sequence[Member], max_lag: float) -> Decision:
     return Decision(False, "this member is neither primary nor secondary")
 
 
-def look(addresses: Sequence[str], port: int, timeout: float = 3.0) -> list[Member]:
-    """Ask every member; those that do not answer are left out. Nothing here needs a login."""
+def look(addresses: Sequence[str], port: int, ca: str = "", timeout: float = 3.0) -> list[Member]:
+    """Ask every member; those that do not answer are left out. Nothing here needs a login.
+
+    ca: path of the CAs by which connections are by TLS; "" without.
+    """
     import pymongo  # noqa: PLC0415 - only database hosts have it
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     members = []
     for address in addresses:
         client = pymongo.MongoClient(
-            endpoint.of(address, port), directConnection=True, serverSelectionTimeoutMS=int(timeout * 1000)
+            endpoint.of(address, port),
+            directConnection=True,
+            serverSelectionTimeoutMS=int(timeout * 1000),
+            **tls.options(ca),
         )
         try:
             hello = client.admin.command("hello")

@@ -52,7 +52,7 @@ def warnings(members: Sequence[Room], size: int) -> list[str]:
 
 
 def look(addresses: Sequence[str], port: int, login: Mapping[str, Any]) -> list[Room]:
-    """Ask every member. login: pymongo's username and password."""
+    """Ask every member. login: pymongo's options of the user, and of TLS."""
     import pymongo  # noqa: PLC0415 - the session that receives does without
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 

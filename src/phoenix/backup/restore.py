@@ -25,6 +25,7 @@ from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain
 from phoenix.backup.store import NAME, Dump, Store
 from phoenix.common import endpoint
+from phoenix.database import tls
 
 RESTORABLE = ("good", "shrunken")
 DUMP_SECONDS = 1800.0
@@ -165,12 +166,17 @@ def conditions(dump: Dump) -> list[str]:
     return obstacles(names, (), live, _stamp())
 
 
+def _login(store: Store, order: Order) -> dict[str, Any]:
+    """MongoDB's Python driver's options of the user, and of TLS."""
+    return {**order.login, **tls.options(store.config.ca)}
+
+
 def connect(store: Store, order: Order) -> Any:
     import pymongo  # noqa: PLC0415 - the session that receives does without
 
     return pymongo.MongoClient(
         [endpoint.of(address, store.config.port) for address in order.members], replicaSet=store.config.replica_set,
-        serverSelectionTimeoutMS=15000, w="majority", readConcernLevel="majority", **order.login,
+        serverSelectionTimeoutMS=15000, w="majority", readConcernLevel="majority", **_login(store, order),
     )  # fmt: skip
 
 
@@ -192,7 +198,7 @@ def _look(client: Any) -> dict[str, Live]:
 def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collection], found: Sequence[str]) -> None:
     """Check for obstacles. Raises Refused, listing all of them."""
     size = fingerprint.totals(names)[1]
-    room = members.look(order.members, store.config.port, order.login) if order.check_room else []
+    room = members.look(order.members, store.config.port, _login(store, order)) if order.check_room else []
     if reasons := [*found, *members.obstacles(room, size, store.config.min_free)]:
         raise Refused("nothing was touched: " + "; ".join(reasons))
 
@@ -227,7 +233,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     ]
     unless = f", unless it existed at {order.time}" if limit else ""
     lines += [f"{name}: {live[name].documents} documents now, set aside{unless}" for name in gone]
-    room = members.look(order.members, store.config.port, order.login)
+    room = members.look(order.members, store.config.port, _login(store, order))
     lines += members.warnings(room, fingerprint.totals(names)[1])
     return dump.name, lines
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from phoenix.backup import archive, fingerprint, frames, member, scratch
+from phoenix.database import tls
 
 PIECE = 1024 * 1024
 PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
@@ -46,7 +47,7 @@ class Config:
 
     members: addresses of the replica set's members, own among them; empty on hosts that only send logs. oplog_seconds,
     oplog_bytes: when a segment of the oplog is closed. mongod: address at which this host reaches its own member.
-    state: the parts of its state, see there.
+    state: the parts of its state, see there. ca: path of the CAs by which members are reached by TLS; "" without.
     """
 
     host: str
@@ -69,6 +70,7 @@ class Config:
     mongod: str = "127.0.0.1"
     state: Sequence[Mapping[str, Any]] = ()
     store_port: int = 22
+    ca: str = ""
 
     @staticmethod
     def read(path: Path) -> Config:
@@ -145,7 +147,7 @@ def _dump_command(config: Config) -> list[str]:
     return [
         str(scratch.TOOLS / "mongodump"), f"--config={config.password}", f"--username={config.user}",
         "--authenticationDatabase=admin", f"--host={config.mongod}", f"--port={config.port}",
-        "--oplog", "--gzip", "--archive",
+        *tls.tool_options(config.ca), "--oplog", "--gzip", "--archive",
     ]  # fmt: skip
 
 
@@ -209,7 +211,7 @@ def connect(config: Config, seconds: float = 600.0) -> Any:
     password = json.loads(Path(config.password).read_text(encoding="utf-8"))["password"]
     return pymongo.MongoClient(
         config.mongod, config.port, directConnection=True, username=config.user, password=password,
-        serverSelectionTimeoutMS=10000, socketTimeoutMS=int(seconds * 1000),
+        serverSelectionTimeoutMS=10000, socketTimeoutMS=int(seconds * 1000), **tls.options(config.ca),
     )  # fmt: skip
 
 
@@ -301,7 +303,7 @@ def attempt(config: Config, kind: str, request: str) -> dict[str, Any]:
 
     Raises Failed.
     """
-    decision = member.decide(config.own, member.look(config.members, config.port), config.max_lag)
+    decision = member.decide(config.own, member.look(config.members, config.port, config.ca), config.max_lag)
     order = json.dumps({"kind": kind, "request": request, "ready": decision.dump, "reason": decision.reason})
     with Session(config, "dump", order) as session:
         answer = session.answer()

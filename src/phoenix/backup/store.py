@@ -56,6 +56,7 @@ class Config:
     longest: float = 8 * 3600.0
     oplog_metrics: str = ""
     hosts: Sequence[str] = ()  # those that send logs
+    ca: str = ""  # path of the CAs by which the members are reached by TLS; "" without
 
     @staticmethod
     def read(path: Path) -> Config:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from phoenix.common import files
+from phoenix.common import files, openssl
 
 CONFIG = Path("/etc/phoenix/acme.json")
 FOLDER = Path("/var/lib/phoenix/acme")
@@ -143,21 +143,14 @@ class Seen:
 
 def read(path: Path) -> Seen:
     """Read the first certificate of a file. Raises ValueError: it has none, or one that is not its key's."""
-    shown = _openssl("x509", "-in", path, "-noout", "-startdate", "-enddate", "-ext", "subjectAltName")
+    shown = openssl.run("x509", "-in", path, "-noout", "-startdate", "-enddate", "-ext", "subjectAltName")
     dates = dict(re.findall(r"^not(Before|After)=(.+)$", shown, re.MULTILINE))
-    if _openssl("x509", "-in", path, "-noout", "-pubkey") != _openssl("pkey", "-in", path, "-pubout"):
+    if openssl.run("x509", "-in", path, "-noout", "-pubkey") != openssl.run("pkey", "-in", path, "-pubout"):
         raise ValueError(f"{path}: its key is not that of its first certificate")
     return Seen(
         frozenset(re.findall(r"DNS:([^\s,]+)", shown)),
         *(float(ssl.cert_time_to_seconds(dates[key])) for key in ("Before", "After")),
     )
-
-
-def _openssl(*arguments: str | Path) -> str:
-    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"openssl {arguments[0]}: {done.stderr.strip().splitlines()[0]}")
-    return done.stdout
 
 
 def reason(seen: Seen | None, names: Collection[str], now: float) -> str:
@@ -189,9 +182,9 @@ def account(folder: Path) -> str:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = folder / "account.key"
     if not key.exists():
-        made = _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout")
+        made = openssl.run("ecparam", "-name", "prime256v1", "-genkey", "-noout")
         files.replace(key, made, 0o600, durable=True)
-    public = ssl.PEM_cert_to_DER_cert(_openssl("pkey", "-in", key, "-pubout").replace("PUBLIC KEY", "CERTIFICATE"))
+    public = ssl.PEM_cert_to_DER_cert(openssl.run("pkey", "-in", key, "-pubout").replace("PUBLIC KEY", "CERTIFICATE"))
     # The uncompressed point is at the end of the structure.
     x, y = (_base64url(public[begin:end]) for begin, end in ((-64, -32), (-32, len(public))))
     thumbprint = _base64url(hashlib.sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())

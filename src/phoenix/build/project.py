@@ -12,7 +12,7 @@ from pathlib import Path
 
 from phoenix.common import files, tar
 
-PARTS = ("action_plugins", "ansible.cfg", "filter_plugins", "library", "playbooks", "roles", "src")
+PARTS = ("action_plugins", "ansible.cfg", "filter_plugins", "library", "module_utils", "playbooks", "roles", "src")
 EXCLUDED = frozenset({"__pycache__", ".git"})
 
 

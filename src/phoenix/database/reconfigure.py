@@ -119,15 +119,15 @@ def shrunken(config: Mapping[str, Any], roles: Mapping[str, str], lost: Sequence
     return {**config, "members": left, "version": config["version"] + 1}
 
 
-def shrink(client: Any, lost: Sequence[str], *, check: bool = False) -> None:
-    """Have the members that are left serve alone. client: of one of them.
+def shrink(client: Any, lost: Sequence[str], ca: str = "", *, check: bool = False) -> None:
+    """Have the members that are left serve alone. client: of one of them; ca: by which the others are asked by TLS.
 
     What the lost ones alone had acknowledged is gone. Raises Refused as shrunken does, and where the server refuses.
     """
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     config = client.admin.command("replSetGetConfig")["config"]
-    roles = {member["host"]: replica_set.role(*endpoint.parts(member["host"])) for member in config["members"]}
+    roles = {member["host"]: replica_set.role(*endpoint.parts(member["host"]), ca) for member in config["members"]}
     wanted = shrunken(config, roles, lost)
     if not check:
         try:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from phoenix.common import endpoint
+from phoenix.database import tls
 
 GOALS = ("answer", "primary", "member", "settled")
 SELECTION_MS = 2000
@@ -65,23 +66,26 @@ def configured_members(members: Sequence[Mapping[str, Any]], port: int) -> list[
     ]
 
 
-def client(address: str, port: int, **options: Any) -> Any:
-    """Connect to one server, not to the set that it may be part of. The driver is imported only where it is needed."""
+def client(address: str, port: int, ca: str = "", **options: Any) -> Any:
+    """Connect to one server, not to the set that it may be part of. The driver is imported only where it is needed.
+
+    ca: path of the CAs that are trusted, with which the connection is by TLS; "" for one without.
+    """
     import pymongo  # noqa: PLC0415
 
-    return pymongo.MongoClient(endpoint.of(address, port), directConnection=True, **options)
+    return pymongo.MongoClient(endpoint.of(address, port), directConnection=True, **tls.options(ca), **options)
 
 
-def role(address: str, port: int) -> str:
+def role(address: str, port: int, ca: str = "") -> str:
     """Return PRIMARY, SECONDARY or NOT READY, or "silent" if the member does not answer or the driver is missing."""
     try:
-        hello = client(address, port, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")
+        hello = client(address, port, ca, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")
     except Exception:  # noqa: BLE001 - the driver's errors can't be named where it is missing
         return "silent"
     return "PRIMARY" if hello.get("isWritablePrimary") else "SECONDARY" if hello.get("secondary") else "NOT READY"
 
 
-def observe(own: str, port: int, addresses: Sequence[str]) -> State:
+def observe(own: str, port: int, addresses: Sequence[str], ca: str = "") -> State:
     """Return the set's present state, seen from the member `own`."""
     from pymongo.errors import OperationFailure, PyMongoError  # noqa: PLC0415
 
@@ -89,7 +93,7 @@ def observe(own: str, port: int, addresses: Sequence[str]) -> State:
     written: dict[str, datetime | None] = {}
     for address in addresses:
         # The localhost exception, as its name says, is for the loopback address only.
-        connection = client("127.0.0.1" if address == own else address, port, serverSelectionTimeoutMS=SELECTION_MS)
+        connection = client("127.0.0.1" if address == own else address, port, ca, serverSelectionTimeoutMS=SELECTION_MS)
         try:
             hello = connection.admin.command("hello")
             state.initiated = state.initiated or "setName" in hello
@@ -125,7 +129,7 @@ def behind(written: Mapping[str, datetime | None], primary: str) -> list[str]:
     ]
 
 
-def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: float) -> State:
+def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: float, ca: str = "") -> State:
     """Observe the set until it reaches the goal, or for `seconds`; return the last state.
 
     Raises:
@@ -133,7 +137,7 @@ def wait(own: str, port: int, addresses: Sequence[str], goal: str, seconds: floa
     """
     end = time.monotonic() + seconds
     while True:
-        state = observe(own, port, addresses)
+        state = observe(own, port, addresses, ca)
         if state.reaches(goal, own) or time.monotonic() >= end:
             return state
         time.sleep(0.5)

@@ -6,7 +6,7 @@ nginx would only say so once they are in place, or never.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from ipaddress import ip_address
 from typing import Any
@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 SHOWN = 40  # characters of a certificate, which is public
 RSA_BITS = 2048  # fewer are too few for Debian's OpenSSL
@@ -74,6 +75,45 @@ def errors(certificates: Iterable[Mapping[str, Any]]) -> list[str]:
             text = text.replace(f"nginx_{name}", f"nginx_certificates[{number}].{own}")
         found += [text] if text else []
     return found
+
+
+def member_error(
+    certificate: str, key: str, names: Iterable[str], trusted: Sequence[str], now: datetime | None = None
+) -> str:
+    """Why a database's member can't serve with this certificate of the operator's; "" when it can.
+
+    names: those by which it is reached; trusted: CAs, as PEM, of which each text has to hold the certificate's.
+    """
+    text = error(certificate, key, names, now)
+    if not text:
+        chain = x509.load_pem_x509_certificates(certificate.encode())
+        text = next(_member_faults(chain, trusted), "")
+    return (
+        text.replace("nginx_tls_certificate", "mongodb_tls_certificate")
+        .replace("nginx_tls_key", "mongodb_tls_key")
+        .replace("nginx_server_names", "the names that the member is reached by")
+        .replace("nginx", "a member")
+    )
+
+
+def _member_faults(chain: list[x509.Certificate], trusted: Sequence[str]) -> Iterator[str]:
+    try:
+        usages = list(chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    if not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH} <= {*usages}:
+        yield "nginx_tls_certificate is not both for servers and for clients: members connect to each other with it."
+    for text in filter(None, trusted):
+        try:
+            authorities = x509.load_pem_x509_certificates(text.encode())
+        except ValueError:
+            yield "mongodb_tls_ca is not PEM. Give the text of the CAs itself, not the name of its file."
+            return
+        if not any(chain[-1] == one or is_signed_by(chain[-1], one) for one in authorities):
+            yield (
+                "nginx_tls_certificate is of a CA that the fleet's hosts do not trust. Put the CA into mongodb_tls_ca, "
+                "beside the present one, and run site.yml; then give the certificate."
+            )
 
 
 def files(certificates: Iterable[Mapping[str, Any]], issued: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, str]]:

@@ -73,6 +73,12 @@ def lines(variables: Mapping[str, str]) -> str:
     return "".join(f'{name}="{_SPECIAL.sub(_ESCAPED, str(variables[name]))}"\n' for name in ordered)
 
 
+def trusted_file(environment: str) -> str:
+    """The file of the database's CAs that an environment, in a file for systemd, names; "" where it names none."""
+    found = re.search(r'^NODE_EXTRA_CA_CERTS="(/etc/ssl/phoenix/[\w.-]+)"$', environment, re.MULTILINE)
+    return found[1] if found else ""
+
+
 def path_errors(paths: Iterable[Any]) -> list[str]:
     """Which paths an instance can't be given to write to."""
     found = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from phoenix.balancer import floating
 from phoenix.build import identity
 from phoenix.common import files, systemd
-from phoenix.database import replica_set
+from phoenix.database import replica_set, tls
 from phoenix.fleet import updates
 from phoenix.instances import releases
 from phoenix.processes import cli as processes
@@ -48,7 +48,16 @@ def database(configuration_path: Path = Path("/etc/mongod.conf")) -> str:
         return ""
     # Phoenix's own template writes the file; hosts have no YAML parser in their standard library.
     port = re.search(r"^\s+port: (\d+)$", configuration, re.MULTILINE)
-    return replica_set.role("127.0.0.1", int(port[1])) if port else "NOT READY"
+    ca = tls.BUNDLE if tls.mode_of(started(configuration)) != tls.MODES[0] else ""
+    return replica_set.role("127.0.0.1", int(port[1]), ca) if port else "NOT READY"
+
+
+def started(configuration: str, folder: Path = Path("/run/mongodb")) -> str:
+    """The configuration that the running server was started with: before a restart that is due, the former one."""
+    if not (folder / "started").exists():
+        return configuration
+    copy = folder / "mongod.conf"  # not there without TLS
+    return copy.read_text(encoding="utf-8") if copy.exists() else ""
 
 
 def built(folder: Path = Path("/var/lib/phoenix/releases")) -> dict[str, str]:

@@ -24,11 +24,12 @@ def mongodb_uri(
     database: str,
     replica_set: str,
     auth_source: str = "admin",
+    options: str = "",
 ) -> str:
     """Return a connection string that names every member, each part percent-encoded.
 
     `members` are mappings with an `address` and, where it differs from `port`, a `port`. An IPv6 address
-    is put in brackets.
+    is put in brackets. `options` follow the others, as `ssl=true`.
 
     Raises:
         ValueError: there is no member.
@@ -41,7 +42,7 @@ def mongodb_uri(
         raise ValueError("mongodb_uri: members is empty: name at least one member with its address")
     return (
         f"mongodb://{_encoded(user)}:{_encoded(password)}@{','.join(seeds)}/{_encoded(database)}"
-        f"?replicaSet={_encoded(replica_set)}&authSource={_encoded(auth_source)}"
+        f"?replicaSet={_encoded(replica_set)}&authSource={_encoded(auth_source)}{options and '&'}{options}"
     )
 
 

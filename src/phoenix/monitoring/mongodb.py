@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from phoenix.database import tls
 from phoenix.monitoring.charts import TIMEOUT_S, Chart, Collector
 
 
@@ -31,15 +32,24 @@ class MongoDb(Collector):
 
     operations = ("insert", "query", "update", "delete", "getmore", "command")
 
-    def __init__(self, port: int, user: str, password: str, library: str) -> None:
+    def __init__(self, port: int, user: str, password: str, library: str, ca: str = "") -> None:
         sys.path.insert(0, library)
         import pymongo  # noqa: PLC0415 - only where there is a database, from the folder named
 
-        self.client = pymongo.MongoClient(
+        self.port, self.login, self.ca = port, {"username": user, "password": password}, ca
+        self.client: Any = None
+        self.failure: type[Exception] = pymongo.errors.PyMongoError
+        self.last: tuple[float, dict[str, int]] | None = None
+
+    def connect(self) -> Any:
+        """A client, which reads the CAs that it trusts once: after a failure there may be others."""
+        import pymongo  # noqa: PLC0415
+
+        return pymongo.MongoClient(
             "127.0.0.1",
-            port,
-            username=user,
-            password=password,
+            self.port,
+            **self.login,
+            **tls.options(self.ca),
             directConnection=True,
             maxPoolSize=1,
             serverSelectionTimeoutMS=TIMEOUT_S * 1000,
@@ -48,19 +58,21 @@ class MongoDb(Collector):
             # The driver's own heartbeat may be rare: each collection queries the server.
             heartbeatFrequencyMS=60000,
         )
-        self.failure: type[Exception] = pymongo.errors.PyMongoError
-        self.last: tuple[float, dict[str, int]] | None = None
 
     def collect(self, now: float) -> Iterator[Chart]:
         up = primary = False
         lag = 0.0
         try:
+            self.client = self.client or self.connect()
             status = self.client.admin.command("replSetGetStatus")
             server = self.client.admin.command("serverStatus", oplog=1, metrics=0, wiredTiger=0, tcmalloc=0)
             oplog = self.client.local.command("collStats", "oplog.rs")
         except self.failure as error:
             print(f"mongodb: {error}"[:300], file=sys.stderr)
             self.last = None
+            if self.ca and self.client:
+                self.client.close()
+                self.client = None
         else:
             up = True
             primary, lag = member_values(status)

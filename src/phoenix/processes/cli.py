@@ -51,21 +51,23 @@ class Daemon:
     def __init__(self, host: str) -> None:
         self.keeper = Keeper(host, units.Systemd(), lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
         self.store: Leases | None = None
-        self.uri = ""
+        self.uri = self.ca = ""
         self.unplaced: float | None = None
         self.ready = self.ended = False
 
-    def connect(self, uri: str) -> None:
-        if uri != self.uri:
+    def connect(self, uri: str, ca: str) -> None:
+        if (uri, ca) != (self.uri, self.ca):
             if self.store:
                 self.store.close()
-            self.store, self.uri = Leases(uri) if uri else None, uri
+            self.store, self.uri, self.ca = Leases(uri, ca) if uri else None, uri, ca
 
     def tick(self) -> None:
         wanted = target.read()
         processes = target.processes(wanted.configuration)
         if processes:  # otherwise what is held is given back where it was taken
-            self.connect(target.database(wanted.configuration, processes))
+            self.connect(
+                target.database(wanted.configuration, processes), target.trusted(wanted.configuration, processes)
+            )
         able = eligible()
         self.keeper.tick(self.store, wanted, processes, able, self.ready)
         status = self.keeper.status(wanted, processes, able)

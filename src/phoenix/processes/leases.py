@@ -23,7 +23,8 @@ class Unreachable(Exception):
 class Leases:
     """Those of one database. Every method raises Unreachable."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, ca: str = "") -> None:
+        """ca: path of the CAs that are trusted; "" where the database's address is without TLS."""
         import pymongo  # noqa: PLC0415 - only where there are processes
         from pymongo.errors import DuplicateKeyError, PyMongoError  # noqa: PLC0415
 
@@ -35,6 +36,7 @@ class Leases:
             connectTimeoutMS=CALL_MS,
             socketTimeoutMS=CALL_MS,
             maxPoolSize=2,
+            **({"tlsCAFile": ca} if ca else {}),
         )
         self.collection: Any = self.client.get_default_database("phoenix").get_collection(
             COLLECTION, write_concern=pymongo.WriteConcern("majority", wtimeout=CALL_MS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 from phoenix.common import files
+from phoenix.database import tls
 from phoenix.instances import configurations, paths
 from phoenix.processes import model
 from phoenix.processes.model import Process, Target
@@ -40,8 +42,18 @@ def processes(configuration: str) -> dict[str, Process]:
 
 def database(configuration: str, processes: dict[str, Process]) -> str:
     """The database's address in the environment of the processes; "" without any."""
+    return _variable("DB_CONNECTION_STRING", configuration, processes)
+
+
+def trusted(configuration: str, processes: dict[str, Process]) -> str:
+    """Path of the CAs by which the processes know the database; "" without TLS, where it is not for the database."""
+    by_tls = re.search(r"[?&](ssl|tls)=true\b", database(configuration, processes))
+    return _variable(tls.NODE_VARIABLE, configuration, processes) if by_tls else ""
+
+
+def _variable(variable: str, configuration: str, processes: dict[str, Process]) -> str:
     for name in processes:
         text = (paths.CONFIGURATIONS / configuration / f"environment.{name}").read_text(encoding="utf-8")
-        found = dict(configurations.VARIABLE.findall(text)).get("DB_CONNECTION_STRING", "")
+        found = dict(configurations.VARIABLE.findall(text)).get(variable, "")
         return configurations.ESCAPED.sub(r"\1", found)
     return ""

@@ -10,14 +10,21 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
+# Where the member runs with TLS, by the CAs that the host's clients trust.
+TLS: dict[str, Any] = (
+    {"tls": True, "tlsCAFile": "/etc/ssl/phoenix/database-ca.pem"} if Path("/run/mongodb/mongod.conf").exists() else {}
+)
+
 
 def main() -> None:
     members, verb, password = sys.argv[1], sys.argv[2], sys.stdin.read().strip()
-    client = pymongo.MongoClient(f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password)
+    client = pymongo.MongoClient(f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password, **TLS)
     database = client.backup_trial
     if verb == "fill":
         database.items.create_index("number")

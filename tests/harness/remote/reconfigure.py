@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import pymongo
+
+# Where the member runs with TLS, by the CAs that the host's clients trust.
+TLS: dict[str, Any] = (
+    {"tls": True, "tlsCAFile": "/etc/ssl/phoenix/database-ca.pem"} if Path("/run/mongodb/mongod.conf").exists() else {}
+)
 
 
 def main() -> None:
     order = json.load(sys.stdin)
-    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
-        "127.0.0.1", username="admin", password=order["password"], directConnection=True
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+        "127.0.0.1", username="admin", password=order["password"], directConnection=True, **TLS
     )
     config = client.admin.command("replSetGetConfig")["config"]
     print(json.dumps({name: config["settings"][name] for name in order["settings"]}))

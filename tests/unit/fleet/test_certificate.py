@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from phoenix.fleet import certificate
 
@@ -27,7 +27,12 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 Made = tuple[x509.Certificate, CertificateIssuerPrivateKeyTypes]
 
 
-def made(name: str, key: CertificateIssuerPrivateKeyTypes | None = None, signer: Made | None = None) -> Made:
+def made(
+    name: str,
+    key: CertificateIssuerPrivateKeyTypes | None = None,
+    signer: Made | None = None,
+    usages: list[x509.ObjectIdentifier] | None = None,
+) -> Made:
     """A certificate of ten days from NOW on, for its name, a wildcard and an address, and its key."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -37,6 +42,8 @@ def made(name: str, key: CertificateIssuerPrivateKeyTypes | None = None, signer:
     )
     builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=10))
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     return builder.sign(signer[1] if signer else key, hashes.SHA256()), key
 
 
@@ -126,3 +133,42 @@ def test_each_certificate_of_other_names_is_checked() -> None:
     assert second.startswith(
         "nginx_certificates[2].key does not belong to the first certificate in nginx_certificates[2]"
     )
+
+
+BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+MEMBER, MEMBER_KEY = pem(made("db1", signer=SIGNER_MADE, usages=BOTH))
+SERVER, SERVER_KEY = pem(made("db1", signer=SIGNER_MADE, usages=BOTH[:1]))
+
+
+@pytest.mark.parametrize(
+    ("own", "key", "names", "trusted", "why"),
+    [
+        (MEMBER, MEMBER_KEY, ["192.0.2.11"], [SIGNER, ""], ""),
+        (OWN, KEY, ["192.0.2.11"], [SIGNER + STRANGER, SIGNER], ""),  # without a purpose it is for any
+        (
+            MEMBER,
+            KEY,
+            ["192.0.2.11"],
+            [SIGNER],
+            "mongodb_tls_key does not belong to the first certificate in mongodb_tls_",
+        ),
+        (
+            MEMBER,
+            MEMBER_KEY,
+            ["192.0.2.12"],
+            [SIGNER],
+            "is not for 192.0.2.12 in the names that the member is reached by",
+        ),
+        (MEMBER, MEMBER_KEY, ["192.0.2.11"], [STRANGER], "is of a CA that the fleet's hosts do not trust"),
+        # Not before hosts trust it, nor once they will no longer.
+        (MEMBER, MEMBER_KEY, ["192.0.2.11"], [SIGNER, STRANGER], "is of a CA that the fleet's hosts do not trust"),
+        (SERVER, SERVER_KEY, ["192.0.2.11"], [SIGNER], "is not both for servers and for clients"),
+        (MEMBER, MEMBER_KEY, ["192.0.2.11"], ["/etc/ca.pem"], "mongodb_tls_ca is not PEM"),
+        ("/etc/db1.pem", MEMBER_KEY, [], [SIGNER], "mongodb_tls_certificate begins with"),
+    ],
+)
+def test_an_operators_certificate_of_a_member(
+    own: str, key: str, names: list[str], trusted: list[str], why: str
+) -> None:
+    found = certificate.member_error(own, key, names, trusted, NOW)
+    assert why in found and bool(found) == bool(why) and "nginx" not in found

@@ -71,3 +71,11 @@ def test_a_folder_of_the_applications_own_may_be_written(path: str) -> None:
 def test_no_other_path_may(path: Any) -> None:
     (message,) = environment.path_errors([path])
     assert "/var/lib/myapp/uploads" in message
+
+
+def test_the_file_of_cas_that_an_environment_names() -> None:
+    path = "/etc/ssl/phoenix/database-ca-0123456789ab.pem"
+    text = environment.lines({"A": "1", "NODE_EXTRA_CA_CERTS": path, "Z": "2"})
+    assert environment.trusted_file(text) == path
+    assert environment.trusted_file(environment.lines({"NODE_EXTRA_CA_CERTS": "/opt/own.pem"})) == ""
+    assert environment.trusted_file('A="1"') == ""

@@ -13,17 +13,26 @@ CONFIGURATION = "net:\n  port: {port}\n  bindIp: 127.0.0.1\nreplication:\n  repl
 
 
 def test_member_is_asked_on_its_configured_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
+    asked: list[tuple[str, int, str]] = []
 
-    def role(address: str, port: int) -> str:
-        asked.append((address, port))
+    def role(address: str, port: int, ca: str) -> str:
+        asked.append((address, port, ca))
         return "PRIMARY"
 
     monkeypatch.setattr(replica_set, "role", role)
     configuration = tmp_path / "mongod.conf"
     configuration.write_text(CONFIGURATION.format(port=28017), encoding="utf-8")
     assert host_status.database(configuration) == "PRIMARY"
-    assert asked == [("127.0.0.1", 28017)]
+    assert asked == [("127.0.0.1", 28017, "")]
+
+
+def test_a_member_is_asked_as_its_server_was_started(tmp_path: Path) -> None:
+    """Until a restart that is due, what is written is not what runs."""
+    assert host_status.started("written", tmp_path) == "written", "none runs"
+    (tmp_path / "started").touch()
+    assert host_status.started("written", tmp_path) == "", "it runs without TLS"
+    (tmp_path / "mongod.conf").write_text("of the start")
+    assert host_status.started("written", tmp_path) == "of the start"
 
 
 def test_the_recorded_checksum_of_each_archive_is_reported(tmp_path: Path) -> None:

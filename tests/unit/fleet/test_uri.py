@@ -75,3 +75,10 @@ def test_a_source_holds_no_secret(source: str, good: bool) -> None:
     error = source_error(source)
     assert not error if good else "release_deploy_key" in error
     assert SECRET not in error
+
+
+def test_options_follow_the_others() -> None:
+    made = mongodb_uri("u", "p", MEMBERS, 27017, "d", "rs", options="ssl=true")
+    assert made.endswith("/d?replicaSet=rs&authSource=admin&ssl=true")
+    assert parse_uri(made, validate=True)["options"]["tls"] is True
+    assert mongodb_uri("u", "p", MEMBERS, 27017, "d", "rs", options="") == made.removesuffix("&ssl=true")

@@ -108,3 +108,18 @@ def test_a_target_is_recorded_and_until_then_what_instances_get(
     (folder / "environment.worker").write_text('A="1"\nDB_CONNECTION_STRING="mongodb://a:b\\$c@d/e"\n')
     found = target.processes("c2")
     assert target.database("c2", found) == "mongodb://a:b$c@d/e" and target.database("c2", {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [("mongodb://d/e?ssl=true", "/ca.pem"), ("mongodb://d/e?a=b&tls=true", "/ca.pem"), ("mongodb://d/e?ssl=truer", ""),
+     ("mongodb://d/e", "")],
+)  # fmt: skip
+def test_the_cas_of_the_environment_are_for_a_database_by_tls(
+    uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without, an application may have them for something else, and the driver refuses CAs for a plain connection."""
+    monkeypatch.setattr(paths, "CONFIGURATIONS", tmp_path)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "environment.worker").write_text(f'DB_CONNECTION_STRING="{uri}"\nNODE_EXTRA_CA_CERTS="/ca.pem"\n')
+    assert target.trusted("c", {"worker": WORKER}) == expected and target.trusted("c", {}) == ""

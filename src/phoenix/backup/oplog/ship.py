@@ -153,7 +153,7 @@ class DumpAfterGap:
 
 
 def decide(config: sender.Config) -> member.Decision:
-    return member.decide(config.own, member.look(config.members, config.port), config.max_lag)
+    return member.decide(config.own, member.look(config.members, config.port, config.ca), config.max_lag)
 
 
 def turn(config: sender.Config, dumps: DumpAfterGap) -> None:

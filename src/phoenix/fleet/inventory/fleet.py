@@ -18,6 +18,8 @@ SAME_EVERYWHERE = (
     "mongodb_app_user",
     "mongodb_port",
     "mongodb_replica_set",
+    "mongodb_tls",
+    "mongodb_tls_ca",
     "netdata_stream_port",
     "nginx_unwanted_policy",
     "phoenix_first_port",

@@ -1,0 +1,183 @@
+"""The CA on control and the members' certificates: what they are for, when they are due, and cut replacements."""
+
+from __future__ import annotations
+
+import io
+import json
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+from phoenix.common import openssl
+from phoenix.database import authority, certificate
+from phoenix.database.authority import DAY, Authority
+
+NOW = 1_900_000_000.0
+NAMES = ["2001:db8::31", "127.0.0.1", "db1", "localhost"]
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    made = Authority(tmp_path / "ca", NOW)
+    assert made.create() and not made.create()
+    return made
+
+
+def issued(ca: Authority, path: Path, names: list[str] | None = None) -> str:
+    certificate.install(path, ca.sign(certificate.request(path), names or NAMES), user="")
+    return path.read_text()
+
+
+def test_only_the_owner_reads_keys_and_none_is_shown(ca: Authority, tmp_path: Path) -> None:
+    issued(ca, tmp_path / "member.pem")
+    ca.begin()
+    assert stat.S_IMODE(ca.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in ca.folder.iterdir()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "member.pem").stat().st_mode) == 0o400
+    assert "PRIVATE" not in json.dumps(ca.show())
+    assert {path.name for path in ca.folder.iterdir()} == {"present.pem", "next.pem"}, "nothing is left of making them"
+    assert list(tmp_path.glob("*.next")) == []
+
+
+def test_a_members_certificate_is_for_its_names_for_servers_and_for_clients(ca: Authority, tmp_path: Path) -> None:
+    pem = issued(ca, tmp_path / "member.pem")
+    seen = certificate.read(pem)
+    assert seen.names == set(NAMES)
+    assert (seen.begin, seen.end) == (NOW - authority.BACKDATED, NOW + authority.MEMBER_DAYS * DAY)
+    shown = openssl.run("x509", "-noout", "-text", given=pem)
+    assert "TLS Web Server Authentication, TLS Web Client Authentication" in shown and "CA:FALSE" in shown
+    assert certificate.matches(pem, pem) and certificate.issued_by(pem, ca.show()["bundle"])
+    assert certificate.reason(pem, ca.show()["authority"], NAMES[::-1], NOW) == ""
+
+
+def test_what_a_request_asks_for_is_not_what_it_gets(ca: Authority, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(authority.new_key())
+    asked = openssl.run(
+        "req", "-new", "-config", "/dev/null", "-subj", "/CN=ca", "-key", key,
+        "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "subjectAltName=DNS:other",
+    )  # fmt: skip
+    pem = ca.sign(asked, ["192.0.2.31"])
+    assert certificate.read(pem).names == {"192.0.2.31"}
+    assert "CA:TRUE" not in openssl.run("x509", "-noout", "-text", given=pem)
+    with pytest.raises(ValueError, match="needs a name"):
+        ca.sign(asked, [])
+    with pytest.raises(ValueError, match="openssl ca"):
+        ca.sign("no request", ["192.0.2.31"])
+
+
+def test_none_outlives_its_ca(ca: Authority, tmp_path: Path) -> None:
+    late = Authority(ca.folder, NOW + (authority.AUTHORITY_DAYS - 100) * DAY)
+    assert certificate.read(issued(late, tmp_path / "member.pem")).end == NOW + authority.AUTHORITY_DAYS * DAY
+
+
+def test_when_it_is_due(ca: Authority, tmp_path: Path) -> None:
+    pem, issuer = issued(ca, tmp_path / "member.pem"), ca.show()["authority"]
+    other = Authority(tmp_path / "other", NOW)
+    other.create()
+    key = authority.new_key()
+    whole = authority.certificates(pem)[0] + key
+    life = authority.MEMBER_DAYS * DAY
+    for expected, content, trusted, names, now in (
+        ("", pem, issuer, NAMES, NOW + life * 0.6),
+        ("there is none", "", issuer, NAMES, NOW),
+        ("it ends on ", pem, issuer, NAMES, NOW + life * 0.7),
+        ("it is for ", pem, issuer, NAMES[1:], NOW),
+        ("another CA has issued it", pem, other.show()["authority"], NAMES, NOW),
+        ("its key is another one's", whole, issuer, NAMES, NOW),
+        ("it can't be read", "nonsense", issuer, NAMES, NOW),
+    ):
+        found = certificate.reason(content, trusted, names, now)
+        assert found.startswith(expected) and bool(found) == bool(expected), (expected, found)
+
+
+def test_the_key_of_a_request_that_was_cut_is_used_and_no_other_certificate_is_put_in(
+    ca: Authority, tmp_path: Path
+) -> None:
+    path = tmp_path / "member.pem"
+    first = certificate.request(path)
+    again = ca.sign(certificate.request(path), NAMES)
+    assert certificate.matches(again, (tmp_path / "member.pem.next").read_text()) and "REQUEST" in first
+    with pytest.raises(ValueError, match="not of the key"):
+        certificate.install(path, ca.show()["authority"], user="")
+    certificate.install(path, again, user="")
+    with pytest.raises(ValueError, match="not of the key"):
+        certificate.install(path, again, user="")
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_a_replacement_that_is_cut_anywhere_is_completed_and_nobody_is_ever_refused(tmp_path: Path, cut: int) -> None:
+    """Hosts trust a bundle, and members serve a certificate; one step is one host, one member, or one of the CA."""
+    ca, members = Authority(tmp_path / "ca", NOW), [tmp_path / "db1.pem", tmp_path / "db2.pem"]
+    ca.create()
+    former = ca.show()["authority"]
+    for path in members:
+        issued(ca, path)
+    bundles = [ca.show()["bundle"]] * 2
+
+    def run(most: int) -> None:
+        """The play's order; ends after so many steps."""
+        steps = 0
+        for name in ("begin", "trust", "switch", "issue", "end", "trust"):
+            for number in range(2 if name in ("trust", "issue") else 1):
+                if steps == most:
+                    return
+                steps += 1
+                if name == "trust":
+                    bundles[number] = ca.show()["bundle"]
+                elif name != "issue":
+                    getattr(ca, name)()
+                elif certificate.reason(members[number].read_text(), ca.show()["authority"], NAMES, NOW):
+                    issued(ca, members[number])
+                assert all(certificate.issued_by(path.read_text(), bundle) for path in members for bundle in bundles)
+
+    run(cut)
+    if cut < 8 and ca.phase == "whole":
+        ca.begin()  # asked for again, where nothing shows that it was
+    run(99)
+    assert ca.phase == "whole" and bundles == [ca.show()["bundle"]] * 2 and former not in bundles[0]
+
+
+def test_the_same_cas_are_the_same_text_whichever_issues(ca: Authority) -> None:
+    ca.begin()
+    before = ca.show()
+    ca.switch()
+    assert ca.show()["bundle"] == before["bundle"] and ca.show()["authority"] != before["authority"]
+    assert not ca.begin() and not ca.switch(), "a replacement is completed before the next one"
+
+
+def test_a_fleet_whose_ca_is_lost_trusts_the_new_one_beside_the_former(ca: Authority, tmp_path: Path) -> None:
+    pem, trusted = issued(ca, tmp_path / "member.pem"), ca.show()["bundle"]
+    new = Authority(tmp_path / "new", NOW)
+    new.create(trusted)
+    assert new.phase == "former" and certificate.issued_by(pem, new.show()["bundle"])
+    assert certificate.reason(pem, new.show()["authority"], NAMES, NOW) == "another CA has issued it"
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def order(area: object, verb: str, given: str = "") -> tuple[int, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(given))
+        own = ["--folder", str(tmp_path / "ca")]
+        if area is certificate:
+            own = ["--path", str(tmp_path / "member.pem"), "--user", ""]
+        return area.main([verb, *own]), capsys.readouterr().out  # type: ignore[attr-defined]
+
+    assert json.loads(order(authority, "show")[1]) == {"authority": "", "bundle": "", "phase": "none"}
+    made = json.loads(order(authority, "create", "\n")[1])
+    assert made["changed"] and made["phase"] == "whole"
+    due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
+    assert order(certificate, "due", due) == (0, "there is none\n")
+    request = order(certificate, "request")[1]
+    status, signed = order(authority, "sign", json.dumps({"request": request, "names": NAMES}))
+    assert status == 0 and order(certificate, "install", signed) == (0, "")
+    assert order(certificate, "due", due) == (0, "\n")
+    assert order(certificate, "due", due.replace("false", "true")) == (0, "asked for\n")
+    assert order(certificate, "refuse", json.dumps({"bundle": made["bundle"]})) == (0, "")
+    for verb, phase in (("begin", "next"), ("switch", "former"), ("end", "whole")):
+        assert json.loads(order(authority, verb)[1])["phase"] == phase
+    last = json.loads(order(authority, "show")[1])
+    assert order(certificate, "refuse", json.dumps({"bundle": last["bundle"]}))[0] == 1
+    assert order(authority, "sign", "{}")[0] == 1
+    assert ssl.PEM_cert_to_DER_cert(last["authority"])
