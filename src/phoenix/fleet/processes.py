@@ -12,7 +12,7 @@ from phoenix.fleet import environment
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST_NAME = 30
 # phoenix-NAME@N would be an instance of a unit of Phoenix's own.
-RESERVED = ("backup", "backup-scratch", "drill")
+RESERVED = ("backup", "backup-scratch", "ci-hook", "drill")
 MOST = 64
 # Seconds that one may take after SIGTERM, and seconds that a scheduled command may run.
 STOP, RUN = 10, 3600

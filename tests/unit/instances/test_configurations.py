@@ -47,9 +47,9 @@ def test_a_new_configuration_is_beside_the_others_and_changes_no_instance(host: 
 def test_systemd_reads_what_an_instance_is_given_also_where_it_is_older(
     host: Path, configure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    old, new = (configure(memory)["configuration"] for memory in ("1M", "2M"))
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(systemd, "systemctl", lambda *words: ran.append(words))
-    old, new = (configure(memory)["configuration"] for memory in ("1M", "2M"))
     for configuration, reads in ((old, 1), (old, 0), (new, 1), (old, 1)):
         ran.clear()
         units.link([3000, 3001], str(host / "releases" / "1"), configuration)
