@@ -73,7 +73,8 @@ def main() -> None:
 
         state = asdict(
             replica_set.wait(
-                options["address"], options["port"], options["members"], options["goal"], seconds, options["ca"]
+                options["address"], options["port"], options["members"], options["goal"], seconds,
+                **phoenix_member.trusting(module),
             )
         )
     module.exit_json(changed=False, state=state)

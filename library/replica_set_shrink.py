@@ -49,7 +49,7 @@ def main() -> None:
 
     try:
         client = phoenix_member.connect_as_login(module)
-        reconfigure.shrink(client, options["lost"], options["ca"], check=module.check_mode)
+        reconfigure.shrink(client, options["lost"], check=module.check_mode, **phoenix_member.trusting(module))
     except (reconfigure.Refused, PyMongoError) as error:
         module.fail_json(msg=f"The replica set was not changed: {error}.")
     module.exit_json(changed=True)

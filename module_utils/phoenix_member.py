@@ -21,6 +21,11 @@ LOGIN: dict[str, Any] = {
 }
 
 
+def trusting(module: AnsibleModule) -> dict[str, str]:
+    """The argument `ca` of the package's functions: only with TLS, which an earlier package on the host does not know."""
+    return {"ca": module.params["ca"]} if module.params["ca"] else {}
+
+
 def lacking() -> str:
     """Make the packages importable; why they are not, or ""."""
     sys.path[:0] = PACKAGES
@@ -46,7 +51,7 @@ def connect(module: AnsibleModule, user: str, password: str, **options: Any) -> 
     return replica_set.client(
         ADDRESS,
         module.params["port"],
-        module.params["ca"],
+        **trusting(module),
         username=user,
         password=password,
         serverSelectionTimeoutMS=SELECTION_MS,

@@ -81,7 +81,10 @@ def new_key() -> str:
 
 def new_request(key: Path) -> str:
     """A request for a certificate of this key; the CA gives it its names."""
-    return openssl.run("req", "-new", "-config", "/dev/null", "-subj", "/CN=new", "-key", key)
+    with tempfile.TemporaryDirectory() as folder:
+        # OpenSSL 1.1 wants the section, though -subj has the name.
+        (Path(folder) / "configuration").write_text("[req]\ndistinguished_name = dn\n[dn]\n")
+        return openssl.run("req", "-new", "-config", f"{folder}/configuration", "-subj", "/CN=new", "-key", key)
 
 
 def _stamp(seconds: float) -> str:

@@ -61,12 +61,15 @@ def read(pem: str) -> Seen:
 
 
 def issued_by(pem: str, bundle: str) -> bool:
-    """Whether one of these CAs has signed the certificate, whenever that was."""
+    """Whether one of these CAs has signed the certificate, whenever that was, if by the intermediate ones beside it."""
+    own, *intermediate = authority.certificates(pem)
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "bundle").write_text(bundle)
-        (Path(name) / "certificate").write_text(authority.certificates(pem)[0])
+        (Path(name) / "certificate").write_text(own)
+        (Path(name) / "intermediate").write_text("".join(intermediate))
+        chain = ("-untrusted", f"{name}/intermediate") if intermediate else ()
         try:
-            openssl.run("verify", "-no_check_time", "-CAfile", f"{name}/bundle", f"{name}/certificate")
+            openssl.run("verify", "-no_check_time", "-CAfile", f"{name}/bundle", *chain, f"{name}/certificate")
         except ValueError:
             return False
     return True

@@ -181,3 +181,26 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert order(certificate, "refuse", json.dumps({"bundle": last["bundle"]}))[0] == 1
     assert order(authority, "sign", "{}")[0] == 1
     assert ssl.PEM_cert_to_DER_cert(last["authority"])
+
+
+def test_an_operators_certificate_may_be_signed_by_an_intermediate_ca(tmp_path: Path) -> None:
+    def sign(name: str, issuer: str, extensions: str) -> str:
+        key, request = tmp_path / f"{name}.key", tmp_path / f"{name}.csr"
+        key.write_text(authority.new_key())
+        request.write_text(openssl.run("req", "-new", "-config", "/dev/null", "-subj", f"/CN={name}", "-key", key))
+        (tmp_path / "extensions").write_text(extensions)
+        by = (
+            ["-signkey", key]
+            if name == issuer
+            else ["-CA", tmp_path / f"{issuer}.crt", "-CAkey", tmp_path / f"{issuer}.key"]
+        )
+        words = ["-set_serial", str(len(name)), "-days", "2", "-extfile", tmp_path / "extensions"]
+        (tmp_path / f"{name}.crt").write_text(openssl.run("x509", "-req", "-in", request, *by, *words))
+        return (tmp_path / f"{name}.crt").read_text()
+
+    root = sign("root", "root", "basicConstraints=critical,CA:TRUE")
+    between = sign("between", "root", "basicConstraints=critical,CA:TRUE")
+    own = sign("own", "between", "basicConstraints=CA:FALSE")
+    assert certificate.issued_by(own + between, root)
+    assert not certificate.issued_by(own, root), "the intermediate one is missing"
+    assert not certificate.issued_by(own + between, own)
