@@ -73,7 +73,11 @@ def main() -> None:
 
         state = asdict(
             replica_set.wait(
-                options["address"], options["port"], options["members"], options["goal"], seconds,
+                options["address"],
+                options["port"],
+                options["members"],
+                options["goal"],
+                seconds,
                 **phoenix_member.trusting(module),
             )
         )

@@ -69,7 +69,9 @@ def issued_by(pem: str, bundle: str) -> bool:
         (Path(name) / "intermediate").write_text("".join(intermediate))
         chain = ("-untrusted", f"{name}/intermediate") if intermediate else ()
         try:
-            openssl.run("verify", "-no_check_time", "-CAfile", f"{name}/bundle", *chain, f"{name}/certificate")
+            openssl.run(
+                "verify", "-no_check_time", "-no-CApath", "-CAfile", f"{name}/bundle", *chain, f"{name}/certificate"
+            )
         except ValueError:
             return False
     return True

@@ -67,7 +67,7 @@ class MongoDb(Collector):
             status = self.client.admin.command("replSetGetStatus")
             server = self.client.admin.command("serverStatus", oplog=1, metrics=0, wiredTiger=0, tcmalloc=0)
             oplog = self.client.local.command("collStats", "oplog.rs")
-        except self.failure as error:
+        except (self.failure, OSError) as error:
             print(f"mongodb: {error}"[:300], file=sys.stderr)
             self.last = None
             if self.ca and self.client:

@@ -46,9 +46,13 @@ def database(configuration: str, processes: dict[str, Process]) -> str:
 
 
 def trusted(configuration: str, processes: dict[str, Process]) -> str:
-    """Path of the CAs by which the processes know the database; "" without TLS, where it is not for the database."""
+    """Path of the CAs by which the processes know the database; "" without TLS, and for a file of the operator's own.
+
+    Such a file is an addition to the system's CAs for Node.js, and would replace them for the leases.
+    """
     by_tls = re.search(r"[?&](ssl|tls)=true\b", database(configuration, processes))
-    return _variable(tls.NODE_VARIABLE, configuration, processes) if by_tls else ""
+    path = _variable(tls.NODE_VARIABLE, configuration, processes) if by_tls else ""
+    return path if Path(path).parent == Path(tls.BUNDLE).parent else ""
 
 
 def _variable(variable: str, configuration: str, processes: dict[str, Process]) -> str:

@@ -189,12 +189,11 @@ def test_an_operators_certificate_may_be_signed_by_an_intermediate_ca(tmp_path: 
         key.write_text(authority.new_key())
         request.write_text(openssl.run("req", "-new", "-config", "/dev/null", "-subj", f"/CN={name}", "-key", key))
         (tmp_path / "extensions").write_text(extensions)
-        by = (
-            ["-signkey", key]
-            if name == issuer
-            else ["-CA", tmp_path / f"{issuer}.crt", "-CAkey", tmp_path / f"{issuer}.key"]
-        )
-        words = ["-set_serial", str(len(name)), "-days", "2", "-extfile", tmp_path / "extensions"]
+        signer = tmp_path / issuer
+        by: list[str | Path] = ["-CA", signer.with_suffix(".crt"), "-CAkey", signer.with_suffix(".key")]
+        if name == issuer:
+            by = ["-signkey", key]
+        words: list[str | Path] = ["-set_serial", str(len(name)), "-days", "2", "-extfile", tmp_path / "extensions"]
         (tmp_path / f"{name}.crt").write_text(openssl.run("x509", "-req", "-in", request, *by, *words))
         return (tmp_path / f"{name}.crt").read_text()
 

@@ -112,8 +112,8 @@ def test_a_target_is_recorded_and_until_then_what_instances_get(
 
 @pytest.mark.parametrize(
     ("uri", "expected"),
-    [("mongodb://d/e?ssl=true", "/ca.pem"), ("mongodb://d/e?a=b&tls=true", "/ca.pem"), ("mongodb://d/e?ssl=truer", ""),
-     ("mongodb://d/e", "")],
+    [("mongodb://d/e?ssl=true", "/etc/ssl/phoenix/ca.pem"), ("mongodb://d/e?a=b&tls=true", "/etc/ssl/phoenix/ca.pem"),
+     ("mongodb://d/e?ssl=truer", ""), ("mongodb://d/e", "")],
 )  # fmt: skip
 def test_the_cas_of_the_environment_are_for_a_database_by_tls(
     uri: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,5 +121,7 @@ def test_the_cas_of_the_environment_are_for_a_database_by_tls(
     """Without, an application may have them for something else, and the driver refuses CAs for a plain connection."""
     monkeypatch.setattr(paths, "CONFIGURATIONS", tmp_path)
     (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "environment.worker").write_text(f'DB_CONNECTION_STRING="{uri}"\nNODE_EXTRA_CA_CERTS="/ca.pem"\n')
-    assert target.trusted("c", {"worker": WORKER}) == expected and target.trusted("c", {}) == ""
+    for ca, ours in (("/etc/ssl/phoenix/ca.pem", expected), ("/etc/ssl/own.pem", "")):
+        written = f'DB_CONNECTION_STRING="{uri}"\nNODE_EXTRA_CA_CERTS="{ca}"\n'
+        (tmp_path / "c" / "environment.worker").write_text(written)
+        assert target.trusted("c", {"worker": WORKER}) == ours and target.trusted("c", {}) == ""
