@@ -22,7 +22,7 @@ LOGIN: dict[str, Any] = {
 
 
 def trusting(module: AnsibleModule) -> dict[str, str]:
-    """The argument `ca` of the package's functions: only with TLS, which an earlier package on the host does not know."""
+    """The argument `ca` of the package's functions, where there is TLS: an earlier package does not know it."""
     return {"ca": module.params["ca"]} if module.params["ca"] else {}
 
 
