@@ -22,7 +22,13 @@ from typing import Any
 import pymongo
 import pytest
 import yaml
-from pymongo.errors import AutoReconnect, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    DuplicateKeyError,
+    NotPrimaryError,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from phoenix.backup import member as backup_member
 from phoenix.backup import members as backup_members
