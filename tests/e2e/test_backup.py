@@ -47,11 +47,13 @@ def canary() -> str:
 def written_to(trial: Trial, canary: str) -> dict[str, Any]:
     """A dump made while documents were written, the writer's result, and the command lines meanwhile."""
     with command_lines(trial, canary) as seen, ThreadPoolExecutor() as pool:
-        writing = pool.submit(trial.documents, "write", "14")
+        writing = pool.submit(trial.documents, "write", "900")
         time.sleep(3)
         before = time.time()
         done = plays.run(trial.inventory, "backup")
         after = time.time()
+        # Not before: some writes have to come after the dump's moment.
+        trial.documents("stop")
         written = writing.result()
     assert done.returncode == 0, done.stdout
     name = trial.dumps()[-1]["name"]

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Fill, change and count the database `backup_trial`, for the tests of the backup. Runs on a database host.
 
-usage: documents.py MEMBERS fill NUMBER | write SECONDS | count | before TIME | drop [COLLECTION], with the admin
-password on standard input. before: count only the marks of before a time, in seconds since 1970.
+usage: documents.py MEMBERS fill NUMBER | write SECONDS | stop | count | before TIME | drop [COLLECTION], with the
+admin password on standard input. before: count only the marks of before a time, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ TLS: dict[str, Any] = (
 )
 
 
+# Made by the verb `stop`, which ends `write` on the same host.
+STOPPED = Path("/tmp/phoenix-documents-stopped")
+
+
 def main() -> None:
     members, verb, password = sys.argv[1], sys.argv[2], sys.stdin.read().strip()
     client = pymongo.MongoClient(f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password, **TLS)
@@ -38,7 +42,8 @@ def main() -> None:
     elif verb == "write":
         # Inserts, changes and deletes, each stamped with its number; a lost primary is waited for.
         number, end = 0, time.monotonic() + float(sys.argv[3])
-        while time.monotonic() < end:
+        STOPPED.unlink(missing_ok=True)
+        while time.monotonic() < end and not STOPPED.exists():
             try:
                 database.marks.insert_one({"_id": number, "at": time.time()})
                 database.items.update_one({"number": number * 37 % 200000}, {"$set": {"changed": number}})
@@ -47,6 +52,8 @@ def main() -> None:
                 time.sleep(0.2)
             number += 1
             time.sleep(0.003)
+    elif verb == "stop":
+        STOPPED.touch()
     elif verb == "drop" and len(sys.argv) > 3:
         database.drop_collection(sys.argv[3])
     elif verb == "drop":
