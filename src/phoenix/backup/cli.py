@@ -25,6 +25,7 @@ from phoenix.backup import (
     state,
     watch,
 )
+from phoenix.backup.held import held
 from phoenix.backup.oplog import ship
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
@@ -124,7 +125,8 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
             "put-back": restore.put_back,
             "drop-aside": restore.drop_aside,
         }
-        print(verbs[verb](store, order))
+        with held(order.lock):
+            print(verbs[verb](store, order))
     except restore.Refused as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1

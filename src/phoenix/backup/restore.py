@@ -41,7 +41,7 @@ class Order:
     """dump: a name, or "newest"; aside: the stamp for put_back.
 
     collection: "database.collection", or a database, or empty for all; time: to restore to, in UTC, beginning with the
-    newest dump before it, or "latest", or empty for the dump's own moment.
+    newest dump before it, or "latest", or empty for the dump's own moment. lock: the token of the fleet's lock.
     """
 
     user: str
@@ -52,6 +52,7 @@ class Order:
     check_room: bool = True
     aside: str = ""
     time: str = ""
+    lock: str = ""
 
     @property
     def login(self) -> dict[str, str]:
