@@ -132,28 +132,19 @@ def parse(text: str) -> Config:
     return config
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a certificate says: its names, and the seconds since 1970 between which it is valid."""
-
-    names: frozenset[str]
-    begin: float
-    end: float
-
-
-def read(path: Path) -> Seen:
+def read(path: Path) -> openssl.Seen:
     """Read the first certificate of a file. Raises ValueError: it has none, or one that is not its key's."""
     shown = openssl.run("x509", "-in", path, "-noout", "-startdate", "-enddate", "-ext", "subjectAltName")
     dates = dict(re.findall(r"^not(Before|After)=(.+)$", shown, re.MULTILINE))
     if openssl.run("x509", "-in", path, "-noout", "-pubkey") != openssl.run("pkey", "-in", path, "-pubout"):
         raise ValueError(f"{path}: its key is not that of its first certificate")
-    return Seen(
+    return openssl.Seen(
         frozenset(re.findall(r"DNS:([^\s,]+)", shown)),
         *(float(ssl.cert_time_to_seconds(dates[key])) for key in ("Before", "After")),
     )
 
 
-def reason(seen: Seen | None, names: Collection[str], now: float) -> str:
+def reason(seen: openssl.Seen | None, names: Collection[str], now: float) -> str:
     """Why a certificate has to be issued; empty while it does not."""
     if seen is None:
         return "there is none"

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a certificate says: its names, and the seconds since 1970 between which it is valid."""
+
+    names: frozenset[str]
+    begin: float
+    end: float
 
 
 def run(*arguments: str | Path, given: str = "", folder: Path | None = None) -> str:

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from phoenix.common import files, openssl
@@ -33,15 +32,6 @@ USER = "mongodb"
 RENEW_SHARE = 1 / 3
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a certificate says: its names, and the seconds since 1970 between which it is valid."""
-
-    names: frozenset[str]
-    begin: float
-    end: float
-
-
 def _normal(name: str) -> str:
     """A name as it is compared: an address in its shortest form."""
     try:
@@ -50,11 +40,11 @@ def _normal(name: str) -> str:
         return name.lower()
 
 
-def read(pem: str) -> Seen:
+def read(pem: str) -> openssl.Seen:
     """Read the first certificate. Raises ValueError."""
     shown = openssl.run("x509", "-noout", "-startdate", "-enddate", "-ext", "subjectAltName", given=pem)
     dates = dict(re.findall(r"^not(Before|After)=(.+)$", shown, re.MULTILINE))
-    return Seen(
+    return openssl.Seen(
         frozenset(_normal(name) for name in re.findall(r"(?:DNS|IP Address):([^\s,]+)", shown)),
         *(float(ssl.cert_time_to_seconds(dates[key])) for key in ("Before", "After")),
     )

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from phoenix.balancer import acme
+from phoenix.common import openssl
 from tests.unit.shared import TOP, read_yaml
 
 DAY = acme.DAY
@@ -101,22 +102,22 @@ NAMES = ["www.example.org", "example.org"]
     ("seen", "expected"),
     [
         (None, "there is none"),
-        (acme.Seen(frozenset(NAMES), NOW, NOW + 90 * DAY), ""),
-        (acme.Seen(frozenset(NAMES), NOW - 59 * DAY, NOW + 31 * DAY), ""),
-        (acme.Seen(frozenset(NAMES), NOW - 61 * DAY, NOW + 29 * DAY), "it ends on 2027-02-13"),
+        (openssl.Seen(frozenset(NAMES), NOW, NOW + 90 * DAY), ""),
+        (openssl.Seen(frozenset(NAMES), NOW - 59 * DAY, NOW + 31 * DAY), ""),
+        (openssl.Seen(frozenset(NAMES), NOW - 61 * DAY, NOW + 29 * DAY), "it ends on 2027-02-13"),
         # Of 45 days, half is left; of 6 days too.
-        (acme.Seen(frozenset(NAMES), NOW - 22 * DAY, NOW + 23 * DAY), ""),
-        (acme.Seen(frozenset(NAMES), NOW - 23 * DAY, NOW + 22 * DAY), "it ends on 2027-02-06"),
-        (acme.Seen(frozenset(NAMES), NOW - 2 * DAY, NOW + 4 * DAY), ""),
-        (acme.Seen(frozenset(NAMES), NOW - 90 * DAY, NOW - DAY), "it ends on 2027-01-14"),
-        (acme.Seen(frozenset(NAMES[:1]), NOW, NOW + 90 * DAY), "it is for www.example.org"),
+        (openssl.Seen(frozenset(NAMES), NOW - 22 * DAY, NOW + 23 * DAY), ""),
+        (openssl.Seen(frozenset(NAMES), NOW - 23 * DAY, NOW + 22 * DAY), "it ends on 2027-02-06"),
+        (openssl.Seen(frozenset(NAMES), NOW - 2 * DAY, NOW + 4 * DAY), ""),
+        (openssl.Seen(frozenset(NAMES), NOW - 90 * DAY, NOW - DAY), "it ends on 2027-01-14"),
+        (openssl.Seen(frozenset(NAMES[:1]), NOW, NOW + 90 * DAY), "it is for www.example.org"),
         (
-            acme.Seen(frozenset([*NAMES, "old.example.org"]), NOW, NOW + 90 * DAY),
+            openssl.Seen(frozenset([*NAMES, "old.example.org"]), NOW, NOW + 90 * DAY),
             "it is for example.org, old.example.org",
         ),
     ],
 )
-def test_what_is_due(seen: acme.Seen | None, expected: str) -> None:
+def test_what_is_due(seen: openssl.Seen | None, expected: str) -> None:
     found = acme.reason(seen, NAMES, NOW)
     assert found.startswith(expected)
     assert bool(found) == bool(expected)
