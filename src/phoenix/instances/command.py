@@ -3,8 +3,9 @@
 phoenixctl run [--release NAME] [--timeout SECONDS] [--lock TOKEN] COMMAND...
 
 COMMAND is one of the shell's, in the release's folder. `npm run NAME` runs that script of package.json, with its `pre`
-and `post` scripts, also where npm is not installed. PORT is 0: what serves would disturb no instance. One command at a
-time; a play's, which states its lock, is another one, and ends when the next play comes to this host.
+and `post` scripts, also where npm is not installed; with `--if-present`, a script that is not there is nothing to do.
+PORT is 0: what serves would disturb no instance. One command at a time; a play's, which states its lock, is another
+one, and ends when the next play comes to this host.
 Exit status: the command's own; 1 where it took too long or could not be started.
 """
 
@@ -44,6 +45,8 @@ BUILTINS = (
     ".", "cd", "command", "eval", "exec", "exit", "export", "if", "read", "set", "trap", "ulimit", "umask", "unset",
     "while",
 )  # fmt: skip
+# npm's option: a script that is not there is nothing to do.
+IF_PRESENT = "--if-present"
 
 
 class CommandError(Exception):
@@ -75,17 +78,27 @@ def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, st
         raise CommandError(f"{text!r} can't be read: {error}") from error
     if split[:2] not in (["npm", "run"], ["npm", "run-script"]) or re.search(r"[;&|<>`$]", text):
         return "", text
-    name, *rest = split[2:] or [""]
+    own, given = _parted(split[2:])
+    optional = IF_PRESENT in own
+    name, *rest = [word for word in own if word != IF_PRESENT] or [""]
     scripts = package.get("scripts") or {}
     if not isinstance(scripts, Mapping) or not scripts.get(name):
+        if optional and name:
+            return "", ":"  # nothing to do, as to npm
         raise CommandError(
             f"package.json has no script {name!r}: it has {', '.join(scripts) or 'none'}. Name one of these, or give "
             "the command itself"
         )
-    given = shlex.join(rest[1:] if rest[:1] == ["--"] else rest)
-    steps = [scripts.get(f"pre{name}"), f"{scripts[name]} {given}".strip(), scripts.get(f"post{name}")]
+    main_step = f"{scripts[name]} {shlex.join([*rest, *given])}".strip()
+    steps = [scripts.get(f"pre{name}"), main_step, scripts.get(f"post{name}")]
     found = [step for step in steps if step]
     return name, found[0] if len(found) == 1 else " && ".join(f"({step})" for step in found)
+
+
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """npm's own arguments, and those after `--`, which are the script's."""
+    at = words.index("--") if "--" in words else len(words)
+    return [*words[:at]], [*words[at + 1 :]]
 
 
 def settings(*texts: str) -> list[str]:

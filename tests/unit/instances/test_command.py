@@ -41,6 +41,10 @@ def shell(*words: str) -> subprocess.CompletedProcess[str]:
     [
         (("npm run migrate",), "before\nmigrate a migrate\nafter\n"),
         (("npm", "run", "migrate", "--", "--to", "5 6"), "before\nmigrate a migrate --to 5 6\nafter\n"),
+        (("npm run migrate --if-present -- --to 5",), "before\nmigrate a migrate --to 5\nafter\n"),
+        (("npm run --if-present migrate",), "before\nmigrate a migrate\nafter\n"),
+        (("npm run absent --if-present",), ""),
+        (("npm run migrate -- --if-present",), "before\nmigrate a migrate --if-present\nafter\n"),
         (("echo $npm_package_version; echo 2",), "1.0.0\n2\n"),
         (("echo", "$HOME;", "a b"), "$HOME; a b\n"),
     ],
@@ -70,7 +74,11 @@ def test_a_script_that_fails_ends_it_with_its_status() -> None:
     assert (done.returncode, done.stdout) == (3, "")
 
 
-@pytest.mark.parametrize("words", [("npm run migrat",), ("npm", "run")])
+def test_a_script_that_may_be_absent_succeeds_without_it() -> None:
+    assert shell("npm run absent --if-present").returncode == 0
+
+
+@pytest.mark.parametrize("words", [("npm run migrat",), ("npm", "run"), ("npm run --if-present",)])
 def test_a_script_that_is_not_there_is_refused_with_those_that_are(words: tuple[str, ...]) -> None:
     with pytest.raises(command.CommandError, match="it has premigrate, migrate"):
         command.shell_text(PACKAGE, words)
