@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     # Headers of Node.js, which the lab's archive lacks.
     "release_environment": {"npm_config_disturl": f"http://127.0.0.1:{PORT}/node"},
 }
-TAGS = ("--tags", "phoenix,nginx,release")
+TAGS = ("--tags", "toolkit,phoenix,nginx,release")
 
 
 def of_archive(component: archives.Component) -> tuple[str, str]:
