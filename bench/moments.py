@@ -51,12 +51,12 @@ def measure(fleet: Fleet) -> list[Row]:
                 taken = shipped(trial, ended)
                 moments = sorted(random.Random(seed).sample(range(begun, ended), 10))
                 there = {moment: restored(fleet, trial, moment) for moment in moments}
+                status = trial.store.check_output(programs.BACKUP_STATUS).partition("; ")[2]
         finally:
             documents(trial, "drop")
     known = writer[0]
     equal = [moment for moment in moments if agrees(known, there[moment], moment, ended)]
     answered = sum(acknowledged is not None for _, acknowledged in known)
-    status = trial.store.check_output(programs.BACKUP_STATUS).partition("; ")[2]
     return [
         *notes,
         Row("the last second was in the store after", round(taken, 1), "s", None, status),
