@@ -20,8 +20,10 @@ from tests.unit.shared import TOP
 
 # As long as nobody reads what it would write, the real one ends only with the next line, if there is one.
 JOURNAL = """#!/bin/sh
+case "$*" in *--follow*) ;; *) exit 0;; esac
 echo $$ >>{root}/pids
-echo '{{"__REALTIME_TIMESTAMP": "1", "_HOSTNAME": "'$HOST'", "SYSLOG_IDENTIFIER": "phoenix-3000", "MESSAGE": "hello"}}'
+echo '{{"__REALTIME_TIMESTAMP": "1", "_HOSTNAME": "'$HOST'", "SYSLOG_IDENTIFIER": "phoenix-3000", '\\
+'"_SYSTEMD_UNIT": "phoenix@3000.service", "MESSAGE": "hello"}}'
 exec sleep 3600
 """
 PROGRAM = """

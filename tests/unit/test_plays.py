@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.splitter import parse_kv
 from ansible.template import Templar
 
 from tests.harness.plays import PLAYBOOK, environment
@@ -195,3 +196,23 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     keys, senders = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
     assert keys == {"192.0.2.1": "OWN"}
     assert senders == {"control1": "ssh-ed25519 CONTROL", "app1": "ssh-ed25519 APP", "db1": ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"), [("phoenix_since=2 hours ago", True), ("phoenix_since='2 hours ago'", False)]
+)
+@pytest.mark.parametrize("name", ["run", "logs"])
+def test_a_value_that_the_command_line_cuts_at_its_space_is_refused(name: str, given: str, refused: bool) -> None:
+    """Without its second quotes `npm run report` is `npm`, and `2 hours ago` the number 2."""
+    (task,) = [
+        task
+        for task in read_yaml(TOP / "playbooks" / "tasks" / "no-stray-words.yml")
+        if "_raw_params" in str(task["ansible.builtin.assert"]["that"])
+    ]
+    first = read_yaml(TOP / "playbooks" / f"{name}.yml")[0]["tasks"][0]
+    assert first["ansible.builtin.include_tasks"] == "tasks/no-stray-words.yml"
+    variables = {**parse_kv(given), **first["vars"]}
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.template(trusted(f"{{{{ {task['ansible.builtin.assert']['that']} }}}}")) is not refused
+    message = templar.template(trusted(task["ansible.builtin.assert"]["fail_msg"]))
+    assert not refused or message.startswith('"hours ago" on the command line belongs to no variable')

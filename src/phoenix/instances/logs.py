@@ -12,14 +12,21 @@ import argparse
 import json
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from fnmatch import fnmatch
 from typing import Any
 
 from phoenix.instances import fleet_logs
 
 UNITS = ("phoenix@*.service", "phoenix-*@*.service")
-FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP"
+FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP,_SYSTEMD_UNIT,_PID,UNIT"
+# What journalctl reports, beside an exit status of 1, when no unit of these names has ever logged.
+NOTHING = "No data available"
+# Of what was written before it is followed, as journalctl itself.
+BEFORE = 10
 
 
 def line(entry: Mapping[str, Any]) -> str:
@@ -32,13 +39,20 @@ def line(entry: Mapping[str, Any]) -> str:
     return "\n".join(f"{shown} {part}".rstrip() for part in str(text).splitlines() or [""])
 
 
-def lines(journal: Iterable[str]) -> Iterator[str]:
-    """The lines of what journalctl prints as JSON; what is no JSON is left out."""
+def lines(journal: Iterable[str], patterns: Sequence[str] = ("*",)) -> Iterator[str]:
+    """The lines of what journalctl prints as JSON, of these units; what is no JSON is left out."""
     for one in journal:
         try:
-            yield line(json.loads(one))
-        except (ValueError, KeyError, TypeError):
+            entry = json.loads(one)
+            if any(fnmatch(unit(entry), pattern) for pattern in patterns):
+                yield line(entry)
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
+
+
+def unit(entry: Mapping[str, Any]) -> str:
+    """The unit that an entry is of: whose process wrote it, or of which systemd reports."""
+    return str((entry.get("UNIT") if entry.get("_PID") == "1" else "") or entry.get("_SYSTEMD_UNIT") or "")
 
 
 def merged(outputs: Iterable[str], keep: int = 0) -> list[str]:
@@ -49,16 +63,30 @@ def merged(outputs: Iterable[str], keep: int = 0) -> list[str]:
     return found[-keep:] if keep else found
 
 
-def command(since: str, count: int, follow: bool, names: Sequence[str]) -> list[str]:
-    """journalctl's command line; names are ports of instances, and processes or schedules."""
-    units = [f"phoenix@{name}.service" if name.isdigit() else f"phoenix-{name}@*.service" for name in names] or UNITS
-    return [
-        *("journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet", "--no-pager"),
-        *(f"--unit={unit}" for unit in units),
+def units(names: Sequence[str]) -> tuple[str, ...]:
+    """The patterns of units; names are ports of instances, and processes or schedules, and none are all."""
+    named = tuple(f"phoenix@{name}.service" if name.isdigit() else f"phoenix-{name}@*.service" for name in names)
+    return named or UNITS
+
+
+def command(*options: str) -> list[str]:
+    """journalctl's command line."""
+    return ["journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet", "--no-pager", *options]
+
+
+def written(since: str, count: int, patterns: Sequence[str], until: str = "") -> list[str]:
+    """The command line for what is in the journal."""
+    return command(
+        *(f"--unit={pattern}" for pattern in patterns),
         *([f"--since={since}"] if since else []),
+        *([f"--until={until}"] if until else []),
         *([f"--lines={count}"] if count else []),
-        *(["--follow"] if follow else []),
-    ]
+    )
+
+
+def followed(since: str) -> list[str]:
+    """The command line for what comes, of all units: journalctl looks for those of a pattern once, when it starts."""
+    return command(f"--since={since}", "--follow")
 
 
 def words(since: str, count: int, follow: bool, names: Sequence[str]) -> list[str]:
@@ -89,17 +117,36 @@ def main(arguments: list[str]) -> int:
         )
     # A reader that has seen enough, such as head, closes the pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    journal = subprocess.Popen(
-        command(options.since, options.lines, options.follow, options.names), stdout=subprocess.PIPE, text=True
-    )
-    assert journal.stdout
-    # Where the connection is lost over which this was asked for, nothing else would end it before the next line.
-    fleet_logs.when_unread(journal.terminate)
+    patterns = units(options.names)
     try:
-        for one in lines(journal.stdout):
-            print(one, flush=options.follow)
+        if not options.follow:
+            return shown(written(options.since, options.lines, patterns), patterns)
+        now = f"@{time.time():.6f}"
+        count = options.lines or (0 if options.since else BEFORE)
+        return shown(written(options.since, count, patterns, now), patterns) or shown(followed(now), patterns, live=True)
     except KeyboardInterrupt:
-        journal.terminate()
-        journal.wait()
         return 0
-    return journal.wait()
+
+
+def shown(words: Sequence[str], patterns: Sequence[str], live: bool = False) -> int:
+    """Print the lines of these units from what journalctl prints, to its end, and return its exit status.
+
+    live: each at once, not only when there are many of them.
+    """
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
+        assert journal.stdout and journal.stderr
+        # Where the connection is lost over which this was asked for, nothing else would end it before the next line.
+        fleet_logs.when_unread(journal.terminate)
+        try:
+            for one in lines(journal.stdout, patterns):
+                print(one, flush=live)
+            sys.stdout.flush()
+            complaint = journal.stderr.read().strip()
+        except BaseException:
+            journal.terminate()
+            raise
+    if not journal.returncode or NOTHING in complaint:
+        return 0
+    if complaint:
+        print(f"phoenixctl logs: {complaint}", file=sys.stderr)
+    return journal.returncode

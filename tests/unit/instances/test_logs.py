@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from phoenix.instances import logs
 
 
-def entry(when: int, message: Any, host: str = "app1", unit: str = "phoenix-3000") -> str:
-    return json.dumps(
-        {"__REALTIME_TIMESTAMP": str(when), "MESSAGE": message, "_HOSTNAME": host, "SYSLOG_IDENTIFIER": unit}
-    )
+def entry(when: int, message: Any, host: str = "app1", unit: str = "phoenix-3000", of: str = "", **more: str) -> str:
+    named = {"_HOSTNAME": host, "SYSLOG_IDENTIFIER": unit, "_SYSTEMD_UNIT": of, **more}
+    return json.dumps({"__REALTIME_TIMESTAMP": str(when), "MESSAGE": message, **named})
 
 
 def test_each_line_of_a_message_says_when_and_where() -> None:
@@ -34,7 +36,70 @@ def test_lines_of_several_hosts_are_in_the_order_of_their_times() -> None:
 
 
 def test_all_instances_or_some_since_a_time() -> None:
-    assert "--unit=phoenix@*.service" in logs.command("", 0, False, [])
-    some = logs.command("1 hour ago", 10, True, ["3000", "worker"])
-    assert {"--unit=phoenix@3000.service", "--unit=phoenix-worker@*.service", "--since=1 hour ago", "--lines=10",
-            "--follow"} <= set(some)  # fmt: skip
+    assert "--unit=phoenix@*.service" in logs.written("", 0, logs.units([]))
+    some = logs.written("1 hour ago", 10, logs.units(["3000", "worker"]))
+    assert {
+        "--unit=phoenix@3000.service",
+        "--unit=phoenix-worker@*.service",
+        "--since=1 hour ago",
+        "--lines=10",
+    } <= set(some)
+
+
+JOURNAL = """#!/bin/sh
+case "$*" in *--follow*) cat {folder}/followed; exit;; *--until=@*) cat {folder}/before; exit;; esac
+echo "$COMPLAINT" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for journalctl, which prints these files."""
+    (tmp_path / "journalctl").write_text(JOURNAL.format(folder=tmp_path))
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("complaint", "status", "reported"),
+    [
+        ("Failed to add filter for units: No data available", 0, ""),
+        ("Failed to parse timestamp: teatime", 1, "phoenixctl logs: Failed to parse timestamp: teatime\n"),
+    ],
+)
+def test_a_host_without_an_instance_so_far_has_no_lines(
+    journal: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    complaint: str,
+    status: int,
+    reported: str,
+) -> None:
+    """journalctl fails where no unit of a pattern has ever logged, as on a standby host."""
+    monkeypatch.setenv("COMPLAINT", complaint)
+    assert logs.main([]) == status
+    assert capfd.readouterr() == ("", reported)
+
+
+def test_instances_that_start_later_are_followed_and_nothing_else(
+    journal: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    of = {
+        "before": [entry(1, "old", unit="phoenix-3000", of="phoenix@3000.service")],
+        "followed": [
+            entry(2, "new", unit="phoenix-3001", of="phoenix@3001.service"),
+            entry(3, "a login", unit="sshd", of="ssh.service"),
+            entry(4, "Started", unit="systemd", of="init.scope", UNIT="phoenix-worker@1.service", _PID="1"),
+            entry(5, "claims another's", unit="sshd", of="ssh.service", UNIT="phoenix@3001.service", _PID="7"),
+        ],
+    }
+    for name, entries in of.items():
+        (journal / name).write_text("\n".join(entries))
+    assert logs.main(["--follow"]) == 0
+    assert [text.split(" ", 2)[2] for text in capfd.readouterr().out.splitlines()] == [
+        "phoenix-3000 old",
+        "phoenix-3001 new",
+        "systemd Started",
+    ]
