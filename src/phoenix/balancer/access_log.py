@@ -4,7 +4,7 @@ phoenixctl requests sample   prints the paths that clients recently requested mo
                              ones how long they take
 phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
                              as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "earlier",
-                             "earlier_errors", "buckets"}}}, the earlier ones from shortly before;
+                             "earlier_errors", "kinds"}}}, the earlier ones from shortly before;
                              servers that fail more often than the others (--canary, --errors) are taken out of
                              rotation at once
 
@@ -23,22 +23,22 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from phoenix.balancer import questions, upstreams
-from phoenix.rollout import evidence, plan
+from phoenix.rollout import evidence, latencies, plan
 from phoenix.state import turn
 
 LOG = Path("/var/log/nginx/access.log")
 SEPARATOR = re.compile(r", | : ")
 # At the end of a field that nginx cut; no request target has it.
 CUT = "…"
+# The status of an answer after which the connection speaks another protocol.
+SWITCHED = 101
 POLL_SECONDS = 0.1
-# Latencies are counted in buckets, which can be added over load balancers. Bucket i ends at 1 ms * 1.25^i.
-FIRST_BUCKET_S, GROWTH = 0.001, 1.25
 # Half of what a rehearsal allows an answer by default. A path is slow when one in ten of its answers takes as long.
 SLOW_S = 1.0
 USUAL = 0.9
@@ -89,10 +89,6 @@ def logged(entry: dict[str, Any]) -> float:
         return 0.0
 
 
-def bucket(seconds: float) -> int:
-    return max(0, math.ceil(math.log(max(seconds, FIRST_BUCKET_S) / FIRST_BUCKET_S, GROWTH) - 1e-9))
-
-
 @dataclass
 class Server:
     """What one instance answered; `asked` of the requests came from here, the `earlier` ones before it was watched."""
@@ -102,7 +98,8 @@ class Server:
     errors: int = 0
     earlier: int = 0
     earlier_errors: int = 0
-    buckets: collections.Counter[int] = field(default_factory=collections.Counter)
+    # Latencies, by the kind of request.
+    kinds: dict[str, collections.Counter[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,15 +108,25 @@ class Watch:
 
     warm: float = 0.0
     servers: dict[str, Server] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
 
     def add(self, line: bytes, now: float) -> None:
-        for name, status, seconds in attempts(parse(line)):
+        entry = parse(line)
+        for name, status, seconds in attempts(entry):
             server = self.servers.setdefault(name, Server())
             server.requests += 1
             if status >= 500:
                 server.errors += 1
-            elif status and now >= self.warm:
-                server.buckets[bucket(seconds)] += 1
+            # What switched protocols took as long as the client stayed.
+            elif status and status != SWITCHED and now >= self.warm:
+                server.kinds.setdefault(self.kind(entry), collections.Counter())[latencies.bucket(seconds)] += 1
+
+    def kind(self, entry: Mapping[str, Any]) -> str:
+        """The kind of a request, or REST once there are many: clients choose the paths."""
+        found = latencies.kind(str(entry.get("method", "")), str(entry.get("uri", "")))
+        if len(self.known) < latencies.KINDS:
+            self.known.add(found)
+        return found if found in self.known else latencies.REST
 
     def recall(self, lines: Iterable[bytes], since: float, without: Collection[str]) -> None:
         """Count the answers since then (s since the epoch) of all but these servers, which may have run anything."""
@@ -169,7 +176,7 @@ class Watch:
                     "errors": one.errors,
                     "earlier": one.earlier,
                     "earlier_errors": one.earlier_errors,
-                    "buckets": dict(sorted(one.buckets.items())),
+                    "kinds": {kind: dict(sorted(buckets.items())) for kind, buckets in sorted(one.kinds.items())},
                 }
                 for name, one in sorted(self.servers.items())
             }

@@ -123,7 +123,9 @@ def main(arguments: list[str]) -> int:
             return shown(written(options.since, options.lines, patterns), patterns)
         now = f"@{time.time():.6f}"
         count = options.lines or (0 if options.since else BEFORE)
-        return shown(written(options.since, count, patterns, now), patterns) or shown(followed(now), patterns, live=True)
+        return shown(written(options.since, count, patterns, now), patterns) or shown(
+            followed(now), patterns, live=True
+        )
     except KeyboardInterrupt:
         return 0
 

@@ -37,7 +37,8 @@ def forward(
     out = list(drained)
     if canary := plan["canary"]:
         operations += _switched(canary, out, hosts, rehearse=True)
-        # A canary that fails is taken out by the balancer itself: there has to be another one in rotation.
+        # A canary that fails is taken out by the balancer itself: there has to be another one in rotation. Where no
+        # other host answers there is none, and requests are for the spare.
         beside = _without(down(out, canary, hosts), canary)
         operations.append({"do": "watch", "step": canary, "down": beside})
         out = _without(out, canary)

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from phoenix.common import endpoint
-from phoenix.rollout import evidence, reach
+from phoenix.rollout import evidence, latencies, reach
 
-# As the load balancers count latencies: bucket i ends at 1 ms * 1.25^i (phoenix.balancer.access_log).
-FIRST_BUCKET_S, GROWTH = 0.001, 1.25
-# With fewer answers a quantile means nothing.
-ENOUGH = 20
-# With fewer, only answers that are hardly slow by chance count, and of those at least so many.
-FEW = 5
 # Where each of the others answers this many requests, an instance that answers less than this share of it hangs.
 BUSY, STARVED = 100, 0.02
 # How many others' memory a canary's is compared with.
@@ -32,7 +26,8 @@ class Policy:
     latency_allowance_s: its median and 95th percentile may be others * factor + allowance, or limit_s where there are
     no others; memory_margin_mb: by how much it may exceed the largest of the others; memory_horizon_s: growing as it
     does, it must not reach the limit at which it is killed within these seconds, or in FORESIGHT times as long as it
-    was watched if that is less.
+    was watched if that is less; even: whether requests spread over all instances, and one with next to none hangs. Not
+    with affinity by address: all clients may have one.
     """
 
     error_share: float = 0.01
@@ -41,6 +36,7 @@ class Policy:
     limit_s: float = 2.0
     memory_margin_mb: float = 64.0
     memory_horizon_s: float = 120.0
+    even: bool = True
 
 
 Place = tuple[Mapping[str, Any], int]
@@ -138,19 +134,24 @@ def plan(
     }
 
 
-def _sum(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int, int, dict[int, int]]:
-    """Requests, how many of them the load balancers sent by themselves, errors, and clients' latencies."""
+def _sum(
+    observations: Sequence[Mapping[str, Any]], servers: Sequence[str]
+) -> tuple[int, int, int, dict[str, dict[int, float]]]:
+    """Requests, how many of them the load balancers sent by themselves, errors, and clients' latencies by kind."""
     requests = asked = errors = 0
-    buckets: dict[int, int] = {}
+    kinds: dict[str, dict[int, float]] = {}
     for observation in observations:
         for server in servers:
             seen = observation.get("servers", {}).get(server, {})
             requests += seen.get("requests", 0)
             asked += seen.get("asked", 0)
             errors += seen.get("errors", 0)
-            for index, count in seen.get("buckets", {}).items():
-                buckets[int(index)] = buckets.get(int(index), 0) + count
-    return requests, asked, errors, buckets
+            # A host's package of before 0.14.0 counts all kinds together.
+            for kind, buckets in seen.get("kinds", {latencies.REST: seen.get("buckets", {})}).items():
+                counted = kinds.setdefault(kind, {})
+                for index, count in buckets.items():
+                    counted[int(index)] = counted.get(int(index), 0) + count
+    return requests, asked, errors, kinds
 
 
 def _usual(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> tuple[int, int]:
@@ -158,25 +159,6 @@ def _usual(observations: Sequence[Mapping[str, Any]], servers: Sequence[str]) ->
     seen = [one.get("servers", {}).get(server, {}) for one in observations for server in servers]
     answers = sum(one.get("requests", 0) + one.get("earlier", 0) for one in seen)
     return answers, sum(one.get("errors", 0) + one.get("earlier_errors", 0) for one in seen)
-
-
-def quantile(buckets: Mapping[int, int], share: float) -> float:
-    """Upper end, in seconds, of the bucket that holds this share of the answers; 0 without any."""
-    left = share * sum(buckets.values())
-    for index in sorted(buckets):
-        left -= buckets[index]
-        if left <= 0:
-            return float(FIRST_BUCKET_S * GROWTH**index)
-    return 0.0
-
-
-def _slower(buckets: Mapping[int, int], other_buckets: Mapping[int, int], bound: float) -> bool:
-    """Whether so few answers prove that it is slower: balancers send little to an instance whose requests stay open."""
-    (slow, count), (other_slow, others) = (
-        (sum(one for index, one in counted.items() if FIRST_BUCKET_S * GROWTH**index > bound), sum(counted.values()))
-        for counted in (buckets, other_buckets)
-    )
-    return min(count, others) >= FEW and evidence.chance_beside(slow, count, other_slow, others) < evidence.CHANCE
 
 
 def growth(samples: Sequence[Sequence[float]]) -> float:
@@ -199,7 +181,7 @@ def judge(
     others: Sequence[str],
     memory: Mapping[str, Any],
     others_mb: Sequence[float] = (),
-    policy: Mapping[str, float] | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge a canary: {"faults": sentences, "seen": one sentence of figures}.
 
@@ -208,8 +190,11 @@ def judge(
     instances at the end.
     """
     rules = Policy(**(policy or {}))
-    requests, asked, errors, buckets = _sum(observations, canaries)
-    other_requests, _, other_errors, other_buckets = _sum(observations, others)
+    requests, asked, errors, kinds = _sum(observations, canaries)
+    other_requests, _, other_errors, other_kinds = _sum(observations, others)
+    buckets, other_buckets = latencies.pooled(kinds), latencies.pooled(other_kinds)
+    # What the others would take for the requests that it got.
+    reference = latencies.expected(kinds, other_kinds)
     faults = []
     if not requests:
         faults.append("no request reached it, so it has proven nothing")
@@ -221,16 +206,20 @@ def judge(
             f"{beside:.1%})"
         )
     beside_requests = other_requests / len(others) if others else 0.0
-    if beside_requests >= BUSY and (requests - asked) / max(1, len(canaries)) < beside_requests * STARVED:
+    if (
+        rules.even
+        and beside_requests >= BUSY
+        and (requests - asked) / max(1, len(canaries)) < beside_requests * STARVED
+    ):
         faults.append(
             f"it answered {requests - asked} requests while each of the others answered {beside_requests:.0f}"
         )
     for name, part in (("median", 0.5), ("95th percentile", 0.95)):
-        seen, beside = quantile(buckets, part), quantile(other_buckets, part)
-        enough = sum(other_buckets.values()) >= ENOUGH
+        seen, beside = latencies.quantile(buckets, part), latencies.quantile(reference, part)
+        enough = sum(other_buckets.values()) >= latencies.ENOUGH
         bound = beside * rules.latency_factor + rules.latency_allowance_s if enough else rules.limit_s
         if seen > bound and (
-            sum(buckets.values()) >= ENOUGH or (part == 0.5 and _slower(buckets, other_buckets, bound))
+            sum(buckets.values()) >= latencies.ENOUGH or (part == 0.5 and latencies.slower(kinds, other_kinds, bound))
         ):
             beside_text = f"the others: {beside:.3f} s" if enough else "there are no others to compare with"
             faults.append(f"its {name} was {seen:.3f} s, above {bound:.3f} s ({beside_text})")
@@ -250,7 +239,7 @@ def judge(
         )
     figures = [
         f"{asked} requests, {failed} failed, "
-        f"median {quantile(counted, 0.5):.3f} s, 95 % {quantile(counted, 0.95):.3f} s"
+        f"median {latencies.quantile(counted, 0.5):.3f} s, 95 % {latencies.quantile(counted, 0.95):.3f} s"
         for asked, failed, counted in ((requests, errors, buckets), (other_requests, other_errors, other_buckets))
     ]
     return {"faults": faults, "seen": f"{figures[0]}, {last:.0f} MB; the others: {figures[1]}"}
@@ -260,7 +249,7 @@ def verdict(
     traffic: Sequence[Mapping[str, Any]],
     canaries: Sequence[str],
     others: Sequence[str],
-    policy: Mapping[str, float],
+    policy: Mapping[str, Any],
     memory: Mapping[str, Any] | None = None,
     others_memory: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:

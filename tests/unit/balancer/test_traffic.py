@@ -17,6 +17,7 @@ import pytest
 from phoenix.balancer import access_log as traffic
 from phoenix.balancer import questions
 from phoenix.balancer import upstreams as pools
+from phoenix.rollout import latencies
 from phoenix.rollout import plan as rollout
 from phoenix.state import lock, turn
 
@@ -45,9 +46,8 @@ def test_clients_bytes_need_not_be_text() -> None:
 
 
 def test_buckets_are_those_of_the_judge() -> None:
-    assert (traffic.FIRST_BUCKET_S, traffic.GROWTH) == (rollout.FIRST_BUCKET_S, rollout.GROWTH)
     for seconds in (0.0, 0.001, 0.0011, 0.05, 1.0, 29.9):
-        end = rollout.quantile({traffic.bucket(seconds): 1}, 1)
+        end = latencies.quantile({latencies.bucket(seconds): 1}, 1)
         assert seconds <= end <= max(0.001, seconds) * 1.25 + 1e-9
 
 
@@ -147,6 +147,17 @@ def test_what_the_others_answered_shortly_before_counts_as_usual() -> None:
     assert "4 of its 20 answers" in fault and "the others: 1.7%" in fault
     alone = {name: {**one, "earlier": 0, "earlier_errors": 0} for name, one in seen.items()}
     assert rollout.judge([{"servers": alone}], ["c:1"], ["o:1"], {})["faults"] == [], "20 answers say less"
+
+
+def test_answers_are_counted_by_kind_and_not_those_that_last_as_long_as_their_client() -> None:
+    counts = traffic.Watch()
+    for uri, status in (("/a", "200"), ("/a", "304"), ("/b?c=1", "200"), ("/live", "101"), ("/a", "0"), ("/a", "500")):
+        counts.add(entry("c:1", status, uri=uri), 0)
+    assert [sum(one.values()) for one in counts.servers["c:1"].kinds.values()] == [2, 1]
+    for number in range(2 * latencies.KINDS):
+        counts.add(entry("c:1", "200", uri="/x" + "".join(chr(97 + int(digit)) for digit in str(number))), 0)
+    found = counts.result()["servers"]["c:1"]["kinds"]
+    assert len(found) == latencies.KINDS + 1 and sum(found[latencies.REST].values()) == latencies.KINDS + 2
 
 
 POOLS = """upstream phoenix {

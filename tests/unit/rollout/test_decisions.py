@@ -276,7 +276,7 @@ def test_a_drained_server_comes_first_and_is_switched_though_it_runs_the_release
 
 
 def test_a_verdict_out_of_results() -> None:
-    seen = {"servers": {"c": {"requests": 100, "errors": 50, "buckets": {}}}}
+    seen = {"servers": {"c": {"requests": 100, "errors": 50, "kinds": {}}}}
     traffic: list[dict[str, Any]] = [{"stdout": json.dumps(seen)}, {"skipped": True}]
     memory = {"stdout": json.dumps({"3000": {"samples": [[0, 400.0]], "ended": 2, "max_mb": 0}})}
     others: list[dict[str, Any]] = [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phoenix.rollout import order
+from phoenix.rollout import latencies, order
 from phoenix.rollout import plan as rollout
 
 HOSTS = [{"name": "app1", "address": "192.0.2.21"}, {"name": "app2", "address": "192.0.2.22"}]
@@ -102,12 +102,12 @@ def test_twenty_hosts_with_four_instances_on_paper() -> None:
 
 
 def counts(requests: int, errors: int = 0, bucket: int = 5) -> dict[str, Any]:
-    return {"requests": requests, "errors": errors, "buckets": {str(bucket): requests - errors}}
+    return {"requests": requests, "errors": errors, "kinds": {"page": {str(bucket): requests - errors}}}
 
 
 def mixed(slow: int, fast: int) -> dict[str, Any]:
     """Answers of 1 s, and of 3 ms."""
-    return {"requests": slow + fast, "errors": 0, "buckets": {"31": slow, "5": fast}}
+    return {"requests": slow + fast, "errors": 0, "kinds": {"page": {"31": slow, "5": fast}}}
 
 
 def judge(own: dict[str, Any], other: dict[str, Any], memory: dict[str, Any] | None = None, **more: Any) -> list[str]:
@@ -142,6 +142,61 @@ def test_errors_and_latency_beside_the_others(own: dict[str, Any], other: dict[s
     assert fault in "; ".join(faults)
 
 
+def kinds(**buckets: dict[str, int]) -> dict[str, Any]:
+    """Answers by kind and bucket: 5 is 3 ms, 21 is 0.1 s, 31 is 1 s, 34 is 2 s."""
+    return {"requests": sum(sum(one.values()) for one in buckets.values()), "errors": 0, "kinds": buckets}
+
+
+@pytest.mark.parametrize(
+    ("own", "faults"),
+    [
+        # Clients with affinity stay with the others; what comes to it are long polls.
+        (kinds(poll={"34": 30}), 0),
+        (kinds(poll={"34": 30}, page={"5": 30}), 0),
+        (kinds(poll={"34": 30}, page={"31": 40}), 1),  # its median is above the others' for this mix
+        (kinds(page={"31": 40}), 2),
+        (kinds(other={"34": 30}), 2),  # of which the others got none: all that they answered stands
+    ],
+)
+def test_latency_is_compared_with_the_others_answers_to_such_requests(own: dict[str, Any], faults: int) -> None:
+    found = judge(own, kinds(poll={"34": 40}, page={"5": 900}))
+    assert len(found) == faults, found
+
+
+def test_few_answers_are_compared_with_such_requests_as_well() -> None:
+    others = kinds(poll={"34": 40}, page={"5": 900})
+    assert judge(kinds(poll={"34": 19}), others) == []
+    assert "median" in judge(kinds(page={"34": 19}), others)[0]
+
+
+def test_a_package_of_before_counts_all_requests_together() -> None:
+    old = {"requests": 40, "errors": 0, "buckets": {"31": 40}}
+    assert len(judge(old, {"requests": 900, "errors": 0, "buckets": {"5": 900}})) == 2
+
+
+def test_with_affinity_by_address_an_instance_without_requests_need_not_hang() -> None:
+    idle = {**counts(40), "asked": 40}
+    assert judge(idle, counts(1000), policy={"even": False}) == []
+    assert "answered 0 requests" in judge(idle, counts(1000), policy={"even": True})[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("GET", "/items/17"), ("GET", "/items/4711"), True),
+        (("GET", "/a?x=1&y=2"), ("GET", "/a?y=&x=7"), True),
+        (("GET", "/a?x=1"), ("GET", "/a"), False),
+        (("GET", "/a"), ("POST", "/a"), False),
+        (("GET", "/items/17"), ("GET", "/users/17"), False),
+    ],
+)
+def test_requests_of_one_kind_differ_in_identifiers_and_values(
+    one: tuple[str, str], other: tuple[str, str], same: bool
+) -> None:
+    assert (latencies.kind(*one) == latencies.kind(*other)) is same
+    assert "items" not in latencies.kind(*one)
+
+
 def test_the_observations_of_all_load_balancers_count() -> None:
     observations = [{"servers": {"c": counts(50, 1)}}, {"servers": {"c": counts(50, 9), "o": counts(100)}}]
     seen = rollout.judge(observations, ["c"], ["o"], {})
@@ -172,6 +227,6 @@ def test_memory() -> None:
 
 
 def test_quantile_is_the_end_of_its_bucket() -> None:
-    assert rollout.quantile({}, 0.5) == 0
-    assert rollout.quantile({0: 99, 10: 1}, 0.5) == pytest.approx(0.001)
-    assert rollout.quantile({0: 50, 10: 50}, 0.95) == pytest.approx(0.001 * 1.25**10)
+    assert latencies.quantile({}, 0.5) == 0
+    assert latencies.quantile({0: 99, 10: 1}, 0.5) == pytest.approx(0.001)
+    assert latencies.quantile({0: 50, 10: 50}, 0.95) == pytest.approx(0.001 * 1.25**10)
