@@ -195,3 +195,26 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     keys, senders = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
     assert keys == {"192.0.2.1": "OWN"}
     assert senders == {"control1": "ssh-ed25519 CONTROL", "app1": "ssh-ed25519 APP", "db1": ""}
+
+
+def test_what_a_host_has_no_more_stays_sealed() -> None:
+    """A host's state may hold the CA of a database whose TLS was given up, or the account of an ACME that was."""
+    (play,) = [
+        play
+        for play in read_yaml(TOP / "playbooks" / "recover.yml")
+        if play["name"] == "Bring back the state of each host"
+    ]
+    sealed = {"state": "/a/1.age", "authority": "/a/2.age", "acme": "/a/3.age"}
+    variables = {
+        "inventory_hostname": "control1",
+        "backup_store_host": "control1",
+        # Of the first play, on the same host.
+        "hostvars": {"control1": {"recover_holdings": {"state": {"control1": sealed}}, "__recover_held": {}}},
+        "backup_state": [{"name": "state", "paths": ["/var/lib/phoenix/state"]}],
+        **{name: value for name, value in play["vars"].items() if name != "__recover_cache"},
+        "__recover_held": {"stdout": "{}"},
+    }
+    report = play["tasks"][0]
+    templar = Templar(loader=DataLoader(), variables=trusted({**variables, **report["vars"]}))
+    assert templar.template(trusted("{{ __recover_parts }}")) == {"state": "/a/1.age"}
+    assert "has acme, authority of control1" in templar.template(trusted(report["ansible.builtin.debug"]["msg"]))
