@@ -197,6 +197,25 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     assert senders == {"control1": "ssh-ed25519 CONTROL", "app1": "ssh-ed25519 APP", "db1": ""}
 
 
+@pytest.mark.parametrize(("run", "known"), [(["control1", "app1", "db2"], True), (["control1", "app1"], False)])
+def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts(run: list[str], known: bool) -> None:
+    """Of a run that was cut, hosts trust different CAs; whether any that counts was asked, the limit decides."""
+    block = read_yaml(TOP / "playbooks" / "tasks" / "trust-database.yml")[-2]["block"]
+    variables = {
+        "groups": {"db": ["db1", "db2"]},
+        "ansible_play_hosts": run,
+        "hostvars": {
+            "control1": {"mongodb_trusted_before": ""},
+            "app1": {"mongodb_trusted_before": "one\n"},
+            "db2": {"mongodb_trusted_before": "two\n"},
+        },
+        **block[0]["vars"],
+    }
+    templar = Templar(loader=DataLoader(), variables=trusted(variables))
+    assert templar.template(trusted("{{ mongodb_trusted.split() }}")) == (["one", "two"] if known else ["one"])
+    assert templar.template(trusted("{{ mongodb_trusted_known }}")) is known
+
+
 def test_what_a_host_has_no_more_stays_sealed() -> None:
     """A host's state may hold the CA of a database whose TLS was given up, or the account of an ACME that was."""
     (play,) = [
