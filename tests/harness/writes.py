@@ -11,9 +11,10 @@ from typing import Any
 
 from pymongo.uri_parser import parse_uri
 
-from tests.harness.database import CAS, connection_string
+from tests.harness.database import connection_string
 from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, output_of, remote, ssh, ssh_command
 from tests.harness.load import summary
+from tests.harness.remote.by_tls import CAS
 from tests.harness.waiting import wait_for
 
 RATE = 20  # majority writes a second

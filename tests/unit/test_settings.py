@@ -325,7 +325,7 @@ def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
     wanted = {
         "app1": "[phoenix_db_connection_string, phoenix_db_ca]",
         "db1": "[mongodb_client_ca, backup_ca, netdata_mongodb_ca, netdata_certificates | map(attribute='host') | list,"
-        " preflight_mongodb_tls]",
+        " preflight_mongodb_tls, preflight_mongodb_clients, mongodb_clients]",
         "control1": "[backup_ca, backup_state | map(attribute='name') | list, backup_state_triggers, "
         "mongodb_tls_internal]",
     }
@@ -334,6 +334,9 @@ def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
     (uri, empty), member, control = plain["app1"], plain["db1"], plain["control1"]
     assert (empty, *member[:3], control[0]) == ("",) * 5
     assert ("db1" in member[3], member[4]) == (False, "disabled")
+    # Nothing has been asked yet: every application host has to be, and those that missed a run before it serves.
+    unasked = dict.fromkeys(("app1", "app2"))
+    assert member[5].items() >= {**unasked, "db1": None}.items() and member[6] == unasked
     assert "authority" not in control[1] and control[3] is False
     write(all_hosts / "tls.yml", {"mongodb_tls": "preferTLS"})
     seen = evaluate(tmp_path / "own", wanted)

@@ -13,12 +13,15 @@ import pytest
 
 from phoenix.database import authority, clients, tls
 from phoenix.instances import configurations
-from tests.unit.database.test_tls import configuration
-from tests.unit.shared import TOP, read_yaml, trusted
+from tests.unit.shared import TOP, read_yaml, rendered, trusted
 
 FORMER, NEXT = (f"{authority.BEGIN}\n{name}\n{authority.END}\n" for name in ("former", "next"))
 PLAIN = "mongodb://u:p@192.0.2.31/phoenix?replicaSet=phoenix"
 CA = "/etc/ssl/phoenix/database-ca-{}.pem"
+
+
+def configuration(mode: str) -> str:
+    return rendered(TOP / "roles" / "mongodb" / "templates" / "mongod.conf.j2", {"mongodb_tls": mode})
 
 
 @pytest.fixture(scope="module")
