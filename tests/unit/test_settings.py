@@ -335,7 +335,7 @@ def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
     assert (empty, *member[:3], control[0]) == ("",) * 5
     assert ("db1" in member[3], member[4]) == (False, "disabled")
     # Nothing has been asked yet: every application host has to be, and those that missed a run before it serves.
-    unasked = dict.fromkeys(("app1", "app2"))
+    unasked = dict.fromkeys(("app1", "app2", "app3"))
     assert member[5].items() >= {**unasked, "db1": None}.items() and member[6] == unasked
     assert "authority" not in control[1] and control[3] is False
     write(all_hosts / "tls.yml", {"mongodb_tls": "preferTLS"})
