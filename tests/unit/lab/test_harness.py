@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import hosts, programs
+from tests.harness import hosts, programs, writes
 from tests.unit.shared import TOP
 
 REMOTE = sorted(hosts.REMOTE.glob("*.py"))
@@ -111,3 +111,20 @@ def test_command_lines_are_seen() -> None:
     result = json.loads(sampler.communicate()[0])
     assert result["found"] == {"0": ["sh -c read _ ***"]}
     assert result["samples"] > 1 and "sh" in result["programs"]
+
+
+def test_members_are_asked_for_their_data_by_tls_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CAs that the connection string names are on the hosts alone."""
+    orders: list[dict[str, object]] = []
+
+    def ssh(_: str, __: str, ___: str, text: str) -> subprocess.CompletedProcess[str]:
+        orders.append(json.loads(text))
+        return subprocess.CompletedProcess([], 0, '{"md5": "1"}', "")
+
+    uri = "mongodb://u:p%40@192.0.2.31:27017/phoenix?replicaSet=phoenix&ssl=true&tlsCAFile=/nowhere/ca.pem"
+    monkeypatch.setattr(writes, "connection_string", lambda _: uri)
+    monkeypatch.setattr(writes, "hosts_of", lambda *_: {"db1": None, "db2": None})
+    monkeypatch.setattr(writes, "ssh", ssh)
+    assert writes.data_equal("inventories/lab")
+    seen = {(order["user"], order["password"], order["database"]) for order in orders}
+    assert len(orders) == 2 and seen == {("u", "p@", "phoenix")}
