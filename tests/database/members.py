@@ -157,7 +157,8 @@ class Writer:
         """No write failed, and none that was acknowledged is lost. ca: by which the database is reached now."""
         with self.members.connect(ca) as client:
             there = {one["_id"] for one in client.app[self.thread.name].find()}
-        assert self.acknowledged and self.failed == [] and set(self.acknowledged) - there == set()
+        assert self.acknowledged and self.failed == []
+        assert set(self.acknowledged) - there == set(), "acknowledged writes are lost"
 
 
 @contextmanager

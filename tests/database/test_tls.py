@@ -125,16 +125,20 @@ class Patient(Writer):
         if self.renewed and number % self.renewed == 0:
             self.client.close()
             self.client = self.members.connect(self.ca)
-        end = time.monotonic() + 60
+        end, there = time.monotonic() + 60, False
         while True:
             try:
-                super().write(number)
+                if not there:
+                    super().write(number)
+                else:
+                    self.client.app[self.thread.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
             except NotPrimaryError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
             except DuplicateKeyError:
-                return  # it was written before the election
+                # Of a primary that lost the election, perhaps, so that the next one has it not: only a majority counts.
+                there = True
             else:
                 return
 
