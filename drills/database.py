@@ -1,11 +1,21 @@
-"""The replica set: its primary killed, and a member that has lost its data."""
+"""The replica set: its primary killed, a member that has lost its data, and its TLS changed."""
 
 from __future__ import annotations
 
 import time
 
 from drills.model import WITHOUT_AUTOSCALER, Drill, Scene
-from tests.harness.database import STATUS, another_is_primary, kept_down, primaries, whole
+from drills.upgrades import refused
+from phoenix.database import tls
+from tests.harness.database import (
+    STATUS,
+    another_is_primary,
+    connection_string,
+    kept_down,
+    primaries,
+    tls_modes,
+    whole,
+)
 from tests.harness.hosts import output_of
 from tests.harness.machines import replace
 from tests.harness.waiting import wait_for
@@ -58,8 +68,27 @@ def replace_members(scene: Scene) -> dict[str, float]:
     return {**measured, "recovered": max(measured.values())}
 
 
+def change_tls(scene: Scene) -> dict[str, float]:
+    """One step away from the mode of the inventory, and back; the writer connects as it did, and is accepted."""
+    members = scene.hosts("db")
+    (present,) = tls_modes(members)
+    at = tls.MODES.index(present)
+    step, far = (tls.MODES[at + 1], tls.MODES[at + 2]) if at < 2 else (tls.MODES[at - 1], tls.MODES[at - 2])
+    refused(scene, "site", f"mongodb_tls = {far} is more than one step", mongodb_tls=far)
+    measured = {}
+    for mode in (step, present):
+        began = time.monotonic()
+        scene.play("site", *WITHOUT_AUTOSCALER, mongodb_tls=mode)
+        measured[mode] = time.monotonic() - began
+        assert tls_modes(members) == {mode}
+        assert ("ssl=true" in connection_string(scene.inventory)) is tls.used(mode), f"the application, with {mode}"
+        wait_for(lambda: whole(members), 60, "one primary, and the others follow")
+    return {**measured, "recovered": max(measured.values())}
+
+
 DRILLS = [
     Drill("lose-primary", ("Alarm: phoenix_mongodb_down",), lose_the_primary, clean=_start_all),
     Drill("empty-member", ("A database member is lost",), empty_a_member, clean=_start_all, quick=True),
     Drill("replace-member", ("A database member is lost", "A host is added, replaced or removed"), replace_members),
+    Drill("database-tls", ("TLS of the database is turned on, or off",), change_tls),
 ]

@@ -10,9 +10,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from drills.model import Drill, Scene
-from tests.harness.database import primaries
+from phoenix.database import tls
+from tests.harness.database import primaries, tls_modes
 from tests.harness.deploys import SHORT
 from tests.harness.hosts import PYTHON_WITH_DRIVER, remote, ssh
 
@@ -21,14 +23,33 @@ AUTHENTICATION_FAILED = 18
 RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
+def _answer(scene: Scene, host: str, **order: Any) -> dict[str, Any]:
+    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
+    done = ssh(scene.inventory, host, command, json.dumps({"database": "admin", "command": {"ping": 1}, **order}))
+    return dict(json.loads(done.stdout))
+
+
 def _logs_in(scene: Scene, user: str, password: str) -> bool:
     (primary,) = primaries(scene.hosts("db"))
-    order = {"user": user, "password": password, "database": "admin", "command": {"ping": 1}}
-    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
-    done = ssh(scene.inventory, primary, command, json.dumps(order))
-    answer = json.loads(done.stdout)
-    assert answer.get("ok") == 1 or answer.get("code") == AUTHENTICATION_FAILED, done
+    answer = _answer(scene, primary, user=user, password=password)
+    assert answer.get("ok") == 1 or answer.get("code") == AUTHENTICATION_FAILED, answer
     return bool(answer.get("ok") == 1)
+
+
+def _trusts(scene: Scene, ca: str) -> bool:
+    """Whether a client that trusts this CA alone accepts every member, or none of them."""
+    answers = [_answer(scene, member, ca=ca) for member in scene.hosts("db")]
+    accepted = {"refused" not in answer for answer in answers}
+    assert len(accepted) == 1, answers
+    return accepted == {True}
+
+
+def _authority(scene: Scene) -> str:
+    """The CA that issues the members' certificates; "" without TLS."""
+    if tls_modes(scene.hosts("db")) == {tls.MODES[0]}:
+        return ""
+    shown = scene.hosts("control")[scene.first("control")].check_output("phoenixctl authority show")
+    return str(json.loads(shown)["authority"])
 
 
 def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int], **options: str) -> dict[str, float]:
@@ -68,8 +89,12 @@ def replace_everything(scene: Scene) -> dict[str, float]:
     former = control.check_output(RUNNER_KEY)
     # The play itself has proven that the former ones are refused.
     others = {"mongodb-keyfile": 256, "netdata-stream": 16, "backup-offsite": 16}
-    measured = rotate(scene, USERS, others, phoenix_rotate="runner,backup")
+    authority = _authority(scene)
+    assert not authority or _trusts(scene, authority)
+    measured = rotate(scene, USERS, others, phoenix_rotate="runner,backup" + (",database-ca" if authority else ""))
     assert control.check_output(RUNNER_KEY) != former
+    if authority:
+        assert _trusts(scene, _authority(scene)) and not _trusts(scene, authority)
     again = scene.play("rotate-secrets")
     assert "changed=0" in again and not re.search(r"changed=[1-9]", again), again[-1500:]
     return measured

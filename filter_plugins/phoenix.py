@@ -17,7 +17,7 @@ from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 from phoenix.balancer import acme  # noqa: E402
 from phoenix.build import plugins, toolkit  # noqa: E402
 from phoenix.common import endpoint  # noqa: E402
-from phoenix.database import keys, replica_set, tls, upgrade  # noqa: E402
+from phoenix.database import clients, keys, replica_set, tls, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
@@ -129,6 +129,12 @@ def _registered(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
 def _printed(hosts: Any, hostvars: Any, name: str) -> dict[str, dict[str, Any]]:
     """The JSON that this task's command printed on each host; {} where it printed none."""
     return {host: report.read(result) for host, result in _registered(hosts, hostvars, name).items()}
+
+
+def database_clients(hosts: Any, hostvars: Any, name: str) -> dict[str, Any]:
+    """What the module database_clients returned on each host, registered under this name; None where it did not run."""
+    found = _registered(hosts, hostvars, name)
+    return {host: seen if "clients" in seen else None for host, seen in found.items()}
 
 
 def configurations(hosts: Any, hostvars: Any) -> dict[str, str]:
@@ -266,7 +272,10 @@ class FilterModule:
             "phoenix_keyfile_spread": keys.spread,
             "phoenix_keyfile_unfit": keyfile_unfit,
             "phoenix_java": hosts.java,
-            "phoenix_tls_step_refusal": tls.step_refusal,
+            "phoenix_database_clients": database_clients,
+            "phoenix_distrusting": clients.distrusting,
+            "phoenix_trusted_bundles": clients.bundles,
+            "phoenix_tls_step_refusal": clients.step_refusal,
             "phoenix_tls_used": _reported(tls.used),
             "phoenix_member_certificate_error": certificate.member_error,
             "phoenix_libcurl": hosts.libcurl,

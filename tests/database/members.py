@@ -1,30 +1,34 @@
-"""A replica set of three real servers with a shared key, each restarted by itself."""
+"""A replica set of three real servers with a shared key, each restarted by itself, and who writes to it meanwhile."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pymongo.errors import OperationFailure
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
 
 from lab.ports import free_port
-from phoenix.database import replica_set
+from phoenix.database import replica_set, tls
 
 AUTHENTICATION_FAILED = 18
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+# How often a state is read before it is given up: a clock would run on while a busy machine stands still.
+LOOKS = 300
 
 
 class Set:
     """Three members with a key file each."""
 
     def __init__(self, root: Path, mongod: Path, key: str, environment: Mapping[str, str] | None = None) -> None:
-        self.root, self.environment, self.port = root, environment, free_port()
+        self.root, self.environment, self.port, self.key = root, environment, free_port(), key
         self.programs = dict.fromkeys(MEMBERS, mongod)
         # More options of each server, and the CAs by which it is asked by TLS, or "".
         self.options: dict[str, list[str]] = {member: [] for member in MEMBERS}
@@ -49,6 +53,14 @@ class Set:
 
     def client(self, member: str, **login: str) -> Any:
         return replica_set.client(member, self.port, self.cas[member], serverSelectionTimeoutMS=30000, **login)
+
+    def connect(self, ca: str = "") -> Any:
+        """A client of the whole set, which waits for majorities. ca: the CAs by which it connects; "" without TLS."""
+        return pymongo.MongoClient(
+            f"mongodb://{','.join(f'{member}:{self.port}' for member in MEMBERS)}/?replicaSet=keys",
+            username="__system", password=self.key, authSource="local",
+            w="majority", wtimeoutms=10000, serverSelectionTimeoutMS=10000, **tls.options(ca),
+        )  # fmt: skip
 
     def write(self, member: str, content: str) -> None:
         path = self.root / f"{member}.key"
@@ -87,17 +99,24 @@ class Set:
         return sorted(self.roles().values()) == ["PRIMARY", "SECONDARY", "SECONDARY"]
 
     def primary(self) -> str:
-        return next(member for member, role in self.roles().items() if role == "PRIMARY")
+        """The primary; where there is an election, the one that it brings."""
+        for _ in range(LOOKS):
+            if found := [member for member, role in self.roles().items() if role == "PRIMARY"]:
+                return found[0]
+            time.sleep(0.2)
+        raise AssertionError("the set has no primary")
 
     def settle(self) -> None:
-        deadline = time.monotonic() + 60
-        # For as long as two heartbeats need, so that a former state is not taken for the new one.
-        since = time.monotonic()
-        while time.monotonic() - since < 5:
-            assert time.monotonic() < deadline, "the set does not settle"
+        """Wait until the set is whole for as long as two heartbeats need: a former state is none of the new one."""
+        since, looks = time.monotonic(), 0
+        for _ in range(LOOKS):
             if not self.whole():
-                since = time.monotonic()
+                since, looks = time.monotonic(), -1
+            looks += 1
+            if looks >= 10 and time.monotonic() - since >= 5:
+                return
             time.sleep(0.2)
+        raise AssertionError("the set does not settle")
 
     def accepts(self, member: str, key: str) -> bool:
         try:
@@ -107,6 +126,48 @@ class Set:
             assert error.code == AUTHENTICATION_FAILED
             return False
         return True
+
+
+class Writer:
+    """Writes one document after the other with majority acknowledgement, as the application's driver does."""
+
+    def __init__(self, members: Set, ca: str = "") -> None:
+        self.members, self.ca = members, ca
+        self.client = members.connect(ca)
+        self.acknowledged, self.failed = list[int](), list[str]()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self) -> None:
+        number = 0
+        while not self.ended.wait(0.02):
+            number += 1
+            try:
+                self.write(number)
+                self.acknowledged.append(number)
+            except PyMongoError as error:
+                self.failed.append(f"{number}: {error}")
+
+    def write(self, number: int) -> None:
+        self.client.app[self.thread.name].insert_one({"_id": number})
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        while not self.acknowledged and not self.failed:
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.client.close()
+
+    def check(self, ca: str = "") -> None:
+        """No write failed, and none that was acknowledged is lost. ca: by which the database is reached now."""
+        with self.members.connect(ca) as client:
+            there = {one["_id"] for one in client.app[self.thread.name].find()}
+        assert self.acknowledged and self.failed == []
+        assert set(self.acknowledged) - there == set(), "acknowledged writes are lost"
 
 
 @contextmanager

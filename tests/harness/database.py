@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phoenix.database import tls
 from tests.harness.hosts import PYTHON_WITH_DRIVER, Hosts, first_of, hosts_of, output_of, remote, ssh
+from tests.harness.remote.by_tls import CAS
 from tests.harness.waiting import wait_for
 
 # How long lose_primary() writes, and when it kills the primary.
 WRITING_SECONDS, LOSS_AFTER_SECONDS = 30, 3
-# What the database's clients trust on their hosts, where it has TLS.
-CAS = "/etc/ssl/phoenix/database-ca.pem"
 STATUS = "phoenixctl host status"
 
 
@@ -29,6 +29,13 @@ def primaries(members: Hosts) -> list[str]:
 
 def admin_password(inventory: str) -> str:
     return (Path(inventory) / ".secrets" / "mongodb-admin").read_text().strip()
+
+
+def tls_modes(members: Hosts) -> set[str]:
+    """The modes of TLS with which the members' servers run, by the configuration that each was started with."""
+    return {
+        tls.mode_of(output_of(host, "cat /run/mongodb/mongod.conf 2>/dev/null || true")) for host in members.values()
+    }
 
 
 def connection_string(inventory: str) -> str:

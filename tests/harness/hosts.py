@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from functools import cache
@@ -12,7 +13,11 @@ import testinfra
 
 from lab import fleet
 
-REMOTE = Path(__file__).with_name("remote")
+REMOTE = Path(__file__).resolve().with_name("remote")
+TOP = Path(__file__).resolve().parents[2]
+# Where programs are copied to on a host.
+ON_HOST = "/run/phoenix-test"
+IMPORTED = re.compile(r"^from tests\.harness\.remote import (\w+)$", re.MULTILINE)
 PYTHON = "python3"
 # For programs that import pymongo; every database host and control has it there.
 PYTHON_WITH_DRIVER = "PYTHONPATH=/opt/pymongo/current python3"
@@ -78,11 +83,16 @@ def ssh(inventory: str, host: str, command: str, text: str) -> subprocess.Comple
 def remote(name: str, *words: object, runner: str = PYTHON) -> str:
     """Return a shell command that copies a program of remote/ to the host and runs it there.
 
-    A secret belongs on the program's standard input, not among the words.
+    With it goes what it imports of that folder. A secret belongs on its standard input, not among the words.
     """
-    target = f"/run/phoenix-test-{name}.py"
+    target = f"{ON_HOST}/{name}.py"
     text = (REMOTE / f"{name}.py").read_text(encoding="utf-8")
-    return f"printf %s {shlex.quote(text)} >{target} && {runner} {shlex.join([target, *map(str, words)])}"
+    below = f"{ON_HOST}/{REMOTE.relative_to(TOP)}"
+    copies = {target: text}
+    for imported in IMPORTED.findall(text):
+        copies[f"{below}/{imported}.py"] = (REMOTE / f"{imported}.py").read_text(encoding="utf-8")
+    written = " && ".join(f"printf %s {shlex.quote(content)} >{shlex.quote(path)}" for path, content in copies.items())
+    return f"mkdir -p {shlex.quote(below)} && {written} && {runner} {shlex.join([target, *map(str, words)])}"
 
 
 def output_of(host: Any, command: str) -> str:

@@ -216,3 +216,45 @@ def test_a_value_that_the_command_line_cuts_at_its_space_is_refused(name: str, g
     assert templar.template(trusted(f"{{{{ {task['ansible.builtin.assert']['that']} }}}}")) is not refused
     message = templar.template(trusted(task["ansible.builtin.assert"]["fail_msg"]))
     assert not refused or message.startswith('"hours ago" on the command line belongs to no variable')
+
+
+@pytest.mark.parametrize(("run", "known"), [(["control1", "app1", "db2"], True), (["control1", "app1"], False)])
+def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts(run: list[str], known: bool) -> None:
+    """Of a run that was cut, hosts trust different CAs; whether any that counts was asked, the limit decides."""
+    block = read_yaml(TOP / "playbooks" / "tasks" / "trust-database.yml")[-2]["block"]
+    variables = {
+        "groups": {"db": ["db1", "db2"]},
+        "ansible_play_hosts": run,
+        "hostvars": {
+            "control1": {"mongodb_trusted_before": ""},
+            "app1": {"mongodb_trusted_before": "one\n"},
+            "db2": {"mongodb_trusted_before": "two\n"},
+        },
+        **block[0]["vars"],
+    }
+    templar = Templar(loader=DataLoader(), variables=trusted(variables))
+    assert templar.template(trusted("{{ mongodb_trusted.split() }}")) == (["one", "two"] if known else ["one"])
+    assert templar.template(trusted("{{ mongodb_trusted_known }}")) is known
+
+
+def test_what_a_host_has_no_more_stays_sealed() -> None:
+    """A host's state may hold the CA of a database whose TLS was given up, or the account of an ACME that was."""
+    (play,) = [
+        play
+        for play in read_yaml(TOP / "playbooks" / "recover.yml")
+        if play["name"] == "Bring back the state of each host"
+    ]
+    sealed = {"state": "/a/1.age", "authority": "/a/2.age", "acme": "/a/3.age"}
+    variables = {
+        "inventory_hostname": "control1",
+        "backup_store_host": "control1",
+        # Of the first play, on the same host.
+        "hostvars": {"control1": {"recover_holdings": {"state": {"control1": sealed}}, "__recover_held": {}}},
+        "backup_state": [{"name": "state", "paths": ["/var/lib/phoenix/state"]}],
+        **{name: value for name, value in play["vars"].items() if name != "__recover_cache"},
+        "__recover_held": {"stdout": "{}"},
+    }
+    report = play["tasks"][0]
+    templar = Templar(loader=DataLoader(), variables=trusted({**variables, **report["vars"]}))
+    assert templar.template(trusted("{{ __recover_parts }}")) == {"state": "/a/1.age"}
+    assert "has acme, authority of control1" in templar.template(trusted(report["ansible.builtin.debug"]["msg"]))

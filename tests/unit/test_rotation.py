@@ -241,3 +241,34 @@ def test_hosts_on_demand_take_part(play: str) -> None:
     """No inventory has them: left out, their instances would be refused once a password is changed."""
     first, *others = read_yaml(PLAYBOOKS / f"{play}.yml")
     assert first["import_playbook"] == "demand-hosts.yml" and others
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "internal", "said"),
+    [
+        ("", "disabled", False, ""),
+        ("all", "disabled", False, ""),
+        ("runner", "disabled", False, ""),
+        ("runner,database-ca", "disabled", False, "phoenix_rotate = runner,database-ca, and mongodb_tls = disabled"),
+        ("database-ca,database-certificates", "disabled", False, "Leave database-ca and database-certificates out"),
+        ("database-certificates", "requireTLS", False, "mongodb_tls_certificate is your own"),
+        ("database-ca", "allowTLS", True, ""),
+    ],
+)
+def test_certificates_that_the_fleet_does_not_issue_are_refused_by_name(
+    given: str, mode: str, internal: bool, said: str
+) -> None:
+    """Before anything is changed, by either play; without a name they are left out, and the play says so."""
+    first = read_yaml(PLAYBOOKS / "rotate-secrets.yml")[0]
+    own = read_yaml(PLAYBOOKS / "rotate-database-tls.yml")[1]
+    assert [play["tasks"][0]["ansible.builtin.include_tasks"] for play in (first, own)] == [
+        "tasks/refuse-rotation.yml"
+    ] * 2
+    (task,) = read_yaml(PLAYBOOKS / "tasks" / "refuse-rotation.yml")
+    known = {"mongodb_tls": mode, "mongodb_tls_internal": internal, **({"phoenix_rotate": given} if given else {})}
+    variables = {**known, **task["vars"]}
+    refused = all(value("{{ " + condition + " }}", variables) for condition in task["when"])
+    assert refused is bool(said) and said in (value(task["ansible.builtin.fail"]["msg"], variables) if refused else "")
+    report = named(own["tasks"], "Report that there is nothing to replace")
+    assert value("{{ " + report["when"] + " }}", known) is not internal
+    assert "are left out" in value(report["ansible.builtin.debug"]["msg"], known)

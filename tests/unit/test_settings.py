@@ -17,6 +17,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from phoenix.backup import state
 from phoenix.build import project as packer
 from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables, shared_variables
@@ -324,7 +325,7 @@ def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
     wanted = {
         "app1": "[phoenix_db_connection_string, phoenix_db_ca]",
         "db1": "[mongodb_client_ca, backup_ca, netdata_mongodb_ca, netdata_certificates | map(attribute='host') | list,"
-        " preflight_mongodb_tls]",
+        " preflight_mongodb_tls, preflight_mongodb_clients, mongodb_clients]",
         "control1": "[backup_ca, backup_state | map(attribute='name') | list, backup_state_triggers, "
         "mongodb_tls_internal]",
     }
@@ -333,12 +334,16 @@ def test_tls_of_the_database_reaches_every_client(tmp_path: Path) -> None:
     (uri, empty), member, control = plain["app1"], plain["db1"], plain["control1"]
     assert (empty, *member[:3], control[0]) == ("",) * 5
     assert ("db1" in member[3], member[4]) == (False, "disabled")
-    assert "database-ca" not in control[1] and control[3] is False
+    # Nothing has been asked yet: every application host has to be, and those that missed a run before it serves.
+    unasked = dict.fromkeys(("app1", "app2", "app3"))
+    assert member[5].items() >= {**unasked, "db1": None}.items() and member[6] == unasked
+    assert "authority" not in control[1] and control[3] is False
     write(all_hosts / "tls.yml", {"mongodb_tls": "preferTLS"})
     seen = evaluate(tmp_path / "own", wanted)
     assert seen["app1"] == [f"{uri}&ssl=true", ca]
     assert seen["db1"][:3] == [ca, ca, ca] and "db1" in seen["db1"][3] and seen["db1"][4] == "preferTLS"
-    assert seen["control1"][0] == ca and "database-ca" in seen["control1"][1] and seen["control1"][3] is True
+    assert seen["control1"][0] == ca and "authority" in seen["control1"][1] and seen["control1"][3] is True
+    assert state.parts({"name": name, "paths": []} for name in seen["control1"][1]), "each is a name of a part"
     assert "/var/lib/phoenix/database-ca" in seen["control1"][2]
     write(all_hosts / "tls.yml", {"mongodb_tls": "allowTLS"})
     seen = evaluate(tmp_path / "own", wanted)

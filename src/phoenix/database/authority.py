@@ -1,7 +1,7 @@
 """The small CA on control that issues the certificates of the database's members (decision 65).
 
-  phoenixctl authority show              prints {authority, bundle, phase}
-  phoenixctl authority create            makes the CA where there is none, beside those on standard input
+  phoenixctl authority show              prints {authority, next, bundle, phase}
+  phoenixctl authority create            makes the CA where there is none, for {known, trusted} on standard input
   phoenixctl authority sign              prints a certificate for {request, names} on standard input
   phoenixctl authority begin             makes the next CA, which is trusted beside the present one
   phoenixctl authority switch            has the next CA issue; the present one is still trusted
@@ -106,24 +106,33 @@ class Authority:
         return "next" if self.next.exists() else "former" if self.former.exists() else "whole"
 
     def show(self) -> dict[str, str]:
-        """authority: the certificate of the one that issues; bundle: those of all that are trusted.
+        """authority: the certificate of the one that issues; next: of the next one; bundle: of all that are trusted.
 
         The bundle's order says nothing: the same CAs are the same text, whichever of them issues.
         """
         found = {one for path in (self.present, self.next, self.former) for one in self._certificates(path)}
-        issues = "".join(self._certificates(self.present))
-        return {"authority": issues, "bundle": "".join(sorted(found)), "phase": self.phase}
+        issues, following = ("".join(self._certificates(path)) for path in (self.present, self.next))
+        return {"authority": issues, "next": following, "bundle": "".join(sorted(found)), "phase": self.phase}
 
     @staticmethod
     def _certificates(path: Path) -> list[str]:
         return certificates(path.read_text()) if path.exists() else []
 
-    def create(self, trusted: str = "") -> bool:
-        """Make the CA where there is none. trusted: the CAs of a fleet whose own is lost, as former ones."""
+    def create(self, trusted: str = "", known: bool = True) -> bool:
+        """Make the CA where there is none. trusted: the CAs of a fleet whose own is lost, as former ones.
+
+        known: whether a host that knows them was asked. Raises ValueError where none was: they would be forgotten.
+        """
         if self.present.exists():
             return False
+        if not known:
+            raise ValueError(
+                "there is no CA, and no database host takes part in this run, which would know the CAs that the fleet "
+                "trusts already: run site.yml without --limit, or for a database host as well (--limit control,db)"
+            )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if former := certificates(trusted):
+        # Hosts of a run that was cut may trust different ones.
+        if former := dict.fromkeys(certificates(trusted)):
             files.replace(self.former, "".join(former), 0o600, durable=True)
         self._make(self.present)
         return True
@@ -201,7 +210,8 @@ def main(arguments: list[str]) -> int:
             return 0
         steps = {"begin": authority.begin, "switch": authority.switch, "end": authority.end}
         if options.verb == "create":
-            answer["changed"] = authority.create(sys.stdin.read())
+            order = json.load(sys.stdin)
+            answer["changed"] = authority.create(order["trusted"], order["known"])
         elif options.verb in steps:
             answer["changed"] = steps[options.verb]()
     except (OSError, ValueError, KeyError) as error:

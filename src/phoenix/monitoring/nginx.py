@@ -190,24 +190,39 @@ def left_days(shown: str, now: float) -> float:
 
 
 class Certificate(Collector):
-    """Days until the certificate that is served ends, and whether it is for its name; what is served counts."""
+    """Days until the certificate that is served ends, and whether it is for its name; what is served counts.
+
+    While nothing is served, the one that was served last counts, or none: that its server is down is another alarm's.
+    """
 
     interval = 60
 
     def __init__(self, address: str, port: int, name: str, host: str = "port", proxy_protocol: bool = False) -> None:
         self.address, self.port, self.name, self.host = address, port, name, host
         self.opening = opening(proxy_protocol)
+        self.served = b""
+
+    def read(self) -> None:
+        """Read the certificate, unless the server takes no connection."""
+        try:
+            connection = socket.create_connection((self.address, self.port), TIMEOUT_S)
+        except OSError as error:
+            print(f"Certificate: {self.address} port {self.port} serves none: {error}", file=sys.stderr)
+            return
+        with connection as plain:
+            plain.sendall(self.opening)
+            with secure(plain, self.name) as secured:
+                self.served = secured.getpeercert(binary_form=True) or b""
 
     def collect(self, now: float) -> Iterator[Chart]:
-        with socket.create_connection((self.address, self.port), TIMEOUT_S) as plain:
-            plain.sendall(self.opening)
-            connection = secure(plain, self.name)
-            certificate = connection.getpeercert(binary_form=True) or b""
+        self.read()
+        if not self.served:
+            return
         numeric = re.fullmatch(r"[\d.]+|.*:.*", self.name)
         command = ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"]
         command += ["-checkip" if numeric else "-checkhost", self.name]
         # Its status for another name differs between versions; what it prints does not.
-        shown = subprocess.run(command, input=certificate, capture_output=True, timeout=8, check=False).stdout.decode()
+        shown = subprocess.run(command, input=self.served, capture_output=True, timeout=8, check=False).stdout.decode()
         yield Chart(
             f"phoenix_certificate.{self.host}_{self.port}",
             f"Days left of {self.name}",

@@ -16,6 +16,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pymongo
@@ -29,10 +30,13 @@ NAME = "drill_probe"
 
 
 class Writer:
-    """The next document is due at `start + number / rate`, whatever became of those before it."""
+    """The next document is due at `start + number / rate`, whatever became of those before it.
 
-    def __init__(self, collection: Any, rate: float) -> None:
-        self.collection, self.rate = collection, rate
+    connect: makes a client, which reads the CAs that it trusts once; returns the collection.
+    """
+
+    def __init__(self, connect: Callable[[], Any], rate: float) -> None:
+        self.connect, self.collection, self.rate = connect, connect(), rate
         self.start = time.monotonic()
         self.lock = threading.Lock()
         self.next = 0
@@ -52,6 +56,9 @@ class Writer:
             except PyMongoError as error:
                 with self.lock:
                     self.failures.append(f"{time.monotonic() - self.start:.2f} s: {type(error).__name__}")
+                    # As what is started again once the database's CA was replaced.
+                    if "certificate verify failed" in str(error):
+                        self.collection = self.connect()
                 continue
             with self.lock:
                 self.acknowledged.append((time.monotonic(), number))
@@ -71,6 +78,7 @@ class Writer:
         for worker in workers:
             worker.join()
         times = sorted(at for at, _ in self.acknowledged)
+        self.collection = self.connect()
         there = {document["_id"] for document in self.collection.find({}, {"_id": 1})}
         result = {
             "began": round(self.start, 3),
@@ -88,18 +96,22 @@ class Writer:
 
 def main() -> None:
     uri = sys.stdin.readline().strip()
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        uri,
-        w="majority",
-        wtimeoutms=LIMIT_MS,
-        serverSelectionTimeoutMS=LIMIT_MS,
-        socketTimeoutMS=SILENT_MS,
-        readConcernLevel="majority",
-    )
-    collection = client.get_default_database()[NAME]
-    collection.drop()
-    result = Writer(collection, float(sys.argv[1])).run("--series" in sys.argv)
-    collection.drop()
+
+    def connect() -> Any:
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+            uri,
+            w="majority",
+            wtimeoutms=LIMIT_MS,
+            serverSelectionTimeoutMS=LIMIT_MS,
+            socketTimeoutMS=SILENT_MS,
+            readConcernLevel="majority",
+        )
+        return client.get_default_database()[NAME]
+
+    connect().drop()
+    writer = Writer(connect, float(sys.argv[1]))
+    result = writer.run("--series" in sys.argv)
+    writer.collection.drop()
     print(json.dumps(result))
 
 

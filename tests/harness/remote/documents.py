@@ -11,16 +11,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-# Where the member runs with TLS, by the CAs that the host's clients trust.
-TLS: dict[str, Any] = (
-    {"tls": True, "tlsCAFile": "/etc/ssl/phoenix/database-ca.pem"} if Path("/run/mongodb/mongod.conf").exists() else {}
-)
-
+from tests.harness.remote import by_tls
 
 # Made by the verb `stop`, which ends `write` on the same host.
 STOPPED = Path("/tmp/phoenix-documents-stopped")
@@ -28,7 +23,9 @@ STOPPED = Path("/tmp/phoenix-documents-stopped")
 
 def main() -> None:
     members, verb, password = sys.argv[1], sys.argv[2], sys.stdin.read().strip()
-    client = pymongo.MongoClient(f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password, **TLS)
+    client = pymongo.MongoClient(
+        f"mongodb://{members}/?replicaSet=phoenix", username="admin", password=password, **by_tls.options()
+    )
     database = client.backup_trial
     if verb == "fill":
         database.items.create_index("number")

@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pymongo
 
-# Where the member runs with TLS, by the CAs that the host's clients trust.
-TLS: dict[str, Any] = (
-    {"tls": True, "tlsCAFile": "/etc/ssl/phoenix/database-ca.pem"} if Path("/run/mongodb/mongod.conf").exists() else {}
-)
+from tests.harness.remote import by_tls
 
 
 def main() -> None:
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        "127.0.0.1", 27017, directConnection=True, serverSelectionTimeoutMS=1000, **TLS
+        "127.0.0.1", 27017, directConnection=True, serverSelectionTimeoutMS=1000, **by_tls.options()
     )
     print(client.admin.command("hello")["isWritablePrimary"])
 

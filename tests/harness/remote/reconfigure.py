@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pymongo
 
-# Where the member runs with TLS, by the CAs that the host's clients trust.
-TLS: dict[str, Any] = (
-    {"tls": True, "tlsCAFile": "/etc/ssl/phoenix/database-ca.pem"} if Path("/run/mongodb/mongod.conf").exists() else {}
-)
+from tests.harness.remote import by_tls
 
 
 def main() -> None:
     order = json.load(sys.stdin)
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        "127.0.0.1", username="admin", password=order["password"], directConnection=True, **TLS
+        "127.0.0.1", username="admin", password=order["password"], directConnection=True, **by_tls.options()
     )
     config = client.admin.command("replSetGetConfig")["config"]
     print(json.dumps({name: config["settings"][name] for name in order["settings"]}))

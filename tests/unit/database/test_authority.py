@@ -156,6 +156,17 @@ def test_a_fleet_whose_ca_is_lost_trusts_the_new_one_beside_the_former(ca: Autho
     assert certificate.reason(pem, new.show()["authority"], NAMES, NOW) == "another CA has issued it"
 
 
+def test_a_ca_that_is_lost_is_not_made_again_unless_it_is_known_what_is_trusted(ca: Authority, tmp_path: Path) -> None:
+    """As by site.yml --limit control: a CA of its own alone would leave the members with what nobody trusts."""
+    new = Authority(tmp_path / "new", NOW)
+    with pytest.raises(ValueError, match=r"no database host takes part .* run site.yml without --limit"):
+        new.create(known=False)
+    assert new.phase == "none" and not ca.create(known=False), "one that is there is kept"
+    trusted = ca.show()["bundle"]
+    new.create(f"{trusted}\n{trusted}")
+    assert new.former.read_text() == trusted
+
+
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def order(area: object, verb: str, given: str = "") -> tuple[int, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(given))
@@ -164,8 +175,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             own = ["--path", str(tmp_path / "member.pem"), "--user", ""]
         return area.main([verb, *own]), capsys.readouterr().out  # type: ignore[attr-defined]
 
-    assert json.loads(order(authority, "show")[1]) == {"authority": "", "bundle": "", "phase": "none"}
-    made = json.loads(order(authority, "create", "\n")[1])
+    assert json.loads(order(authority, "show")[1]) == {"authority": "", "next": "", "bundle": "", "phase": "none"}
+    assert order(authority, "create", json.dumps({"trusted": "", "known": False}))[0] == 1
+    made = json.loads(order(authority, "create", json.dumps({"trusted": "", "known": True}))[1])
     assert made["changed"] and made["phase"] == "whole"
     due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
     assert order(certificate, "due", due) == (0, "there is none\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import hosts, programs
+from tests.harness import hosts, programs, writes
 from tests.unit.shared import TOP
 
 REMOTE = sorted(hosts.REMOTE.glob("*.py"))
@@ -73,9 +73,24 @@ def commands() -> dict[str, str]:
 def test_programs_for_hosts_need_no_more_than_the_oldest_host_has(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     ast.parse(text, feature_version=(3, 9))  # Debian 11
-    foreign = {name.partition(".")[0] for name in imported(path)} - set(sys.stdlib_module_names)
+    beside = {f"tests.harness.remote.{name}" for name in hosts.IMPORTED.findall(text)} | {"tests.harness.remote"}
+    names = imported(path) - (beside if len(beside) > 1 else set())
+    foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
     assert foreign <= {"pymongo"}
-    assert text.startswith("#!/usr/bin/python3\n")
+    helpers = {name for other in REMOTE for name in hosts.IMPORTED.findall(other.read_text(encoding="utf-8"))}
+    assert text.startswith("#!/usr/bin/python3\n") is (path.stem not in helpers)
+
+
+def test_what_a_program_imports_goes_with_it_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pymongo.py").write_text(
+        "class MongoClient:\n"
+        "    def __init__(self, *words, **options): self.admin = self\n"
+        "    def command(self, _): return {'isWritablePrimary': True}\n"
+    )
+    monkeypatch.setattr(hosts, "ON_HOST", str(tmp_path / "on host"))
+    command = hosts.remote("primary", runner=f"PYTHONPATH={tmp_path} {sys.executable}")
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_command_lines_are_seen() -> None:
@@ -96,3 +111,20 @@ def test_command_lines_are_seen() -> None:
     result = json.loads(sampler.communicate()[0])
     assert result["found"] == {"0": ["sh -c read _ ***"]}
     assert result["samples"] > 1 and "sh" in result["programs"]
+
+
+def test_members_are_asked_for_their_data_by_tls_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CAs that the connection string names are on the hosts alone."""
+    orders: list[dict[str, object]] = []
+
+    def ssh(_: str, __: str, ___: str, text: str) -> subprocess.CompletedProcess[str]:
+        orders.append(json.loads(text))
+        return subprocess.CompletedProcess([], 0, '{"md5": "1"}', "")
+
+    uri = "mongodb://u:p%40@192.0.2.31:27017/phoenix?replicaSet=phoenix&ssl=true&tlsCAFile=/nowhere/ca.pem"
+    monkeypatch.setattr(writes, "connection_string", lambda _: uri)
+    monkeypatch.setattr(writes, "hosts_of", lambda *_: {"db1": None, "db2": None})
+    monkeypatch.setattr(writes, "ssh", ssh)
+    assert writes.data_equal("inventories/lab")
+    seen = {(order["user"], order["password"], order["database"]) for order in orders}
+    assert len(orders) == 2 and seen == {("u", "p@", "phoenix")}

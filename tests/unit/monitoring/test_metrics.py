@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lab.ports import free_port
 from phoenix.common import prometheus
 from phoenix.monitoring import gauges, plugin, services
 from phoenix.monitoring.charts import Chart, Collector, Output
@@ -439,6 +440,21 @@ def test_a_served_certificate_is_for_its_name_and_ends(tls: int, name: str, matc
     assert (left.id, own.id) == (f"phoenix_certificate.lb1_{tls}", f"phoenix_certificate_name.lb1_{tls}")
     assert left.values["left"] == pytest.approx(30, abs=0.1)
     assert own.values == {"matches": matches}
+
+
+def test_a_server_that_is_down_has_the_certificate_of_before_or_an_unknown_one(tls: int) -> None:
+    """As of a database member that restarts: neither an end, nor a collector that fails, is reported."""
+    known = Certificate("127.0.0.1", tls, "a.example", "db1")
+    (left, _) = known.collect(0.0)
+    known.port = free_port()
+    kept, own = known.collect(0.0)
+    assert kept.values["left"] == pytest.approx(left.values["left"], abs=0.1) and own.values == {"matches": True}
+    assert list(Certificate("127.0.0.1", free_port(), "a.example", "db1").collect(0.0)) == []
+
+
+def test_a_server_that_speaks_no_tls_is_an_error(site: http.server.HTTPServer) -> None:
+    with pytest.raises(OSError, match=r".+"):
+        list(Certificate("127.0.0.1", site.server_port, "a.example", "lb1").collect(0.0))
 
 
 def test_what_is_no_certificate_has_no_days_left() -> None:
