@@ -166,8 +166,9 @@ class Writer:
         """No write failed, and none that was acknowledged is lost. ca: by which the database is reached now."""
         with self.members.connect(ca) as client:
             there = {one["_id"] for one in client.app[self.thread.name].find()}
-        assert self.acknowledged and self.failed == []
-        assert set(self.acknowledged) - there == set(), "acknowledged writes are lost"
+        lost = set(self.acknowledged) - there
+        assert self.acknowledged and not self.failed, f"{len(self.failed)} writes failed: {self.failed[:3]}"
+        assert not lost, f"acknowledged writes are lost: {sorted(lost)[:9]}"
 
 
 @contextmanager
