@@ -201,8 +201,9 @@ class Certificate(Collector):
     def collect(self, now: float) -> Iterator[Chart]:
         with socket.create_connection((self.address, self.port), TIMEOUT_S) as plain:
             plain.sendall(self.opening)
-            connection = secure(plain, self.name)
-            certificate = connection.getpeercert(binary_form=True) or b""
+            # Closed at once: it has taken over what plain would close, and the server waits for a request or the end.
+            with secure(plain, self.name) as connection:
+                certificate = connection.getpeercert(binary_form=True) or b""
         numeric = re.fullmatch(r"[\d.]+|.*:.*", self.name)
         command = ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"]
         command += ["-checkip" if numeric else "-checkhost", self.name]
