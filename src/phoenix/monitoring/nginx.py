@@ -211,6 +211,7 @@ class Certificate(Collector):
             return
         with connection as plain:
             plain.sendall(self.opening)
+            # Closed at once: it has taken over what plain would close, and the server waits for a request or the end.
             with secure(plain, self.name) as secured:
                 self.served = secured.getpeercert(binary_form=True) or b""
 

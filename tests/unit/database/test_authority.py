@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import ssl
@@ -108,8 +109,12 @@ def test_the_key_of_a_request_that_was_cut_is_used_and_no_other_certificate_is_p
 
 
 @pytest.mark.parametrize("cut", range(9))
-def test_a_replacement_that_is_cut_anywhere_is_completed_and_nobody_is_ever_refused(tmp_path: Path, cut: int) -> None:
+def test_a_replacement_that_is_cut_anywhere_is_completed_and_nobody_is_ever_refused(
+    tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hosts trust a bundle, and members serve a certificate; one step is one host, one member, or one of the CA."""
+    # Asked again and again for the same two texts, each time by a program.
+    monkeypatch.setattr(certificate, "issued_by", functools.cache(certificate.issued_by))
     ca, members = Authority(tmp_path / "ca", NOW), [tmp_path / "db1.pem", tmp_path / "db2.pem"]
     ca.create()
     former = ca.show()["authority"]

@@ -12,18 +12,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 
 from lab.ports import free_port
 from phoenix.common import prometheus
-from phoenix.monitoring import gauges, plugin, services
+from phoenix.monitoring import gauges, nginx, plugin, services
 from phoenix.monitoring.charts import Chart, Collector, Output
 from phoenix.monitoring.fleet import FleetWatch
 from phoenix.monitoring.gauges import Metrics, metric_chart
 from phoenix.monitoring.machine import Disks, Mount, mounts
 from phoenix.monitoring.mongodb import member_values, oplog_hours
-from phoenix.monitoring.nginx import AccessLog, Certificate, Site, count_statuses, error_share, left_days
+from phoenix.monitoring.nginx import AccessLog, Certificate, Site, count_statuses, error_share, left_days, secure
 from phoenix.monitoring.plugin import Standstill, collectors, run
 from phoenix.monitoring.services import FailedUnits, ServiceCpu, StoppedUnits, is_stopped, unit_states
 from phoenix.provider import demand, lifecycle, published
@@ -412,17 +413,25 @@ def test_a_page_must_contain_its_text(site: http.server.HTTPServer) -> None:
     assert next(iter(Site("lb1", "127.0.0.1", url, "Fenix").collect(0.0))).values == {"up": 0}
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[int]:
-    """The port of a server whose certificate is for a.example and 192.0.2.1, and has 30 days left."""
-    files = [str(tmp_path / name) for name in ("certificate.pem", "key.pem")]
+@pytest.fixture(scope="module")
+def certificate_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A certificate for a.example and 192.0.2.1 with 30 days left, and its key, of a kind that is made at once."""
+    folder = tmp_path_factory.mktemp("certificate")
+    files = [str(folder / name) for name in ("certificate.pem", "key.pem")]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=x",
-         "-addext", "subjectAltName=DNS:a.example,IP:192.0.2.1", "-out", files[0], "-keyout", files[1]],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "30", "-subj", "/CN=x", "-addext", "subjectAltName=DNS:a.example,IP:192.0.2.1",
+         "-out", files[0], "-keyout", files[1]],
         check=True, capture_output=True,
     )  # fmt: skip
+    return files
+
+
+@pytest.fixture
+def tls(certificate_files: list[str]) -> Iterator[int]:
+    """The port of a server with that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*files)
+    context.load_cert_chain(*certificate_files)
     with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -455,6 +464,23 @@ def test_a_server_that_is_down_has_the_certificate_of_before_or_an_unknown_one(t
 def test_a_server_that_speaks_no_tls_is_an_error(site: http.server.HTTPServer) -> None:
     with pytest.raises(OSError, match=r".+"):
         list(Certificate("127.0.0.1", site.server_port, "a.example", "lb1").collect(0.0))
+
+
+def test_no_connection_stays_open_when_a_certificate_cannot_be_read(tls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that handles one at a time waits for a request on it."""
+    opened: list[ssl.SSLSocket] = []
+
+    def secured(*given: Any) -> ssl.SSLSocket:
+        opened.append(secure(*given))
+        return opened[-1]
+
+    monkeypatch.setattr(nginx, "secure", secured)
+    monkeypatch.setattr("subprocess.run", Mock(side_effect=subprocess.TimeoutExpired("openssl", 8)))
+    with pytest.raises(subprocess.TimeoutExpired):
+        list(Certificate("127.0.0.1", tls, "a.example").collect(0.0))
+    (left,) = [one.fileno() for one in opened]
+    opened[0].close()
+    assert left == -1
 
 
 def test_what_is_no_certificate_has_no_days_left() -> None:

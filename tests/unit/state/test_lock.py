@@ -80,25 +80,25 @@ def test_one_of_many_gets_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "x"}', "null", '{"expires": "soon"}'])
 def test_a_corrupt_file_is_moved_aside(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock").write_text(content)
-    done = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "scale", "--lease", "9")
+    done = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "scale", "--lease", "900")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lock.corrupt").read_text() == content
 
 
 def test_the_command_line(tmp_path: Path) -> None:
     assert run(tmp_path, "show").stdout == "free\n"
-    token = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "deploy", "--lease", "9").stdout.strip()
-    busy = run(tmp_path, "acquire", "--holder", "bob", "--purpose", "scale", "--lease", "9")
+    token = run(tmp_path, "acquire", "--holder", "ann", "--purpose", "deploy", "--lease", "900").stdout.strip()
+    busy = run(tmp_path, "acquire", "--holder", "bob", "--purpose", "scale", "--lease", "900")
     assert busy.returncode == 75
     assert "held by ann for deploy since 20" in busy.stderr
     shown = json.loads(run(tmp_path, "show", "--json").stdout)
     assert (shown["held"], shown["holder"], shown["purpose"]) == (True, "ann", "deploy")
     assert "token" not in shown
-    assert run(tmp_path, "renew", "--token", "other", "--lease", "9").returncode == 76
+    assert run(tmp_path, "renew", "--token", "other", "--lease", "900").returncode == 76
     assert run(tmp_path, "release", "--token", "other").returncode == 0
     assert run(tmp_path, "release", "--token", token).returncode == 0
     assert json.loads(run(tmp_path, "show", "--json").stdout) == {"held": False}
-    assert run(tmp_path / "absent", "acquire", "--holder", "a", "--purpose", "scale", "--lease", "9").returncode == 1
+    assert run(tmp_path / "absent", "acquire", "--holder", "a", "--purpose", "scale", "--lease", "900").returncode == 1
 
 
 def test_a_lock_is_broken_after_asking_and_its_holder_named(
