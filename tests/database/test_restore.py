@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+import select
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import exchange, fingerprint, restore, sender
+from phoenix.backup import exchange, fingerprint, restore, scratch, sender
 from tests.database.conftest import NAME, Fleet
 from tests.database.generated import legacy_index
 
@@ -134,7 +138,7 @@ def test_what_was_set_aside_is_in_no_restore(fleet: Fleet) -> None:
     assert len(fleet.client.app.list_collection_names()) == len(before) + 1
 
 
-def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet) -> None:
+def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.client.app.items.insert_many([{"_id": number} for number in range(5)])
     fleet.client.app.large.insert_many([{"_id": number} for number in range(20000)])
     fleet.dump()
@@ -144,12 +148,74 @@ def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet) -> None:
     def read() -> int:
         return int(fleet.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
+    held: list[list[str]] = []
+    replace = restore.replace
+
+    def look(*arguments: Any) -> list[str]:
+        with contextlib.closing(scratch.client(fleet.store)) as client:
+            held.append(client.app.list_collection_names())
+        return replace(*arguments)
+
+    monkeypatch.setattr(restore, "replace", look)
     begun = read()
     fleet.restore(collection="app.items")
+    assert held == [["items"]], "the scratch server has the rest as well"
     assert restore.verify(fleet.store, fleet.order(collection="app.items")) == []
     assert read() - begun < 10000
     assert fleet.client.app.large.count_documents({}) == 20001
     assert fleet.client.app.items.count_documents({}) == 5
+
+
+def test_a_part_of_a_dump_under_writes_is_as_the_whole(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What mongodump captured of the oplog is narrowed with the rest, transactions as well."""
+    app = fleet.client.app
+    # More than the pipe holds: mongodump, which reads these side by side, waits in the middle.
+    app.filler.insert_many([{"_id": number, "bytes": os.urandom(1024 * 1024)} for number in range(30)])
+    for title in ("items", "other"):
+        app[title].insert_many([{"_id": number} for number in range(10)])
+    app.create_collection("metrics", timeseries={"timeField": "t"})
+    mongodump = sender._mongodump
+
+    @contextlib.contextmanager
+    def slow(config: Any) -> Iterator[Any]:
+        with mongodump(config) as (process, lines):
+            assert select.select([process.stdout], [], [], 60)[0]
+            time.sleep(2)
+            with fleet.client.start_session() as session, session.start_transaction():
+                for number in range(10, 20):
+                    for title in ("items", "other"):
+                        app[title].insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
+            app.items.delete_one({"_id": 1})
+            app.other.update_one({"_id": 1}, {"$set": {"n": 1}})
+            app.metrics.insert_one({"t": EXPIRED})
+            yield process, lines
+
+    monkeypatch.setattr(sender, "_mongodump", slow)
+    dump = fleet.dump()
+    assert dump.state == "good", dump.reason
+    assert dump.manifest["namespaces"]["app.items"]["documents"] == 19
+    for collection in ("app.items", "app.other", "app.metrics", "app"):
+        with scratch.holding(fleet.store, dump, collection):
+            pass
+    with scratch.holding(fleet.store, dump, "app.metrics"), contextlib.closing(scratch.client(fleet.store)) as client:
+        assert client.app.metrics.count_documents({}) == 1
+        assert client.app.list_collection_names(filter={"type": "timeseries"}) == ["metrics"]
+
+
+def test_a_damaged_archive_is_found_where_a_part_is_read(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_many([{"_id": number} for number in range(10)])
+    fleet.client.app.other.insert_one({"_id": os.urandom(100000)})
+    dump = fleet.dump()
+    assert dump.folder
+    archive = dump.folder / "dump.archive.gz"
+    whole = archive.read_bytes()
+    for harmed, why in (
+        (whole[:50000] + bytes([whole[50000] ^ 1]) + whole[50001:], "is damaged"),
+        (whole[:-50], "is damaged"),
+    ):
+        archive.write_bytes(harmed)
+        with pytest.raises(scratch.Unproven, match=why), scratch.holding(fleet.store, dump, "app.items"):
+            pass
 
 
 def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_not(fleet: Fleet) -> None:

@@ -218,7 +218,8 @@ def run(store: Store) -> int:
 def hold(store: Store, instance: str) -> int:
     """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again.
 
-    instance: the dump's name, or NAME:SECONDS for its content brought forward to that time.
+    instance: the dump's name, or NAME:SECONDS for its content brought forward to that time. Of what a restore noted
+    for this instance, only its collection or database is served.
     """
     name, _, seconds = instance.partition(":")
     found = next((one for one in store.dumps() if one.name == name and one.folder), None)
@@ -228,14 +229,11 @@ def hold(store: Store, instance: str) -> int:
     handle = (store.root / "scratch.lock").open("a")
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
-        scratch.check(store, found)
-        with scratch.serving(store, found) as differences:
-            if differences:
-                raise scratch.Unproven("; ".join(differences[:10]))
-            if seconds:
-                begun = time.monotonic()
-                changes = scratch.forward(store, found, (int(seconds), 0))
-                print(f"{name}: replayed {changes} changes in {time.monotonic() - begun:.1f} s", flush=True)
+        noted = files.read_json(store.root / scratch.NOTE) or {}
+        collection = str(noted.get("collection", "")) if noted.get("instance") == instance else ""
+        begun, limit = time.monotonic(), (int(seconds), 0) if seconds else None
+        with scratch.holding(store, found, collection, limit) as changes:
+            print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
             systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:

@@ -204,6 +204,11 @@ def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collec
         raise Refused("nothing was touched: " + "; ".join(reasons))
 
 
+def covered(store: Store, order: Order) -> bool:
+    """Whether no safety dump is needed: one collection is set aside, and the store has every second until now."""
+    return "." in order.collection and chain.covered(chain.Chain(store.root).ranges(), store.dumps(), time.time())
+
+
 def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     """The name of the dump, and what a restore would do, in lines. Raises Refused."""
     dump, limit = choose_for(store, order)
@@ -273,10 +278,13 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _scratch(dump: Dump, limit: Moment | None) -> Iterator[None]:
-    """The scratch server with the dump in it, brought forward to limit, as a unit of its own. Raises Refused."""
+def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) -> Iterator[None]:
+    """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
+    note = store.root / scratch.NOTE
+    # Written by root, read by the store's user.
+    files.write(note, json.dumps({"instance": instance, "collection": collection}), 0o644)
     try:
         if subprocess.run(["systemctl", "start", unit], check=False).returncode:
             raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
@@ -284,13 +292,18 @@ def _scratch(dump: Dump, limit: Moment | None) -> Iterator[None]:
     finally:
         subprocess.run(["systemctl", "stop", unit], check=False)
         subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
+        note.unlink(missing_ok=True)
 
 
 def run(store: Store, order: Order) -> str:
     """Restore; returns what was done, in lines. Raises Refused, exchange.Mixed, and pymongo's errors."""
     dump, limit = choose_for(store, order)
     planned(store, dump, order, {})
-    with _alone(store), _scratch(dump, limit), contextlib.closing(connect(store, order)) as client:
+    with (
+        _alone(store),
+        _scratch(store, dump, limit, order.collection),
+        contextlib.closing(connect(store, order)) as client,
+    ):
         names = brought_forward(store, order) if limit else wanted(dump, order.collection)
         return "\n".join(replace(store, order, dump, client, names, planned(store, dump, order, names)))
 

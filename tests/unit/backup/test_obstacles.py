@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import cli, copying, exchange, fingerprint, members, prove, restore, store, watch
+from phoenix.backup import cli, definitions, exchange, fingerprint, members, prove, restore, store, watch
 from tests.unit.backup.builders import config, dump, manifest
 
 PLAIN = fingerprint.Collection(1, 10, "00", ["_id_"])
@@ -104,12 +104,12 @@ def test_only_a_stamp_names_what_is_set_aside(stamp: str) -> None:
 
 
 def test_an_index_without_a_collation_stays_so() -> None:
-    assert copying.indexed({"key": {"a": 1}, "ns": "app.a"}, True) == {
+    assert definitions.indexed({"key": {"a": 1}, "ns": "app.a"}, True) == {
         "key": {"a": 1},
         "collation": {"locale": "simple"},
     }
-    assert copying.indexed({"key": {"a": 1}}, False) == {"key": {"a": 1}}
-    assert copying.indexed({"collation": {"locale": "de"}}, True) == {"collation": {"locale": "de"}}
+    assert definitions.indexed({"key": {"a": 1}}, False) == {"key": {"a": 1}}
+    assert definitions.indexed({"collation": {"locale": "de"}}, True) == {"collation": {"locale": "de"}}
 
 
 def test_an_earlier_manifest_knows_no_stored_functions() -> None:
