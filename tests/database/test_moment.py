@@ -247,6 +247,17 @@ def test_a_time_series_is_replayed(members: Set) -> None:
     with members.at(moment) as client:
         for title, documents in (("early", 11), ("late", 10)):
             assert client.app[title].count_documents({}) == documents
+    # Though no member can read them at a moment, the night compares them: the archive's with those of the oplog.
+    night = members.dump()
+    assert night.folder
+    proof, chained = (files.read_json(night.folder / name) or {} for name in ("proof.json", "chain.json"))
+    assert {name: one["documents"] for name, one in proof["series"].items()} == {"app.early": 11, "app.late": 10}
+    assert chained["state"] == "good", chained
+    proof["series"]["app.early"]["sha256"] = "0" * 64
+    files.write(night.folder / "proof.json", json.dumps(proof))
+    prove.prove_chain(members.store, night)
+    chained = files.read_json(night.folder / "chain.json") or {}
+    assert chained["state"] == "bad" and "app.early has 11 documents as it should" in chained["reason"], chained
 
 
 def test_a_gap_is_reported_refused_and_followed_by_a_dump(members: Set) -> None:

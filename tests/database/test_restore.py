@@ -170,7 +170,7 @@ def test_a_part_of_a_dump_under_writes_is_as_the_whole(fleet: Fleet, monkeypatch
     """What mongodump captured of the oplog is narrowed with the rest, transactions as well."""
     app = fleet.client.app
     # More than the pipe holds: mongodump, which reads these side by side, waits in the middle.
-    app.filler.insert_many([{"_id": number, "bytes": os.urandom(1024 * 1024)} for number in range(30)])
+    app.filler.insert_many([{"_id": number, "bytes": os.urandom(1024 * 1024)} for number in range(12)])
     for title in ("items", "other"):
         app[title].insert_many([{"_id": number} for number in range(10)])
     app.create_collection("metrics", timeseries={"timeField": "t"})
@@ -237,6 +237,43 @@ def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_
     fleet.restore()
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
     assert "m_1_t_1" in fleet.client.app.zmetrics.index_information()
+
+
+def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
+    """By the way that the refusal names: everything else changes places, and the live measurements stay."""
+    app, title = fleet.client.app, "metrics of *, x"
+    app.create_collection(title, timeseries={"timeField": "t", "metaField": "m"})
+    app[title].insert_many([{"t": EXPIRED + datetime.timedelta(seconds=n), "m": n % 2, "n": n} for n in range(10)])
+    app[title].create_index([("m", 1), ("t", 1)])
+    app.requests.insert_one({"_id": 1})
+    fleet.dump()
+    app[title].insert_one({"t": EXPIRED, "m": 5, "n": "since"})
+    app.create_collection("later", timeseries={"timeField": "t"})
+    app.requests.insert_one({"_id": "since"})
+    with pytest.raises(
+        restore.Refused, match=r"-e phoenix_restore_series=beside restores it as app\.phoenix_restored\.STAMP"
+    ):
+        fleet.restore()
+    with pytest.raises(restore.Refused, match="is 'besides'"):
+        fleet.restore(series="besides")
+    done = fleet.restore(series="beside")
+    (said,) = [line for line in done if "beside the live one" in line]
+    beside = app[said.split(", as app.")[1]]
+    assert sorted(one["n"] for one in beside.find()) == list(range(10)) and "m_1_t_1" in beside.index_information()
+    assert app[title].count_documents({"n": "since"}) == 1 and "later" in app.list_collection_names()
+    assert app.requests.distinct("_id") == [1]
+    assert restore.verify(fleet.store, fleet.order()) == ["app.later is not in the manifest"]
+    # It is in no later restore, is listed, and goes with what was set aside.
+    second = fleet.dump("20261125T010000Z-db1")
+    assert second.state == "good", second.reason
+    fleet.restore(dump=second.name, collection="app.requests")
+    listed = restore.list_aside(fleet.store, fleet.order())
+    stamp = beside.name.split(".")[1]
+    assert f"restored beside as {stamp}: app.{beside.name}" in listed
+    restore.put_back(fleet.store, fleet.order(aside=stamp))
+    assert app.requests.distinct("_id") == [1, "since"] and beside.count_documents({}) == 10
+    restore.drop_aside(fleet.store, fleet.order(aside=stamp))
+    assert beside.name not in app.list_collection_names()
 
 
 def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from phoenix.backup import definitions, exchange, fingerprint, scratch
+from phoenix.backup import definitions, exchange, fingerprint, scope, scratch
 from phoenix.backup.exchange import beside
 from phoenix.backup.store import Store
 from phoenix.database import tls
@@ -90,15 +90,22 @@ def index(source: Any, client: Any, names: Sequence[str]) -> None:
             raise Failed(f"{name} has the indexes {made} instead of {there}")
 
 
-def series(store: Store, source: Any, client: Any, names: Sequence[str], login: Mapping[str, str], hosts: str) -> None:
-    """Time series can't be renamed: they are made in their place, which is empty. Raises Failed."""
-    for name in names:
+def series(
+    store: Store, source: Any, client: Any, where: Mapping[str, str], login: Mapping[str, str], hosts: str
+) -> None:
+    """Time series can't be renamed: they are made where they stay, by name, which is empty. Raises Failed."""
+    for name, target in where.items():
         database, title = name.split(".", 1)
-        pipe(store, [f"--db={database}", f"--collection={title}"], [], login, hosts)
+        # As a pattern, so that nothing in the name is one.
+        prefix = target.split(".", 1)[1].removesuffix(title)
+        chosen = []
+        for buckets in ("", scope.BUCKETS) if prefix else ():  # the last that matches counts
+            chosen += [f"--nsFrom=$db$.{buckets}$name$", f"--nsTo=$db$.{buckets}{prefix}$name$"]
+        pipe(store, [f"--db={database}", f"--collection={title}"], chosen, login, hosts)
         if "expireAfterSeconds" in definitions.options_of(source, name):
             continue
-        there, made = (fingerprint.take(one, [name]) for one in (source, client))
-        if differences := fingerprint.differences(there, made):
+        there, made = fingerprint.take(source, [name])[name], fingerprint.take(client, [target]).get(target)
+        if differences := fingerprint.differences({target: there}, {target: made} if made else {}):
             raise Failed("; ".join(differences))
 
 
