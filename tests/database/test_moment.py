@@ -328,6 +328,7 @@ def oldest(members: Set) -> int:
 
 
 def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    members.client.app.other.insert_one({"_id": 1})
     members.client.app.items.insert_one({"_id": 1})
     members.ship("db2")
     dump = members.dump()
@@ -345,15 +346,20 @@ def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.Monk
 
     def look() -> None:
         with contextlib.closing(scratch.client(members.store)) as client:
-            seen.append(client.app.items.distinct("_id"))
+            seen.append((client.app.items.distinct("_id"), client.app.other.distinct("_id")))
 
     # The unit's program, as restore starts it.
     seen: list[Any] = []
     monkeypatch.setattr(prove, "_sleep", look)
     assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
-    assert seen == [[1]]
+    note = members.store.root / scratch.NOTE
+    for instance in (f"{dump.name}:{moment}", f"{dump.name}:{moment + 1}"):
+        files.write(note, json.dumps({"instance": instance, "collection": "app.items"}))
+        assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
+    note.unlink()
+    assert seen == [([1], [1]), ([1], []), ([1], [1])], "only this instance's note counts"
     assert prove.hold(members.store, f"{dump.name}:{moment + 3600}") == 1
-    assert len(seen) == 1
+    assert len(seen) == 3
 
 
 def test_a_full_store_keeps_what_it_has_and_goes_on_where_it_ended(members: Set) -> None:

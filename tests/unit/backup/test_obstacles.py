@@ -29,9 +29,23 @@ def test_kinds_that_cannot_change_places_are_named() -> None:
     assert "app.a is a time series" in told({"app.a": SERIES}, [], a="timeseries")[0]
     assert "app.b is a time series" in told({"app.a": PLAIN}, ["app.b"], b="timeseries")[0]
     assert "something else now" in told({"app.a": SERIES}, [], a="collection")[0]
+    assert "time series now, and a collection in the dump" in told({"app.a": PLAIN}, [], a="timeseries")[0]
     long = "x" * 230
     assert "too long a name" in told({f"app.{long}": PLAIN}, [])[0]
     assert len(told({"app.a": PLAIN, "app.b": PLAIN}, [], a="view", b="view")) == 2
+
+
+def test_a_live_time_series_stays_where_it_is_said_so() -> None:
+    """The refusal names the way, which needs a name that the server accepts for its buckets."""
+    live = {f"app.{title}": restore.Live("timeseries") for title in ("a", "b", "x" * 210)}
+    for names, gone in (({"app.a": SERIES}, []), ({}, ["app.b"])):
+        (refused,) = restore.obstacles(names, gone, live, STAMP)
+        assert "-e phoenix_restore_series=beside" in refused
+        assert ("app.phoenix_restored.STAMP.a" in refused) == bool(names)
+        assert restore.obstacles(names, gone, live, STAMP, restore.BESIDE) == []
+    (refused,) = restore.obstacles({f"app.{'x' * 210}": SERIES}, [], live, STAMP, restore.BESIDE)
+    assert "too long a name" in refused
+    assert len(restore.obstacles({"app.a": PLAIN}, [], live, STAMP, restore.BESIDE)) == 1
 
 
 def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
