@@ -205,7 +205,7 @@ class Set:
         )  # fmt: skip
         self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
 
-    def alone(self, address: str, **login: str) -> Any:
+    def alone(self, address: str, **login: Any) -> Any:
         """A client of one member."""
         return pymongo.MongoClient(address, self.port, directConnection=True, **login)
 

@@ -105,7 +105,7 @@ def test_an_election_in_the_middle_of_the_exchange(members: Set, monkeypatch: py
     def harmed(client: Any, database: str) -> dict[str, Any]:
         seen = titles(client, database)
         if harm := harms.get(counted[0]):
-            running.append(threading.Thread(target=lambda: (time.sleep(pause), harm(members))))
+            running.append(threading.Timer(pause, harm, [members]))
             running[-1].start()
             time.sleep(dice.choice([0, pause, 2 * pause]))
         counted[0] += 1

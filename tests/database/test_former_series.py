@@ -60,6 +60,7 @@ def test_indexes_of_former_versions_end_the_night_with_what_to_run(fleet: Fleet)
 
 
 def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_one({"_id": 1})
     metrics = fleet.client.app.create_collection("metrics", timeseries={"timeField": "t", "metaField": "m"})
     at = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
     metrics.insert_many([{"t": at, "m": number} for number in range(10)])

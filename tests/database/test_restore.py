@@ -179,7 +179,7 @@ def test_a_part_of_a_dump_under_writes_is_as_the_whole(fleet: Fleet, monkeypatch
     @contextlib.contextmanager
     def slow(config: Any) -> Iterator[Any]:
         with mongodump(config) as (process, lines):
-            assert select.select([process.stdout], [], [], 60)[0]
+            assert process.stdout and select.select([process.stdout], [], [], 60)[0]
             time.sleep(2)
             with fleet.client.start_session() as session, session.start_transaction():
                 for number in range(10, 20):

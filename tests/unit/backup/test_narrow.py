@@ -26,12 +26,12 @@ def signed(value: int) -> bson.Int64:
 
 def block(database: str, title: str, rows: Iterable[bytes], end: bool = False, crc: int = 0) -> bytes:
     header = {"db": database, "collection": title, "EOF": end, "CRC": signed(crc)}
-    return bson.encode(header) + b"".join(rows) + TERMINATOR
+    return bytes(bson.encode(header)) + b"".join(rows) + TERMINATOR
 
 
 def archive(titles: tuple[str, ...], oplog: list[bytes]) -> bytes:
     """As mongodump writes it: blocks of several collections in turn, each with an end of its own."""
-    found = MAGIC + bson.encode({"version": "0.1"})
+    found: bytes = MAGIC + bson.encode({"version": "0.1"})
     places = [("app", title) for title in titles] + [("", "oplog")]
     found += b"".join(bson.encode({"db": database, "collection": title}) for database, title in places) + TERMINATOR
     for half in (ROWS[:20], ROWS[20:]):

@@ -17,7 +17,7 @@ def command(**order: Any) -> dict[str, Any]:
 
 
 def rename(old: str, new: str) -> bytes:
-    return bson.encode(command(renameCollection=f"app.{old}", to=f"app.{new}"))
+    return bytes(bson.encode(command(renameCollection=f"app.{old}", to=f"app.{new}")))
 
 
 def entries(*listed: bytes) -> list[tuple[tuple[int, int], bytes]]:
