@@ -96,8 +96,7 @@ class Fleet:
         order = self.order(**more)
         restore.plan(self.store, order)
         dump = restore.choose(self.store.dumps(), order.dump)
-        with scratch.serving(self.store, dump) as differences:
-            assert differences == []
+        with scratch.holding(self.store, dump, order.collection):
             names = restore.wanted(dump, order.collection)
             gone = restore.planned(self.store, dump, order, names)
             with restore.connect(self.store, order) as client:

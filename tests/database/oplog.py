@@ -205,7 +205,7 @@ class Set:
         )  # fmt: skip
         self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
 
-    def alone(self, address: str, **login: str) -> Any:
+    def alone(self, address: str, **login: Any) -> Any:
         """A client of one member."""
         return pymongo.MongoClient(address, self.port, directConnection=True, **login)
 
@@ -255,11 +255,11 @@ class Set:
         """A client of the scratch server, brought to a second."""
         dump, limit = restore.choose_for(self.store, self.order(time=show(seconds)))
         assert limit and moment_of(dump) < limit
-        with scratch.serving(self.store, dump) as differences:
-            assert differences == []
-            scratch.forward(self.store, dump, limit)
-            with contextlib.closing(scratch.client(self.store)) as client:
-                yield client
+        with (
+            scratch.holding(self.store, dump, limit=limit),
+            contextlib.closing(scratch.client(self.store)) as client,
+        ):
+            yield client
 
     def restore(self, **more: Any) -> list[str]:
         """Plan and restore as the playbook does; the scratch server is not a unit here."""
@@ -267,10 +267,7 @@ class Set:
         name, _ = restore.plan(self.store, order)
         order = replace(order, dump=name)
         dump, limit = restore.choose_for(self.store, order)
-        with scratch.serving(self.store, dump) as differences:
-            assert differences == []
-            if limit:
-                scratch.forward(self.store, dump, limit)
+        with scratch.holding(self.store, dump, order.collection, limit):
             names = restore.brought_forward(self.store, order) if limit else restore.wanted(dump, order.collection)
             return restore.replace(
                 self.store, order, dump, self.client, names, restore.planned(self.store, dump, order, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,15 @@ def test_indexes_of_former_versions_end_the_night_with_what_to_run(fleet: Fleet)
     fleet.client.app.items.drop()
     fleet.restore(dump=dump.name)
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
+
+
+def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_one({"_id": 1})
+    metrics = fleet.client.app.create_collection("metrics", timeseries={"timeField": "t", "metaField": "m"})
+    at = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+    metrics.insert_many([{"t": at, "m": number} for number in range(10)])
+    assert fleet.dump().state == "good"
+    metrics.insert_one({"t": at, "m": "since"})
+    (said,) = [line for line in fleet.restore(series="beside") if "beside the live one" in line]
+    assert fleet.client.app[said.split(", as app.")[1]].count_documents({}) == 10
+    assert metrics.count_documents({"m": "since"}) == 1

@@ -193,6 +193,45 @@ def test_what_the_oplog_makes_and_drops_is_restored(members: Set) -> None:
         members.restore(time=when, collection="app.dropped")
 
 
+def test_one_collection_is_followed_through_renames_and_transactions(members: Set) -> None:
+    """Of the oplog, only what leads to it is replayed; what becomes of the others does not matter."""
+    app = members.client.app
+    for title in ("items", "began", "large"):
+        app[title].insert_many([{"_id": f"{title}{number}"} for number in range(3)])
+    app.create_collection("metrics", timeseries={"timeField": "t", "metaField": "m"})
+    members.ship("db2")
+    assert members.dump().state == "good"
+    with members.client.start_session() as session, session.start_transaction():
+        for number in range(20):
+            app.items.insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
+            app.large.insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
+    app.items.create_index("n")
+    app.items.rename("left")  # away, and another comes in its place
+    app.left.insert_one({"_id": "left"})
+    app.large.rename("elsewhere")
+    app.began.insert_one({"_id": "since"})
+    app.began.create_index("m")
+    app.began.rename("between")
+    app.between.rename("items")
+    app.items.update_one({"_id": "since"}, {"$set": {"m": 1}})
+    app.elsewhere.aggregate([{"$match": {"_id": 1}}, {"$out": "written"}])
+    now = datetime.datetime.now(datetime.UTC)
+    app.metrics.insert_many([{"t": now, "m": number} for number in range(5)])
+    before, moment = state_of(members.client), pause()
+    members.shipped(moment)
+    dump, limit = restore.choose_for(members.store, members.order(time=show(moment)))
+    for collection, also in (("app.items", {"app.items"}), ("app.left", {"app.left"}), ("app.written", {"app.written"}),
+                             ("app.metrics", {"app.metrics"}), ("app", None)):  # fmt: skip
+        with scratch.holding(members.store, dump, collection, limit) as changes:
+            with contextlib.closing(scratch.client(members.store)) as client:
+                found = state_of(client)
+            wanted = {key: one for key, one in before.items() if also is None or key.split(" ")[0] in also}
+            assert wanted and {key: one for key, one in found.items() if key in wanted} == wanted
+            assert collection != "app.metrics" or changes < 10, "others' changes were replayed"
+    members.restore(time=show(moment), collection="app.items")
+    assert app.items.count_documents({}) == 4 and app.left.count_documents({}) == 24
+
+
 def test_a_time_series_is_replayed(members: Set) -> None:
     now = datetime.datetime.now(datetime.UTC)
     members.client.app.create_collection("early", timeseries={"timeField": "t", "metaField": "m"})
@@ -208,6 +247,17 @@ def test_a_time_series_is_replayed(members: Set) -> None:
     with members.at(moment) as client:
         for title, documents in (("early", 11), ("late", 10)):
             assert client.app[title].count_documents({}) == documents
+    # Though no member can read them at a moment, the night compares them: the archive's with those of the oplog.
+    night = members.dump()
+    assert night.folder
+    proof, chained = (files.read_json(night.folder / name) or {} for name in ("proof.json", "chain.json"))
+    assert {name: one["documents"] for name, one in proof["series"].items()} == {"app.early": 11, "app.late": 10}
+    assert chained["state"] == "good", chained
+    proof["series"]["app.early"]["sha256"] = "0" * 64
+    files.write(night.folder / "proof.json", json.dumps(proof))
+    prove.prove_chain(members.store, night)
+    chained = files.read_json(night.folder / "chain.json") or {}
+    assert chained["state"] == "bad" and "app.early has 11 documents as it should" in chained["reason"], chained
 
 
 def test_a_gap_is_reported_refused_and_followed_by_a_dump(members: Set) -> None:
@@ -278,6 +328,7 @@ def oldest(members: Set) -> int:
 
 
 def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    members.client.app.other.insert_one({"_id": 1})
     members.client.app.items.insert_one({"_id": 1})
     members.ship("db2")
     dump = members.dump()
@@ -295,15 +346,20 @@ def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.Monk
 
     def look() -> None:
         with contextlib.closing(scratch.client(members.store)) as client:
-            seen.append(client.app.items.distinct("_id"))
+            seen.append((client.app.items.distinct("_id"), client.app.other.distinct("_id")))
 
     # The unit's program, as restore starts it.
     seen: list[Any] = []
     monkeypatch.setattr(prove, "_sleep", look)
     assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
-    assert seen == [[1]]
+    note = members.store.root / scratch.NOTE
+    for instance in (f"{dump.name}:{moment}", f"{dump.name}:{moment + 1}"):
+        files.write(note, json.dumps({"instance": instance, "collection": "app.items"}))
+        assert prove.hold(members.store, f"{dump.name}:{moment}") == 0
+    note.unlink()
+    assert seen == [([1], [1]), ([1], []), ([1], [1])], "only this instance's note counts"
     assert prove.hold(members.store, f"{dump.name}:{moment + 3600}") == 1
-    assert len(seen) == 1
+    assert len(seen) == 3
 
 
 def test_a_full_store_keeps_what_it_has_and_goes_on_where_it_ended(members: Set) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+import select
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import exchange, fingerprint, restore, sender
+from phoenix.backup import exchange, fingerprint, restore, scratch, sender
 from tests.database.conftest import NAME, Fleet
 from tests.database.generated import legacy_index
 
@@ -134,7 +138,7 @@ def test_what_was_set_aside_is_in_no_restore(fleet: Fleet) -> None:
     assert len(fleet.client.app.list_collection_names()) == len(before) + 1
 
 
-def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet) -> None:
+def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.client.app.items.insert_many([{"_id": number} for number in range(5)])
     fleet.client.app.large.insert_many([{"_id": number} for number in range(20000)])
     fleet.dump()
@@ -144,12 +148,74 @@ def test_one_collection_reads_and_touches_nothing_else(fleet: Fleet) -> None:
     def read() -> int:
         return int(fleet.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
+    held: list[list[str]] = []
+    replace = restore.replace
+
+    def look(*arguments: Any) -> list[str]:
+        with contextlib.closing(scratch.client(fleet.store)) as client:
+            held.append(client.app.list_collection_names())
+        return replace(*arguments)
+
+    monkeypatch.setattr(restore, "replace", look)
     begun = read()
     fleet.restore(collection="app.items")
+    assert held == [["items"]], "the scratch server has the rest as well"
     assert restore.verify(fleet.store, fleet.order(collection="app.items")) == []
     assert read() - begun < 10000
     assert fleet.client.app.large.count_documents({}) == 20001
     assert fleet.client.app.items.count_documents({}) == 5
+
+
+def test_a_part_of_a_dump_under_writes_is_as_the_whole(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What mongodump captured of the oplog is narrowed with the rest, transactions as well."""
+    app = fleet.client.app
+    # More than the pipe holds: mongodump, which reads these side by side, waits in the middle.
+    app.filler.insert_many([{"_id": number, "bytes": os.urandom(1024 * 1024)} for number in range(12)])
+    for title in ("items", "other"):
+        app[title].insert_many([{"_id": number} for number in range(10)])
+    app.create_collection("metrics", timeseries={"timeField": "t"})
+    mongodump = sender._mongodump
+
+    @contextlib.contextmanager
+    def slow(config: Any) -> Iterator[Any]:
+        with mongodump(config) as (process, lines):
+            assert process.stdout and select.select([process.stdout], [], [], 60)[0]
+            time.sleep(2)
+            with fleet.client.start_session() as session, session.start_transaction():
+                for number in range(10, 20):
+                    for title in ("items", "other"):
+                        app[title].insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
+            app.items.delete_one({"_id": 1})
+            app.other.update_one({"_id": 1}, {"$set": {"n": 1}})
+            app.metrics.insert_one({"t": EXPIRED})
+            yield process, lines
+
+    monkeypatch.setattr(sender, "_mongodump", slow)
+    dump = fleet.dump()
+    assert dump.state == "good", dump.reason
+    assert dump.manifest["namespaces"]["app.items"]["documents"] == 19
+    for collection in ("app.items", "app.other", "app.metrics", "app"):
+        with scratch.holding(fleet.store, dump, collection):
+            pass
+    with scratch.holding(fleet.store, dump, "app.metrics"), contextlib.closing(scratch.client(fleet.store)) as client:
+        assert client.app.metrics.count_documents({}) == 1
+        assert client.app.list_collection_names(filter={"type": "timeseries"}) == ["metrics"]
+
+
+def test_a_damaged_archive_is_found_where_a_part_is_read(fleet: Fleet) -> None:
+    fleet.client.app.items.insert_many([{"_id": number} for number in range(10)])
+    fleet.client.app.other.insert_one({"_id": os.urandom(100000)})
+    dump = fleet.dump()
+    assert dump.folder
+    archive = dump.folder / "dump.archive.gz"
+    whole = archive.read_bytes()
+    for harmed, why in (
+        (whole[:50000] + bytes([whole[50000] ^ 1]) + whole[50001:], "is damaged"),
+        (whole[:-50], "is damaged"),
+    ):
+        archive.write_bytes(harmed)
+        with pytest.raises(scratch.Unproven, match=why), scratch.holding(fleet.store, dump, "app.items"):
+            pass
 
 
 def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_not(fleet: Fleet) -> None:
@@ -171,6 +237,43 @@ def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_
     fleet.restore()
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
     assert "m_1_t_1" in fleet.client.app.zmetrics.index_information()
+
+
+def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
+    """By the way that the refusal names: everything else changes places, and the live measurements stay."""
+    app, title = fleet.client.app, "metrics of *, x"
+    app.create_collection(title, timeseries={"timeField": "t", "metaField": "m"})
+    app[title].insert_many([{"t": EXPIRED + datetime.timedelta(seconds=n), "m": n % 2, "n": n} for n in range(10)])
+    app[title].create_index([("m", 1), ("t", 1)])
+    app.requests.insert_one({"_id": 1})
+    fleet.dump()
+    app[title].insert_one({"t": EXPIRED, "m": 5, "n": "since"})
+    app.create_collection("later", timeseries={"timeField": "t"})
+    app.requests.insert_one({"_id": "since"})
+    with pytest.raises(
+        restore.Refused, match=r"-e phoenix_restore_series=beside restores it as app\.phoenix_restored\.STAMP"
+    ):
+        fleet.restore()
+    with pytest.raises(restore.Refused, match="is 'besides'"):
+        fleet.restore(series="besides")
+    done = fleet.restore(series="beside")
+    (said,) = [line for line in done if "beside the live one" in line]
+    beside = app[said.split(", as app.")[1]]
+    assert sorted(one["n"] for one in beside.find()) == list(range(10)) and "m_1_t_1" in beside.index_information()
+    assert app[title].count_documents({"n": "since"}) == 1 and "later" in app.list_collection_names()
+    assert app.requests.distinct("_id") == [1]
+    assert restore.verify(fleet.store, fleet.order()) == ["app.later is not in the manifest"]
+    # It is in no later restore, is listed, and goes with what was set aside.
+    second = fleet.dump("20261125T010000Z-db1")
+    assert second.state == "good", second.reason
+    fleet.restore(dump=second.name, collection="app.requests")
+    listed = restore.list_aside(fleet.store, fleet.order())
+    stamp = beside.name.split(".")[1]
+    assert f"restored beside as {stamp}: app.{beside.name}" in listed
+    restore.put_back(fleet.store, fleet.order(aside=stamp))
+    assert app.requests.distinct("_id") == [1, "since"] and beside.count_documents({}) == 10
+    restore.drop_aside(fleet.store, fleet.order(aside=stamp))
+    assert beside.name not in app.list_collection_names()
 
 
 def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:

@@ -201,7 +201,11 @@ def break_off(trial: Trial, task: str, number: signal.Signals, **variables: str)
 
 
 def test_a_restore_that_is_broken_off_leaves_the_data_whole(trial: Trial, written_to: dict[str, Any]) -> None:
-    one = {"phoenix_restore_dump": written_to["name"], "phoenix_restore_collection": "backup_trial.items"}
+    one = {
+        "phoenix_restore_dump": written_to["name"],
+        "phoenix_restore_collection": "backup_trial.items",
+        "phoenix_restore_safety_dump": "yes",  # one collection needs none
+    }
     before = trial.documents("drop", "items")
     wanted = written_to["manifest"]["namespaces"]["backup_trial.items"]["documents"]
     assert before["items"] == 0 < wanted

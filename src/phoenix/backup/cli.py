@@ -83,7 +83,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         one = verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
         one.add_argument("--order", type=Path, help="or in this file, which is removed")
         if name == "plan":
-            one.add_argument("--json", action="store_true", help='print {"dump": its name, "lines": [...]}')
+            one.add_argument(
+                "--json", action="store_true", help='print {"dump": its name, "lines": [...], "covered": ...}'
+            )
     return parser.parse_args(arguments)
 
 
@@ -117,7 +119,8 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
             return int(bool(differences))
         if verb == "plan":
             name, lines = restore.plan(store, order)
-            print(json.dumps({"dump": name, "lines": lines}) if options.json else "\n".join(lines))
+            planned = {"dump": name, "lines": lines, "covered": restore.covered(store, order)}
+            print(json.dumps(planned) if options.json else "\n".join(lines))
             return 0
         verbs = {
             "restore": restore.run,

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from phoenix.backup import exchange, fingerprint, scratch
+from phoenix.backup import definitions, exchange, fingerprint, scope, scratch
 from phoenix.backup.exchange import beside
 from phoenix.backup.store import Store
 from phoenix.database import tls
@@ -52,7 +52,7 @@ def prepare(source: Any, client: Any, names: Sequence[str]) -> None:
     """Make what mongorestore would make with an expiry: clustered collections, whose documents would be deleted."""
     for name in names:
         database, title = name.split(".", 1)
-        options = options_of(source, name)
+        options = definitions.options_of(source, name)
         if options.pop("expireAfterSeconds", None) is not None and "clusteredIndex" in options:
             client[database].command({"create": beside(title), **options})
 
@@ -72,9 +72,9 @@ def index(source: Any, client: Any, names: Sequence[str]) -> None:
     """Build the copies' indexes and expiry settings; from here on the server may delete expired documents."""
     for name in names:
         database, title = name.split(".", 1)
-        options = options_of(source, name)
+        options = definitions.options_of(source, name)
         specifications = [
-            indexed(dict(one), "collation" in options)
+            definitions.indexed(dict(one), "collation" in options)
             for one in source[database][title].list_indexes()
             if one["name"] != "_id_" and not one.get("clustered")
         ]
@@ -90,24 +90,22 @@ def index(source: Any, client: Any, names: Sequence[str]) -> None:
             raise Failed(f"{name} has the indexes {made} instead of {there}")
 
 
-def indexed(specification: dict[str, Any], collated: bool) -> dict[str, Any]:
-    """Pure: how an index is made again that a server lists so. collated: whether its collection has a collation."""
-    specification.pop("ns", None)
-    if collated and "collation" not in specification:
-        # Listed without one, it compares bytes; made without one, it would inherit the collection's.
-        specification["collation"] = {"locale": "simple"}
-    return specification
-
-
-def series(store: Store, source: Any, client: Any, names: Sequence[str], login: Mapping[str, str], hosts: str) -> None:
-    """Time series can't be renamed: they are made in their place, which is empty. Raises Failed."""
-    for name in names:
+def series(
+    store: Store, source: Any, client: Any, where: Mapping[str, str], login: Mapping[str, str], hosts: str
+) -> None:
+    """Time series can't be renamed: they are made where they stay, by name, which is empty. Raises Failed."""
+    for name, target in where.items():
         database, title = name.split(".", 1)
-        pipe(store, [f"--db={database}", f"--collection={title}"], [], login, hosts)
-        if "expireAfterSeconds" in options_of(source, name):
+        # As a pattern, so that nothing in the name is one.
+        prefix = target.split(".", 1)[1].removesuffix(title)
+        chosen = []
+        for buckets in ("", scope.BUCKETS) if prefix else ():  # the last that matches counts
+            chosen += [f"--nsFrom=$db$.{buckets}$name$", f"--nsTo=$db$.{buckets}{prefix}$name$"]
+        pipe(store, [f"--db={database}", f"--collection={title}"], chosen, login, hosts)
+        if "expireAfterSeconds" in definitions.options_of(source, name):
             continue
-        there, made = (fingerprint.take(one, [name]) for one in (source, client))
-        if differences := fingerprint.differences(there, made):
+        there, made = fingerprint.take(source, [name])[name], fingerprint.take(client, [target]).get(target)
+        if differences := fingerprint.differences({target: there}, {target: made} if made else {}):
             raise Failed("; ".join(differences))
 
 
@@ -132,12 +130,6 @@ def views(source: Any, client: Any, database: str = "") -> list[str]:
             except PyMongoError as error:
                 failed.append(f"the view {name}.{title} is not as in the dump: {str(error)[:200]}")
     return failed
-
-
-def options_of(client: Any, name: str) -> dict[str, Any]:
-    database, title = name.split(".", 1)
-    (shown,) = client[database].list_collections(filter={"name": title})
-    return dict(shown.get("options", {}))
 
 
 def _parts(name: str) -> tuple[str, str]:

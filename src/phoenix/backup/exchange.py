@@ -13,6 +13,7 @@ from typing import Any
 
 BESIDE = "phoenix_restoring."
 ASIDE = "phoenix_aside."
+RESTORED = "phoenix_restored."
 SECONDS = 60.0
 PAUSE = 0.3
 LONGEST = 255  # of a namespace, in bytes
@@ -52,9 +53,14 @@ def aside(stamp: str, title: str) -> str:
     return f"{ASIDE}{stamp}.{_unreserved(title)}"
 
 
+def restored(stamp: str, title: str) -> str:
+    """Where a restored collection stays that can't change places."""
+    return f"{RESTORED}{stamp}.{title}"
+
+
 def own(title: str) -> bool:
     """Whether a collection of this name is a restore's."""
-    return title.startswith((BESIDE, ASIDE))
+    return title.startswith((BESIDE, ASIDE, RESTORED))
 
 
 def titles(client: Any, database: str) -> dict[str, Any]:
@@ -158,6 +164,17 @@ def kept(client: Any, system: Collection[str]) -> dict[str, list[tuple[str, str]
                     (database, f"system.{title[7:]}" if title.startswith("system:") else title)
                 )
     return {stamp: sorted(found[stamp]) for stamp in sorted(found)}
+
+
+def stayed(client: Any, system: Collection[str]) -> dict[str, list[str]]:
+    """Namespaces of restored collections that could not change places, by stamp."""
+    found: dict[str, list[str]] = {}
+    for database in client.list_database_names():
+        if database not in system:
+            for title in sorted(client[database].list_collection_names()):
+                if title.startswith(RESTORED):
+                    found.setdefault(title[len(RESTORED) :].partition(".")[0], []).append(f"{database}.{title}")
+    return {stamp: found[stamp] for stamp in sorted(found)}
 
 
 def put_back(client: Any, stamp: str, members: Sequence[tuple[str, str]], new_stamp: str) -> None:

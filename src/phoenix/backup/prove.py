@@ -9,7 +9,7 @@ import fnmatch
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phoenix.backup import files, fingerprint, restore, scratch
@@ -78,8 +78,16 @@ def judge(
     return "good", ""
 
 
-def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, accepted: bool = False) -> None:
-    """Write the result, which takes effect at once."""
+def settle(
+    store: Store,
+    dump: Dump,
+    state: str,
+    reason: str,
+    seconds: float,
+    accepted: bool = False,
+    series: Mapping[str, fingerprint.Collection] = {},
+) -> None:
+    """Write the result, which takes effect at once. series: what the archive holds of time series."""
     assert dump.folder
     with store.books(quiet=True) as elapsed:
         pass
@@ -90,6 +98,7 @@ def settle(store: Store, dump: Dump, state: str, reason: str, seconds: float, ac
         "seconds": round(seconds, 3),
         "accepted": accepted,
         "elapsed": elapsed,
+        "series": fingerprint.to_json(series),
         "conditions": restore.conditions(dump)[:10] if state in restore.RESTORABLE else [],
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
@@ -109,7 +118,7 @@ def _tries(dump: Dump) -> int:
 
 
 def prove(store: Store, dump: Dump) -> None:
-    begun = time.monotonic()
+    begun, series = time.monotonic(), dict[str, fingerprint.Collection]()
     if _tries(dump) > TRIES:
         settle(
             store, dump, "bad", f"the proof was interrupted {TRIES} times; see journalctl -u phoenix-backup-prove", 0.0
@@ -120,13 +129,21 @@ def prove(store: Store, dump: Dump) -> None:
         with scratch.serving(store, dump) as differences:
             config = store.config
             state, reason = judge(dump, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
+            series = _series(store, dump)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
         if shutil.disk_usage(store.root).free < store.config.min_free:
             state, reason = "full", f"the store is full: {error}"
     except OSError as error:
         state, reason = ("full" if error.errno == errno.ENOSPC else "bad"), str(error)
-    settle(store, dump, state, reason, time.monotonic() - begun)
+    settle(store, dump, state, reason, time.monotonic() - begun, series=series)
+
+
+def _series(store: Store, dump: Dump) -> dict[str, fingerprint.Collection]:
+    """Time series in the scratch server: no member can read them at the dump's moment, but the oplog leads to them."""
+    names = [name for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items() if one.series]
+    with contextlib.closing(scratch.client(store)) as client:
+        return fingerprint.take(client, names) if names else {}
 
 
 def predecessor(dump: Dump, known: Sequence[Dump]) -> Dump | None:
@@ -180,7 +197,9 @@ def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
         scratch.forward(store, base, limit)
         with contextlib.closing(scratch.client(store)) as client:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(client))
-        return fingerprint.differences(fingerprint.from_json(dump.manifest["namespaces"]), seen)
+        proof = files.read_json((dump.folder or store.root) / "proof.json") or {}
+        wanted = {**dump.manifest["namespaces"], **proof.get("series", {})}
+        return fingerprint.differences(fingerprint.from_json(wanted), seen)
 
 
 def run(store: Store) -> int:
@@ -218,7 +237,8 @@ def run(store: Store) -> int:
 def hold(store: Store, instance: str) -> int:
     """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again.
 
-    instance: the dump's name, or NAME:SECONDS for its content brought forward to that time.
+    instance: the dump's name, or NAME:SECONDS for its content brought forward to that time. Of what a restore noted
+    for this instance, only its collection or database is served.
     """
     name, _, seconds = instance.partition(":")
     found = next((one for one in store.dumps() if one.name == name and one.folder), None)
@@ -228,14 +248,11 @@ def hold(store: Store, instance: str) -> int:
     handle = (store.root / "scratch.lock").open("a")
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
-        scratch.check(store, found)
-        with scratch.serving(store, found) as differences:
-            if differences:
-                raise scratch.Unproven("; ".join(differences[:10]))
-            if seconds:
-                begun = time.monotonic()
-                changes = scratch.forward(store, found, (int(seconds), 0))
-                print(f"{name}: replayed {changes} changes in {time.monotonic() - begun:.1f} s", flush=True)
+        noted = files.read_json(store.root / scratch.NOTE) or {}
+        collection = str(noted.get("collection", "")) if noted.get("instance") == instance else ""
+        begun, limit = time.monotonic(), (int(seconds), 0) if seconds else None
+        with scratch.holding(store, found, collection, limit) as changes:
+            print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
             systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:
@@ -256,6 +273,8 @@ def accept(store: Store, name: str) -> int:
     if found is None or found.state != "shrunken":
         print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")
         return 1
-    settle(store, found, "good", "accepted by an operator: " + found.reason, 0.0, accepted=True)
+    series = (files.read_json((found.folder or store.root) / "proof.json") or {}).get("series", {})
+    reason = "accepted by an operator: " + found.reason
+    settle(store, found, "good", reason, 0.0, accepted=True, series=fingerprint.from_json(series))
     store.touch()
     return 0

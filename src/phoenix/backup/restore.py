@@ -23,12 +23,15 @@ from typing import Any
 from phoenix.backup import copying, exchange, files, fingerprint, members, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain
+from phoenix.backup.scope import BUCKETS
 from phoenix.backup.store import NAME, Dump, Store
 from phoenix.common import endpoint
 from phoenix.database import tls
 
 RESTORABLE = ("good", "shrunken")
+BESIDE = "beside"
 DUMP_SECONDS = 1800.0
+UNCOUNTED = fingerprint.Collection(None, None, None, [])
 STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 
 
@@ -42,6 +45,7 @@ class Order:
 
     collection: "database.collection", or a database, or empty for all; time: to restore to, in UTC, beginning with the
     newest dump before it, or "latest", or empty for the dump's own moment. lock: the token of the fleet's lock.
+    series: BESIDE, to restore time series beside live ones of their names; or empty.
     """
 
     user: str
@@ -53,6 +57,7 @@ class Order:
     aside: str = ""
     time: str = ""
     lock: str = ""
+    series: str = ""
 
     @property
     def login(self) -> dict[str, str]:
@@ -139,23 +144,33 @@ def surplus(live: Mapping[str, Any], restored: Mapping[str, Any], collection: st
 
 
 def obstacles(
-    names: Mapping[str, fingerprint.Collection], gone: Sequence[str], live: Mapping[str, Live], stamp: str
+    names: Mapping[str, fingerprint.Collection],
+    gone: Sequence[str],
+    live: Mapping[str, Live],
+    stamp: str,
+    series: str = "",
 ) -> list[str]:
     """Pure: collections that can't be exchanged, by name, and what to do about it."""
     found = []
     for name in (*names, *gone):
         database, title = name.split(".", 1)
         kind = live[name].kind if name in live else ""
+        place = exchange.aside(stamp, title)
         if kind == "view":
             found.append(f"{name} is a view now, and a collection in the dump: drop the view")
+        elif kind == "timeseries" and name in names and not names[name].series:
+            found.append(f"{name} is a time series now, and a collection in the dump: make a dump and drop it")
         elif kind == "timeseries":
-            found.append(
-                f"{name} is a time series, which can't be renamed: make a dump and drop it, or restore other "
-                "collections one by one"
-            )
+            place = BUCKETS + exchange.restored(stamp, title)
+            what = f"restores it as {database}.{exchange.restored('STAMP', title)} and " if name in names else ""
+            if series != BESIDE:
+                found.append(
+                    f"{name} is a time series, which can't be renamed: -e phoenix_restore_series={BESIDE} {what}leaves "
+                    "the live one as it is; or make a dump and drop it first, and its place is free"
+                )
         elif kind and name in names and names[name].series:
             found.append(f"{name} is a time series in the dump, and something else now: rename that")
-        if len(f"{database}.{exchange.aside(stamp, title)}".encode()) > exchange.LONGEST:
+        if len(f"{database}.{place}".encode()) > exchange.LONGEST:
             found.append(f"{name} has too long a name to be set aside: rename it")
     return found
 
@@ -204,8 +219,15 @@ def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collec
         raise Refused("nothing was touched: " + "; ".join(reasons))
 
 
+def covered(store: Store, order: Order) -> bool:
+    """Whether no safety dump is needed: one collection is set aside, and the store has every second until now."""
+    return "." in order.collection and chain.covered(chain.Chain(store.root).ranges(), store.dumps(), time.time())
+
+
 def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     """The name of the dump, and what a restore would do, in lines. Raises Refused."""
+    if order.series not in ("", BESIDE):
+        raise Refused(f"phoenix_restore_series is {order.series!r}: it is {BESIDE!r}, or not given")
     dump, limit = choose_for(store, order)
     # What else the oplog makes or drops is known once it is replayed.
     there = fingerprint.from_json(dump.manifest["namespaces"])
@@ -217,7 +239,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     with contextlib.closing(connect(store, order)) as client:
         live = _look(client)
     gone = surplus(_collections(live), names, order.collection)
-    _hindered(store, order, names, obstacles(names, gone, live, _stamp()))
+    _hindered(store, order, names, obstacles(names, gone, live, _stamp(), order.series))
     noted = {"dump": dump.name, "collection": order.collection, "time": order.time, "live": sorted(_collections(live))}
     files.write(store.root / "plan.json", json.dumps(noted))
     lines = [
@@ -233,10 +255,26 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         for name, one in sorted(names.items())
     ]
     unless = f", unless it existed at {order.time}" if limit else ""
-    lines += [f"{name}: {live[name].documents} documents now, set aside{unless}" for name in gone]
+    staying = stays(live)
+    lines += [
+        f"{name}: a time series, which stays; what is restored comes beside it{unless}"
+        for name in names
+        if name in staying
+    ]
+    lines += [
+        f"{name}: a time series that did not exist then, and stays{unless}"
+        if name in staying
+        else f"{name}: {live[name].documents} documents now, set aside{unless}"
+        for name in gone
+    ]
     room = members.look(order.members, store.config.port, _login(store, order))
     lines += members.warnings(room, fingerprint.totals(names)[1])
     return dump.name, lines
+
+
+def stays(live: Mapping[str, Live]) -> set[str]:
+    """Pure: what can't change places: live time series."""
+    return {name for name, one in live.items() if one.kind == "timeseries"}
 
 
 def _collections(live: Mapping[str, Live]) -> dict[str, Live]:
@@ -273,10 +311,13 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _scratch(dump: Dump, limit: Moment | None) -> Iterator[None]:
-    """The scratch server with the dump in it, brought forward to limit, as a unit of its own. Raises Refused."""
+def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) -> Iterator[None]:
+    """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
+    note = store.root / scratch.NOTE
+    # Written by root, read by the store's user.
+    files.write(note, json.dumps({"instance": instance, "collection": collection}), 0o644)
     try:
         if subprocess.run(["systemctl", "start", unit], check=False).returncode:
             raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
@@ -284,13 +325,18 @@ def _scratch(dump: Dump, limit: Moment | None) -> Iterator[None]:
     finally:
         subprocess.run(["systemctl", "stop", unit], check=False)
         subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
+        note.unlink(missing_ok=True)
 
 
 def run(store: Store, order: Order) -> str:
     """Restore; returns what was done, in lines. Raises Refused, exchange.Mixed, and pymongo's errors."""
     dump, limit = choose_for(store, order)
     planned(store, dump, order, {})
-    with _alone(store), _scratch(dump, limit), contextlib.closing(connect(store, order)) as client:
+    with (
+        _alone(store),
+        _scratch(store, dump, limit, order.collection),
+        contextlib.closing(connect(store, order)) as client,
+    ):
         names = brought_forward(store, order) if limit else wanted(dump, order.collection)
         return "\n".join(replace(store, order, dump, client, names, planned(store, dump, order, names)))
 
@@ -301,9 +347,11 @@ def replace(
     """Copy from the scratch server and replace the live collections. Returns what was done. Raises as run does."""
     stamp, live = _stamp(), _look(client)
     gone = [name for name in gone if name in live]
-    _hindered(store, order, names, obstacles(names, gone, live, stamp))
+    _hindered(store, order, names, obstacles(names, gone, live, stamp, order.series))
+    staying = stays(live)
+    gone = [name for name in gone if name not in staying]
     moved = [name for name, one in names.items() if not one.series]
-    series = [name for name, one in names.items() if one.series]
+    series = {name: _place(name, stamp, staying) for name, one in names.items() if one.series}
     servers = [endpoint.of(address, store.config.port) for address in order.members]
     hosts = f"{store.config.replica_set}/{','.join(servers)}"
     begun: list[str] = []
@@ -316,7 +364,7 @@ def replace(
             copying.compare(client, {name: names[name] for name in moved}, source)
             copying.index(source, client, moved)
             before, after = copying.places(client, moved, gone)
-            begun = series
+            begun = list(series.values())
             copying.series(store, source, client, series, order.login, hosts)
             exchange.exchange(client, before, after, stamp)
             begun = []
@@ -328,7 +376,9 @@ def replace(
             database, title = name.split(".", 1)
             client[database].drop_collection(title)
         _clean(client)
-    restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(names)}
+    # What came beside a live one is not compared with it.
+    there = {name: UNCOUNTED if name in staying else one for name, one in names.items()}
+    restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(there)}
     # Written by root, read by the store's user.
     files.write(store.root / "restored.json", json.dumps(restored), 0o644)
     documents, _ = fingerprint.totals(names)
@@ -338,9 +388,16 @@ def replace(
     return [
         f"restored {len(names)} collections with {documents} documents, equal to {equal}",
         *(f"set aside {name}, which did not exist then" for name in gone),
+        *(f"restored {name} beside the live one, as {place}" for name, place in series.items() if name in staying),
         *_told(client),
         *failed,
     ]
+
+
+def _place(name: str, stamp: str, staying: set[str]) -> str:
+    """Pure: where a time series is restored to."""
+    database, title = name.split(".", 1)
+    return f"{database}.{exchange.restored(stamp, title)}" if name in staying else name
 
 
 def _selection(order: Order, names: Mapping[str, fingerprint.Collection]) -> tuple[list[str], list[str]]:
@@ -351,7 +408,7 @@ def _selection(order: Order, names: Mapping[str, fingerprint.Collection]) -> tup
     database, _, title = order.collection.partition(".")
     if title:
         return [f"--db={database}", f"--collection={title}"], beside
-    left_out = ["admin.*", "config.*", f"*.{exchange.ASIDE}*", f"*.{exchange.BESIDE}*"]
+    left_out = ["admin.*", "config.*", *(f"*.{one}*" for one in (exchange.ASIDE, exchange.BESIDE, exchange.RESTORED))]
     left_out += [_literal(name) for name, one in names.items() if one.series]
     # The manifest of an earlier version does not list stored functions.
     if not any(name.endswith(f".{fingerprint.FUNCTIONS}") for name in names):
@@ -366,10 +423,13 @@ def _literal(name: str) -> str:
 
 
 def _told(client: Any) -> list[str]:
-    """Collections that are set aside, in lines."""
+    """Collections that are set aside, and those restored beside live ones, in lines."""
     return [
         f"set aside as {stamp}: {', '.join(f'{database}.{title}' for database, title in held)}"
         for stamp, held in exchange.kept(client, fingerprint.SYSTEM_DATABASES).items()
+    ] + [
+        f"restored beside as {stamp}: {', '.join(names)}"
+        for stamp, names in exchange.stayed(client, fingerprint.SYSTEM_DATABASES).items()
     ]
 
 
@@ -397,11 +457,12 @@ def put_back(store: Store, order: Order) -> str:
 
 
 def drop_aside(store: Store, order: Order) -> str:
-    """Drop what was set aside under one stamp. Raises Refused."""
+    """Drop what was set aside, or restored beside, under one stamp. Raises Refused."""
     with contextlib.closing(connect(store, order)) as client:
-        _held(client, order.aside)
-        prefix = exchange.aside(order.aside, "")
-        gone = exchange.drop(client, lambda title: title.startswith(prefix), fingerprint.SYSTEM_DATABASES)
+        if order.aside not in exchange.stayed(client, fingerprint.SYSTEM_DATABASES):
+            _held(client, order.aside)
+        prefixes = exchange.aside(order.aside, ""), exchange.restored(order.aside, "")
+        gone = exchange.drop(client, lambda title: title.startswith(prefixes), fingerprint.SYSTEM_DATABASES)
     return "\n".join(f"dropped {name}" for name in gone)
 
 

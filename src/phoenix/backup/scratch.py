@@ -1,4 +1,4 @@
-"""A disposable server for one archive: restored with its oplog, compared with the manifest, then removed.
+"""A disposable server for one archive, or a part of it: restored with its oplog, compared with the manifest, removed.
 
 A dump's content can be brought forward with the oplog that the store has, up to any later moment.
 
@@ -11,17 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import subprocess
+import tempfile
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from phoenix.backup import files, fingerprint
+from phoenix.backup import files, fingerprint, narrow
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import segment
 from phoenix.backup.oplog.chain import Chain, Unreachable, moment_of
 from phoenix.backup.oplog.replay import Unreplayable, replay
+from phoenix.backup.scope import EVERYTHING, Scope
 from phoenix.backup.store import Dump, Store
 
 PORT = 27917
@@ -31,6 +34,9 @@ TOOLS = Path("/opt/mongodb-tools/current/bin")
 # A member may hold indexes of former server versions. Converted, indexes of the same keys count as one, though they
 # differ in collation or filter: so that is done only where a dump can't be restored without.
 LEGACY = ("--convertLegacyIndexes", "--drop")
+PIECE = 1024 * 1024
+# In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
+NOTE = "scratch.json"
 
 
 class Unproven(Exception):
@@ -50,27 +56,49 @@ def client(store: Store) -> Any:
 
 def check(store: Store, dump: Dump) -> None:
     """Check the archive on the disk. Raises Unproven if it is another fleet's, or not the one received."""
+    check_fleet(store, dump)
+    for _ in _archive(dump):
+        pass
+
+
+def check_fleet(store: Store, dump: Dump) -> None:
+    """Raises Unproven if the dump is another fleet's."""
     manifest = dump.manifest
     if manifest.get("fleet") != store.config.fleet or manifest.get("replica_set") != store.config.replica_set:
         raise Unproven(
             f"it is of another fleet: {manifest.get('fleet')}/{manifest.get('replica_set')}, this store is "
             f"{store.config.fleet}/{store.config.replica_set}'s"
         )
+
+
+def _archive(dump: Dump) -> Iterator[bytes]:
+    """The archive, piece by piece. Raises Unproven, at its end at the latest, if it is not the one received."""
     assert dump.folder
     checksum = hashlib.sha256()
     try:
         with (dump.folder / "dump.archive.gz").open("rb") as stream:
-            while piece := stream.read(1024 * 1024):
+            while piece := stream.read(PIECE):
                 checksum.update(piece)
+                yield piece
     except OSError as error:
         raise Unproven(f"its archive can't be read: {error}") from error
-    if checksum.hexdigest() != manifest.get("sha256"):
+    if checksum.hexdigest() != dump.manifest.get("sha256"):
         raise Unproven("its archive is damaged: the checksum is another")
 
 
+def _unpacked(dump: Dump) -> Iterator[bytes]:
+    """The archive, unpacked. Raises Unproven."""
+    unpack = zlib.decompressobj(31)
+    for piece in _archive(dump):
+        try:
+            yield unpack.decompress(piece)
+        except zlib.error as error:
+            raise Unproven(f"its archive is damaged: {error}") from error
+
+
 @contextlib.contextmanager
-def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
-    """Run the scratch server with the dump in it; yields the differences from the manifest.
+def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[list[str]]:
+    """Run the scratch server with what of the dump is in a scope; yields the differences from the manifest.
 
     Raises Unproven, OSError.
     """
@@ -89,17 +117,17 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
     )  # fmt: skip
     try:
         _wait(store, server)
-        assert dump.folder
-        restored = _restore(store, dump.folder / "dump.archive.gz")
+        restored = _restore(store, dump, scope)
         if restored.returncode and "index" in restored.stderr:
-            restored = _restore(store, dump.folder / "dump.archive.gz", *LEGACY)
+            restored = _restore(store, dump, scope, *LEGACY)
         if restored.returncode:
             raise Unproven(
                 f"mongorestore ended with {restored.returncode}: {' | '.join(restored.stderr.splitlines()[-3:])}"
             )
         with contextlib.closing(client(store)) as connection:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(connection))
-        yield fingerprint.differences(fingerprint.from_json(dump.manifest["namespaces"]), seen)
+        wanted = fingerprint.from_json(dump.manifest["namespaces"])
+        yield fingerprint.differences({name: one for name, one in wanted.items() if scope.holds(name)}, seen)
     finally:
         server.terminate()
         try:
@@ -110,28 +138,75 @@ def serving(store: Store, dump: Dump) -> Iterator[list[str]]:
         files.clear(folder)
 
 
-def forward(store: Store, dump: Dump, limit: Moment) -> int:
+@contextlib.contextmanager
+def holding(store: Store, dump: Dump, collection: str = "", limit: Moment | None = None) -> Iterator[int]:
+    """Run the scratch server with what an order needs of a dump, verified, and brought forward to limit.
+
+    collection: a collection, a database, or "" for all. Yields how many changes were replayed.
+    Raises Unproven, OSError.
+    """
+    check_fleet(store, dump) if collection else check(store, dump)
+    scope = Scope.of(collection)
+    if limit:
+        with _replaying():
+            scope = scope.followed(Chain(store.root).entries(moment_of(dump), limit) if collection else ())
+    with serving(store, dump, scope) as differences:
+        if differences:
+            raise Unproven("; ".join(differences[:10]))
+        yield forward(store, dump, limit, scope) if limit else 0
+
+
+def forward(store: Store, dump: Dump, limit: Moment, scope: Scope = EVERYTHING) -> int:
     """Replay the oplog from the dump's moment to just before limit; returns how many changes were applied.
 
     Raises Unproven.
     """
+    since = moment_of(dump)
+    with _replaying(), contextlib.closing(client(store)) as connection:
+        return replay(connection, Chain(store.root).entries(since, limit), since, scope)
+
+
+@contextlib.contextmanager
+def _replaying() -> Iterator[None]:
+    """Raise what the oplog can fail with as Unproven."""
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
-    since = moment_of(dump)
     try:
-        with contextlib.closing(client(store)) as connection:
-            return replay(connection, Chain(store.root).entries(since, limit), since)
+        yield
     except (Unreachable, Unreplayable, segment.Damaged, PyMongoError) as error:
         raise Unproven(f"the oplog can't be replayed: {str(error)[:500]}") from error
 
 
-def _restore(store: Store, archive: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Restore with the oplog; documents that are older than their collection's validator are as good as the others."""
-    return subprocess.run(
-        [str(TOOLS / "mongorestore"), f"--uri={uri(store)}", f"--archive={archive}", "--gzip", "--oplogReplay",
-         "--numInsertionWorkersPerCollection=2", "--bypassDocumentValidation", *more],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def _restore(store: Store, dump: Dump, scope: Scope, *more: str) -> subprocess.CompletedProcess[str]:
+    """Restore with the oplog; documents that are older than their collection's validator are as good as the others.
+
+    Raises Unproven.
+    """
+    assert dump.folder
+    source = [f"--archive={dump.folder / 'dump.archive.gz'}", "--gzip"] if scope == EVERYTHING else ["--archive"]
+    command = [
+        str(TOOLS / "mongorestore"), f"--uri={uri(store)}", *source, "--oplogReplay",
+        "--numInsertionWorkersPerCollection=2", "--bypassDocumentValidation", *more,
+    ]  # fmt: skip
+    if scope == EVERYTHING:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    whole = False
+    with tempfile.TemporaryFile("w+", dir=store.root / "scratch") as said:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said) as process:
+            assert process.stdin
+            try:
+                # One that has failed reads no further; why is in what it reports.
+                with contextlib.suppress(BrokenPipeError), process.stdin as target:
+                    for part in narrow.narrowed(_unpacked(dump), scope):
+                        target.write(part)
+                    whole = True
+            except narrow.Malformed as error:
+                raise Unproven(f"its archive can't be read: {error}") from error
+            except BaseException:
+                process.kill()
+                raise
+        said.seek(0)
+        return subprocess.CompletedProcess(command, process.returncode or int(not whole), "", said.read())
 
 
 def _wait(store: Store, server: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ Layout below the store's root:
   failures/        attempts that left no dump
   logs/HOST/       log files, the host's sealed state, and .received.json; logs/INVENTORY/: the sealed inventory
   oplog/HOUR/      segments of the oplog
+  plan.json, scratch.json, restored.json: what a restore was to do, needs in the scratch server, and did
   offsite.json     when the copy off-site was made, and verified
   clock.json, lock (held during a dump), oplog.lock (held by the session that receives the oplog), books (held while
   the books are changed), events (touched on every change)

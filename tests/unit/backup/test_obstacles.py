@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import cli, copying, exchange, fingerprint, members, prove, restore, store, watch
+from phoenix.backup import cli, definitions, exchange, fingerprint, members, prove, restore, store, watch
 from tests.unit.backup.builders import config, dump, manifest
 
 PLAIN = fingerprint.Collection(1, 10, "00", ["_id_"])
@@ -29,9 +29,23 @@ def test_kinds_that_cannot_change_places_are_named() -> None:
     assert "app.a is a time series" in told({"app.a": SERIES}, [], a="timeseries")[0]
     assert "app.b is a time series" in told({"app.a": PLAIN}, ["app.b"], b="timeseries")[0]
     assert "something else now" in told({"app.a": SERIES}, [], a="collection")[0]
+    assert "time series now, and a collection in the dump" in told({"app.a": PLAIN}, [], a="timeseries")[0]
     long = "x" * 230
     assert "too long a name" in told({f"app.{long}": PLAIN}, [])[0]
     assert len(told({"app.a": PLAIN, "app.b": PLAIN}, [], a="view", b="view")) == 2
+
+
+def test_a_live_time_series_stays_where_it_is_said_so() -> None:
+    """The refusal names the way, which needs a name that the server accepts for its buckets."""
+    live = {f"app.{title}": restore.Live("timeseries") for title in ("a", "b", "x" * 210)}
+    for names, gone in (({"app.a": SERIES}, []), ({}, ["app.b"])):
+        (refused,) = restore.obstacles(names, gone, live, STAMP)
+        assert "-e phoenix_restore_series=beside" in refused
+        assert ("app.phoenix_restored.STAMP.a" in refused) == bool(names)
+        assert restore.obstacles(names, gone, live, STAMP, restore.BESIDE) == []
+    (refused,) = restore.obstacles({f"app.{'x' * 210}": SERIES}, [], live, STAMP, restore.BESIDE)
+    assert "too long a name" in refused
+    assert len(restore.obstacles({"app.a": PLAIN}, [], live, STAMP, restore.BESIDE)) == 1
 
 
 def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
@@ -104,12 +118,12 @@ def test_only_a_stamp_names_what_is_set_aside(stamp: str) -> None:
 
 
 def test_an_index_without_a_collation_stays_so() -> None:
-    assert copying.indexed({"key": {"a": 1}, "ns": "app.a"}, True) == {
+    assert definitions.indexed({"key": {"a": 1}, "ns": "app.a"}, True) == {
         "key": {"a": 1},
         "collation": {"locale": "simple"},
     }
-    assert copying.indexed({"key": {"a": 1}}, False) == {"key": {"a": 1}}
-    assert copying.indexed({"collation": {"locale": "de"}}, True) == {"collation": {"locale": "de"}}
+    assert definitions.indexed({"key": {"a": 1}}, False) == {"key": {"a": 1}}
+    assert definitions.indexed({"collation": {"locale": "de"}}, True) == {"collation": {"locale": "de"}}
 
 
 def test_an_earlier_manifest_knows_no_stored_functions() -> None:

@@ -205,6 +205,14 @@ def test_the_dump_to_begin_with(seconds: int, dumps: list[store.Dump], base: int
     assert inside is (base is not None), "what is called restorable is what can be restored"
 
 
+def test_every_second_until_now_is_covered_while_the_oplog_is_shipped() -> None:
+    dumps, end = [based(1, 10)], RANGES[0].last[0]
+    assert chain.covered(RANGES[:1], dumps, end + chain.FRESH)
+    assert not chain.covered(RANGES[:1], dumps, end + chain.FRESH + 1), "nothing is shipped"
+    assert not chain.covered(RANGES, dumps, RANGES[-1].last[0]), "no dump since the gap"
+    assert not chain.covered([], dumps, 0.0)
+
+
 def test_refusals_name_what_can_be_restored() -> None:
     dumps = [based(1, 10), based(2, 210)]
     can = f"what can be restored: {chain.show(START + 11)} to {chain.show(START + 100)} and {chain.show(START + 211)}"

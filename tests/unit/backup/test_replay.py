@@ -11,12 +11,13 @@ from bson.raw_bson import RawBSONDocument
 
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.replay import BATCH, Replay, Unreplayable, replay
+from phoenix.backup.scope import EVERYTHING, Scope
 
 SINCE = (100, 5)
 
 
 class Scratch:
-    """Records what is applied: each call's changes, by their _id or command."""
+    """Records what is applied: each call's changes, by their _id or command, and what is dropped."""
 
     def __init__(self) -> None:
         self.admin, self.calls = self, []  # type: ignore[var-annotated]
@@ -28,6 +29,12 @@ class Scratch:
         assert more == {"bypassDocumentValidation": True}
         self.calls.append([dict(one["o"]).get("_id", dict(one["o"])) for one in operations])
         return {"results": [True] * len(operations)}
+
+    def __getitem__(self, database: str) -> Scratch:
+        return self
+
+    def drop_collection(self, title: str) -> None:
+        self.calls.append(["drop", title])
 
 
 def change(key: int, name: str = "app.items", **more: Any) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def part(ordinal: int, before: int, changes: list[dict[str, Any]], number: int =
     }
 
 
-def run(*entries: dict[str, Any]) -> list[Any]:
+def run(*entries: dict[str, Any], scope: Scope = EVERYTHING) -> list[Any]:
     scratch = Scratch()
 
     def feed() -> Any:
@@ -57,7 +64,7 @@ def run(*entries: dict[str, Any]) -> list[Any]:
             moment: Moment = (stamp.time, stamp.inc)
             yield moment, bson.encode({**one, "ts": stamp})
 
-    replay(scratch, feed(), SINCE)
+    replay(scratch, feed(), SINCE, scope)
     return scratch.calls
 
 
@@ -104,6 +111,17 @@ def test_a_transaction_across_the_dumps_moment_is_applied_whole() -> None:
     assert run(part(5, 4, [change(2)])) == [], "it was whole before the moment"
 
 
+def test_of_one_collection_the_rest_is_not_applied() -> None:
+    scope = Scope.of("app.items")
+    mixed = part(6, 0, [change(1), change(2, "app.other"), change(3)])
+    assert run(mixed, change(4, "app.other"), change(5), scope=scope) == [[1, 3, 5]]
+    away = {"op": "c", "ns": "app.$cmd", "o": {"renameCollection": "app.items", "to": "app.old"}}
+    foreign = {"op": "c", "ns": "app.$cmd", "o": {"renameCollection": "app.x", "to": "app.y"}}
+    assert run(change(1), away, foreign, scope=scope) == [[1], ["drop", "items"]]
+    with pytest.raises(Unreplayable, match="the command reshard is unknown"):
+        run({"op": "c", "ns": "app.$cmd", "o": {"reshard": "items"}}, scope=scope)
+
+
 def test_what_can_not_be_replayed_is_named() -> None:
     with pytest.raises(Unreplayable, match="prepared"):
         run(part(6, 0, [change(1)], prepare=True))
@@ -117,7 +135,7 @@ def test_what_can_not_be_replayed_is_named() -> None:
         def command(self, verb: str, operations: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
             return {"results": [False]}
 
-    broken = Replay(Refusing(), SINCE)
+    broken = Replay(Refusing(), SINCE, Scope())
     broken.feed((101, 1), RawBSONDocument(bson.encode(change(1))).raw)
     with pytest.raises(Unreplayable, match="did not apply"):
         broken.finish()

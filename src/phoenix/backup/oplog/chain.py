@@ -23,6 +23,8 @@ from phoenix.backup.store import UNPROVEN, Dump
 # From how long before a dump's moment entries are read: a transaction that ends after it may begin before.
 MARGIN = 60
 DAY = 86400.0
+# How old the newest entry may be of an oplog that is shipped; an idle set writes a note every 10 s.
+FRESH = 30.0
 # In place of a time: all that the oplog has after the dump, which is for when nothing follows any more.
 LATEST = "latest"
 
@@ -82,6 +84,12 @@ def windows(ranges: Sequence[Range], dumps: Iterable[Dump]) -> list[tuple[int, i
         if within and within[0][0] + 1 <= one.last[0]:
             found.append((within[0][0] + 1, one.last[0]))
     return found
+
+
+def covered(ranges: Sequence[Range], dumps: Iterable[Dump], now: float) -> bool:
+    """Pure: whether every second since a good dump can be restored, until just now."""
+    open_windows = windows(ranges, dumps)
+    return bool(open_windows) and open_windows[-1][1] >= now - FRESH
 
 
 def base(ranges: Sequence[Range], dumps: Iterable[Dump], limit: Moment) -> Dump | None:

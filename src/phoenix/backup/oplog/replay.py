@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phoenix.backup import copying, fingerprint
+from phoenix.backup import definitions, fingerprint
 from phoenix.backup.archive import Moment
+from phoenix.backup.scope import EVERYTHING, RENAME, Scope
 
 # Entries that are applied at once; more of them gain nothing.
 BATCH, BATCH_BYTES = 1000, 4 * 1024 * 1024
@@ -28,10 +29,13 @@ class Unreplayable(Exception):
 
 
 class Replay:
-    """client: of the scratch server, whose content is that of the moment `since`: entries up to it are not applied."""
+    """client: of the scratch server, whose content is that of the moment `since`: entries up to it are not applied.
 
-    def __init__(self, client: Any, since: Moment) -> None:
-        self.client, self.since = client, since
+    scope: what the scratch server has, with all names that renames lead from.
+    """
+
+    def __init__(self, client: Any, since: Moment, scope: Scope) -> None:
+        self.client, self.since, self.scope = client, since, scope
         self.applied = 0
         self._batch: list[Mapping[str, Any]] = []
         self._bytes = 0
@@ -86,7 +90,7 @@ class Replay:
 
     def _change(self, change: Mapping[str, Any]) -> None:
         kind, name, order = change["op"], change["ns"], change["o"]
-        if kind == "n" or name.split(".", 1)[0] in fingerprint.SYSTEM_DATABASES:
+        if kind == "n" or name.split(".", 1)[0] in fingerprint.SYSTEM_DATABASES or self.scope.part(change) is None:
             return
         self.applied += 1
         if kind == "c":
@@ -133,7 +137,9 @@ class Replay:
         elif verb == "createIndexes":
             self._index(database, order[verb], [{key: order[key] for key in order if key != verb}])
         # Commands: without the UUIDs of the members' collections, applyOps drops neither a rename's target nor indexes.
-        elif verb == "renameCollection":
+        elif verb == RENAME and not self.scope.holds(order["to"]):
+            self.client[database].drop_collection(order[verb].split(".", 1)[1])
+        elif verb == RENAME:
             self.client.admin.command(verb, order[verb], to=order["to"], dropTarget=bool(order.get("dropTarget")))
         elif verb in DROP_INDEX:
             self.client[database].command("dropIndexes", order[verb], index=order["index"])
@@ -143,17 +149,17 @@ class Replay:
             raise Unreplayable(f"the command {verb} is unknown")
 
     def _index(self, database: str, title: str, specifications: list[dict[str, Any]]) -> None:
-        collated = "collation" in copying.options_of(self.client, f"{database}.{title}")
-        made = [copying.indexed(one, collated) for one in specifications]
+        collated = "collation" in definitions.options_of(self.client, f"{database}.{title}")
+        made = [definitions.indexed(one, collated) for one in specifications]
         self.client[database].command({"createIndexes": title, "indexes": made})
 
 
-def replay(client: Any, entries: Iterable[tuple[Moment, bytes]], since: Moment) -> int:
+def replay(client: Any, entries: Iterable[tuple[Moment, bytes]], since: Moment, scope: Scope = EVERYTHING) -> int:
     """Bring the scratch server from `since` to the last of the entries. Returns how many changes were applied.
 
     Raises Unreplayable, pymongo's errors.
     """
-    run = Replay(client, since)
+    run = Replay(client, since, scope)
     for moment, entry in entries:
         run.feed(moment, entry)
     return run.finish()

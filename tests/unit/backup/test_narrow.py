@@ -1,0 +1,78 @@
+"""An archive is narrowed to what is restored, and damage in it is not passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import bson
+import pytest
+
+from phoenix.backup.archive import TERMINATOR
+from phoenix.backup.narrow import MAGIC, Malformed, crc64, narrowed
+from phoenix.backup.scope import Scope
+
+# Documents that hold what separates blocks.
+ROWS = [bson.encode({"_id": number, "x": TERMINATOR * 3}) for number in range(50)]
+OPLOG = [
+    bson.encode({"op": "i", "ns": f"app.{title}", "o": {"_id": number}})
+    for number, title in enumerate(("items", "other", "items"))
+]
+
+
+def signed(value: int) -> bson.Int64:
+    return bson.Int64(value - (1 << 64) if value >> 63 else value)
+
+
+def block(database: str, title: str, rows: Iterable[bytes], end: bool = False, crc: int = 0) -> bytes:
+    header = {"db": database, "collection": title, "EOF": end, "CRC": signed(crc)}
+    return bytes(bson.encode(header)) + b"".join(rows) + TERMINATOR
+
+
+def archive(titles: tuple[str, ...], oplog: list[bytes]) -> bytes:
+    """As mongodump writes it: blocks of several collections in turn, each with an end of its own."""
+    found: bytes = MAGIC + bson.encode({"version": "0.1"})
+    places = [("app", title) for title in titles] + [("", "oplog")]
+    found += b"".join(bson.encode({"db": database, "collection": title}) for database, title in places) + TERMINATOR
+    for half in (ROWS[:20], ROWS[20:]):
+        found += b"".join(block("app", title, half) for title in titles)
+    found += b"".join(block("app", title, (), True, crc64(b"".join(ROWS))) for title in titles)
+    return found + block("", "oplog", oplog) + block("", "oplog", (), True, crc64(b"".join(oplog)))
+
+
+def pieces(content: bytes, size: int) -> list[bytes]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+def test_the_checksum_is_the_archives() -> None:
+    assert crc64(b"123456789") == crc64(b"6789", crc64(b"12345")) == 0x995DC9BBDF1939FA
+    assert crc64(b"") == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+def test_only_what_is_wanted_is_left_whatever_the_pieces(size: int) -> None:
+    whole = archive(("items", "other", "system.buckets.items"), OPLOG)
+    assert b"".join(narrowed(pieces(whole, size), Scope())) == whole
+    left = archive(("items", "system.buckets.items"), [OPLOG[0], OPLOG[2]])
+    assert b"".join(narrowed(pieces(whole, size), Scope.of("app.items"))) == left
+    nothing = b"".join(narrowed(pieces(whole, size), Scope.of("else")))
+    assert nothing == archive((), [])
+
+
+def test_empty_pieces_are_not_the_end() -> None:
+    whole = archive(("items",), OPLOG)
+    assert b"".join(narrowed([b"", *(one for piece in pieces(whole, 100) for one in (piece, b""))], Scope())) == whole
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda whole: b"x" + whole[1:], "magic"),
+        (lambda whole: whole[:-6], "cut off"),
+        (lambda whole: whole + TERMINATOR, "without a header"),
+        (lambda whole: whole + b"\x01\0\0\0", "a document of 1 bytes"),
+    ],
+)
+def test_what_is_no_archive_is_reported(harm: Any, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        list(narrowed([harm(archive(("items",), OPLOG))], Scope.of("app.items")))
