@@ -102,7 +102,8 @@ def grows(client: Client) -> None:
 
 
 def stream(client: Client) -> None:
-    with client.opener.open(client.url + "/events", timeout=30) as answer:
+    request = urllib.request.Request(client.url + "/events", headers={"Accept": "text/event-stream"})
+    with client.opener.open(request, timeout=30) as answer:
         seen = b""
         while b"tick 3" not in seen:
             seen += answer.readline()
@@ -189,12 +190,12 @@ def measure(fleet: Fleet) -> list[Row]:
                 # The others' results are worth having without it.
                 try:
                     rows += seen(fleet, one, written)
-                except AssertionError as error:
-                    print(f"{one.name}: {error}", flush=True)
+                except (AssertionError, OSError, ValueError) as error:
+                    print(f"{one.name}: {error!r}", flush=True)
                     rows.append(Row(f"{one.name}: does not work", 1, "", None, str(error)[-200:]))
         finally:
             # With the settings that its plays were given, until the fleet's own ones are back.
-            done(fleet, "rollback", phoenix_version=before, **SETTINGS)
+            done(fleet, "deploy", phoenix_version=before, **SETTINGS)
             done(fleet, "site", *TAGS)
             done(fleet, "scale", phoenix_capacity=2)
             for host in hosts.values():
