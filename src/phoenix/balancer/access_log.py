@@ -119,25 +119,32 @@ class Watch:
                 server.errors += 1
             # What switched protocols took as long as the client stayed.
             elif status and status != SWITCHED and now >= self.warm:
-                server.kinds.setdefault(self.kind(entry), collections.Counter())[latencies.bucket(seconds)] += 1
+                server.kinds.setdefault(self.kind(entry, status), collections.Counter())[latencies.bucket(seconds)] += 1
 
-    def kind(self, entry: Mapping[str, Any]) -> str:
-        """The kind of a request, or REST once there are many: clients choose the paths."""
-        found = latencies.kind(str(entry.get("method", "")), str(entry.get("uri", "")))
-        if len(self.known) < latencies.KINDS:
+    def kind(self, entry: Mapping[str, Any], status: int) -> str:
+        """The kind of a request, or REST once there are many: clients choose the paths.
+
+        What was requested with success before, most often, has its place; of the rest, what is so first.
+        """
+        found = latencies.kind(str(entry.get("method", "")), str(entry.get("uri", "")), status)
+        if status < 400 and len(self.known) < latencies.KINDS:
             self.known.add(found)
         return found if found in self.known else latencies.REST
 
     def recall(self, lines: Iterable[bytes], since: float, without: Collection[str]) -> None:
         """Count the answers since then (s since the epoch) of all but these servers, which may have run anything."""
+        usual: collections.Counter[str] = collections.Counter()
         for line in lines:
             entry = parse(line)
             if logged(entry) >= since:
                 for name, status, _ in attempts(entry):
+                    if 0 < status < 400:
+                        usual[latencies.kind(str(entry.get("method", "")), str(entry.get("uri", "")), status)] += 1
                     if name not in without:
                         server = self.servers.setdefault(name, Server())
                         server.earlier += 1
                         server.earlier_errors += status >= 500
+        self.known |= {kind for kind, _ in usual.most_common(latencies.KINDS // 2)}
 
     def add_asked(self, name: str, wrong: str) -> None:
         server = self.servers.setdefault(name, Server())
@@ -195,16 +202,21 @@ def open_at(mark: str, log: Path) -> BinaryIO:
 
 
 def follow(mark: str, log: Path, seconds: float, too_few: Callable[[], bool]) -> Iterator[bytes]:
-    """Complete lines from the mark on; b"" while there is no new one.
+    """Complete lines from the mark on; b"" while there is no new one, and now and then between them.
 
     Ends after `seconds`, at the end of the log; while there are too few, after PROLONGED times as long.
     """
     begun = time.monotonic()
     handle, rest = open_at(mark, log), b""
+    shown = begun
     while True:
         if chunk := handle.read(1 << 16):
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
+            # Also where lines come faster than they are counted.
+            if time.monotonic() - shown >= POLL_SECONDS:
+                shown = time.monotonic()
+                yield b""
             continue
         if log.exists() and log.stat().st_ino != Path(f"/proc/self/fd/{handle.fileno()}").stat().st_ino:
             handle.close()

@@ -193,8 +193,6 @@ def judge(
     requests, asked, errors, kinds = _sum(observations, canaries)
     other_requests, _, other_errors, other_kinds = _sum(observations, others)
     buckets, other_buckets = latencies.pooled(kinds), latencies.pooled(other_kinds)
-    # What the others would take for the requests that it got.
-    reference = latencies.expected(kinds, other_kinds)
     faults = []
     if not requests:
         faults.append("no request reached it, so it has proven nothing")
@@ -214,15 +212,8 @@ def judge(
         faults.append(
             f"it answered {requests - asked} requests while each of the others answered {beside_requests:.0f}"
         )
-    for name, part in (("median", 0.5), ("95th percentile", 0.95)):
-        seen, beside = latencies.quantile(buckets, part), latencies.quantile(reference, part)
-        enough = sum(other_buckets.values()) >= latencies.ENOUGH
-        bound = beside * rules.latency_factor + rules.latency_allowance_s if enough else rules.limit_s
-        if seen > bound and (
-            sum(buckets.values()) >= latencies.ENOUGH or (part == 0.5 and latencies.slower(kinds, other_kinds, bound))
-        ):
-            beside_text = f"the others: {beside:.3f} s" if enough else "there are no others to compare with"
-            faults.append(f"its {name} was {seen:.3f} s, above {bound:.3f} s ({beside_text})")
+    compared = latencies.Comparison(kinds, other_kinds, rules.latency_factor, rules.latency_allowance_s, rules.limit_s)
+    faults += filter(None, (compared.fault("median", 0.5), compared.fault("95th percentile", 0.95)))
     if memory.get("ended"):
         faults.append(f"its process ended {memory['ended']} times")
     samples, limit = memory.get("samples", []), float(memory.get("max_mb", 0))

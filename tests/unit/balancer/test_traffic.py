@@ -153,11 +153,27 @@ def test_answers_are_counted_by_kind_and_not_those_that_last_as_long_as_their_cl
     counts = traffic.Watch()
     for uri, status in (("/a", "200"), ("/a", "304"), ("/b?c=1", "200"), ("/live", "101"), ("/a", "0"), ("/a", "500")):
         counts.add(entry("c:1", status, uri=uri), 0)
-    assert [sum(one.values()) for one in counts.servers["c:1"].kinds.values()] == [2, 1]
+    assert sorted(sum(one.values()) for one in counts.servers["c:1"].kinds.values()) == [1, 1, 1]
+
+
+def letters(number: int) -> str:
+    return "".join(chr(97 + int(digit)) for digit in str(number))
+
+
+def test_a_scanner_takes_no_places_of_what_clients_usually_request() -> None:
+    counts, now = traffic.Watch(), datetime.datetime.now(datetime.UTC)
+    usual = [entry("o:1", "200", uri="/poll", time=now.isoformat())] * 2
+    counts.recall(
+        [*usual, *[entry("o:1", "404", uri=f"/x{letters(n)}", time=now.isoformat()) for n in range(99)]], 0, ()
+    )
     for number in range(2 * latencies.KINDS):
-        counts.add(entry("c:1", "200", uri="/x" + "".join(chr(97 + int(digit)) for digit in str(number))), 0)
+        counts.add(entry("c:1", "404", uri=f"/x{letters(number)}"), 0)
+        counts.add(entry("c:1", "200", uri=f"/y{letters(number)}"), 0)
+    counts.add(entry("c:1", "200", uri="/poll"), 0)
     found = counts.result()["servers"]["c:1"]["kinds"]
-    assert len(found) == latencies.KINDS + 1 and sum(found[latencies.REST].values()) == latencies.KINDS + 2
+    assert len(found) == latencies.KINDS + 1
+    assert sum(found[latencies.kind("GET", "/poll", 200)].values()) == 1
+    assert sum(found[latencies.REST].values()) == 4 * latencies.KINDS + 1 - latencies.KINDS
 
 
 POOLS = """upstream phoenix {
