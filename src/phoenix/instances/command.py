@@ -53,15 +53,16 @@ class CommandError(Exception):
     """The command can't be run; the text says why."""
 
 
-def shell_text(package: Mapping[str, Any], words: Sequence[str], node: str = "") -> str:
+def shell_text(package: Mapping[str, Any], words: Sequence[str], node: str = "", lasting: bool = False) -> str:
     """The text for the shell, with npm's variables: one word is taken as the shell's, several as one program's.
 
-    node is the folder of the Node.js that the release was built for; "" for that of the configuration.
+    node is the folder of the Node.js that the release was built for; "" for that of the configuration. lasting: it has
+    to go on running, so that a script that is not there is an error in any case.
 
     Raises:
         CommandError: package.json does not have the script.
     """
-    script, text = _resolved(package, words)
+    script, text = _resolved(package, words, lasting)
     variables = package_variables(package, script)
     exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     if PLAIN.fullmatch(text) and text.split()[0] not in BUILTINS:
@@ -69,7 +70,7 @@ def shell_text(package: Mapping[str, Any], words: Sequence[str], node: str = "")
     return "; ".join([path_line(node), *exported, text])
 
 
-def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, str]:
+def _resolved(package: Mapping[str, Any], words: Sequence[str], lasting: bool) -> tuple[str, str]:
     """The script of package.json, and what it runs; "" for any other command."""
     text = words[0] if len(words) == 1 else shlex.join(words)
     try:
@@ -83,7 +84,7 @@ def _resolved(package: Mapping[str, Any], words: Sequence[str]) -> tuple[str, st
     name, *rest = [word for word in own if word != IF_PRESENT] or [""]
     scripts = package.get("scripts") or {}
     if not isinstance(scripts, Mapping) or not scripts.get(name):
-        if optional and name:
+        if optional and name and not lasting:
             return "", ":"  # nothing to do, as to npm
         raise CommandError(
             f"package.json has no script {name!r}: it has {', '.join(scripts) or 'none'}. Name one of these, or give "

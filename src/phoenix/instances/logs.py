@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,9 +23,13 @@ from typing import Any
 from phoenix.instances import fleet_logs
 
 UNITS = ("phoenix@*.service", "phoenix-*@*.service")
-FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME,__REALTIME_TIMESTAMP,_SOURCE_REALTIME_TIMESTAMP,_SYSTEMD_UNIT,_PID,UNIT"
+FIELDS = ",".join(
+    ("MESSAGE", "SYSLOG_IDENTIFIER", "_HOSTNAME", "__REALTIME_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP",
+     "_SYSTEMD_UNIT", "_PID", "_UID", "UNIT", "OBJECT_SYSTEMD_UNIT")
+)  # fmt: skip
 # What journalctl reports, beside an exit status of 1, when no unit of these names has ever logged.
 NOTHING = "No data available"
+REVERSE = "--reverse"
 # Of what was written before it is followed, as journalctl itself.
 BEFORE = 10
 
@@ -51,8 +56,10 @@ def lines(journal: Iterable[str], patterns: Sequence[str] = ("*",)) -> Iterator[
 
 
 def unit(entry: Mapping[str, Any]) -> str:
-    """The unit that an entry is of: whose process wrote it, or of which systemd reports."""
-    return str((entry.get("UNIT") if entry.get("_PID") == "1" else "") or entry.get("_SYSTEMD_UNIT") or "")
+    """The unit that an entry is of: whose process wrote it, or of which systemd or another system's service reports."""
+    reported = entry.get("UNIT") if entry.get("_PID") == "1" else ""
+    reported = reported or (entry.get("OBJECT_SYSTEMD_UNIT") if entry.get("_UID") == "0" else "")
+    return str(reported or entry.get("_SYSTEMD_UNIT") or "")
 
 
 def merged(outputs: Iterable[str], keep: int = 0) -> list[str]:
@@ -75,12 +82,15 @@ def command(*options: str) -> list[str]:
 
 
 def written(since: str, count: int, patterns: Sequence[str], until: str = "") -> list[str]:
-    """The command line for what is in the journal."""
+    """The command line for what is in the journal; of so many lines the newest, the newest first.
+
+    Before version 254 of systemd, with a beginning or an end, they are others unless they are asked for in this order.
+    """
     return command(
         *(f"--unit={pattern}" for pattern in patterns),
         *([f"--since={since}"] if since else []),
         *([f"--until={until}"] if until else []),
-        *([f"--lines={count}"] if count else []),
+        *([f"--lines={count}", REVERSE] if count else []),
     )
 
 
@@ -120,34 +130,41 @@ def main(arguments: list[str]) -> int:
     patterns = units(options.names)
     try:
         if not options.follow:
-            return shown(written(options.since, options.lines, patterns), patterns)
+            return shown(written(options.since, options.lines, patterns), options.names)
         now = f"@{time.time():.6f}"
         count = options.lines or (0 if options.since else BEFORE)
-        return shown(written(options.since, count, patterns, now), patterns) or shown(
-            followed(now), patterns, live=True
-        )
+        return shown(written(options.since, count, patterns, now)) or shown(followed(now), patterns=patterns, live=True)
     except KeyboardInterrupt:
         return 0
 
 
-def shown(words: Sequence[str], patterns: Sequence[str], live: bool = False) -> int:
+def shown(words: Sequence[str], names: Sequence[str] = (), patterns: Sequence[str] = ("*",), live: bool = False) -> int:
     """Print the lines of these units from what journalctl prints, to its end, and return its exit status.
 
-    live: each at once, not only when there are many of them.
+    names: which were asked for; live: each line at once, not only when there are many of them.
     """
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
+    # Its messages, and what instances write, whatever the language of who asks.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+    ) as journal:
         assert journal.stdout and journal.stderr
         # Where the connection is lost over which this was asked for, nothing else would end it before the next line.
         fleet_logs.when_unread(journal.terminate)
         try:
-            for one in lines(journal.stdout, patterns):
+            found = lines(journal.stdout, patterns)
+            for one in reversed([*found]) if REVERSE in words else found:
                 print(one, flush=live)
             sys.stdout.flush()
             complaint = journal.stderr.read().strip()
         except BaseException:
             journal.terminate()
             raise
-    if not journal.returncode or NOTHING in complaint:
+    if not journal.returncode:
+        return 0
+    if NOTHING in complaint:
+        if names:
+            print(f"phoenixctl logs: nothing of {', '.join(names)} has ever logged here", file=sys.stderr)
         return 0
     if complaint:
         print(f"phoenixctl logs: {complaint}", file=sys.stderr)

@@ -110,7 +110,8 @@ class Systemd:
         release, folder = paths.RELEASES / target.release, paths.CONFIGURATIONS / target.configuration
         try:
             package = json.loads((release / "package.json").read_text(encoding="utf-8"))
-            text = command.shell_text(package, [process.command], releases.node(release))
+            lasting = not process.calendar
+            text = command.shell_text(package, [process.command], releases.node(release), lasting)
             parts = [paths.template().read_text(encoding="utf-8"), (folder / configurations.UNIT).read_text("utf-8")]
         except (OSError, ValueError, command.CommandError) as error:
             raise StartError(str(error)) from error

@@ -2,7 +2,7 @@
 """Write numbered documents one after another, and know when each was written. Runs on a database host; needs pymongo.
 
 usage: known.py write COLLECTION RATE < connection string on the first line; ends with its standard input
-       known.py read COLLECTION < connection string
+       known.py read|drop COLLECTION < connection string
 
 write prints "writing" once the first one is acknowledged, and at the end JSON: of each number, in order, when it was
 sent, and when it was acknowledged by a majority, or null; both by time.time(). read prints the numbers that are there,

@@ -74,8 +74,10 @@ def test_a_script_that_fails_ends_it_with_its_status() -> None:
     assert (done.returncode, done.stdout) == (3, "")
 
 
-def test_a_script_that_may_be_absent_succeeds_without_it() -> None:
+def test_a_script_that_may_be_absent_succeeds_without_it_but_not_as_what_has_to_go_on() -> None:
     assert shell("npm run absent --if-present").returncode == 0
+    with pytest.raises(command.CommandError, match="no script 'absent'"):
+        command.shell_text(PACKAGE, ["npm run absent --if-present"], lasting=True)
 
 
 @pytest.mark.parametrize("words", [("npm run migrat",), ("npm", "run"), ("npm run --if-present",)])

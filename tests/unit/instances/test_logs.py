@@ -86,13 +86,18 @@ def test_a_host_without_an_instance_so_far_has_no_lines(
     monkeypatch.setenv("COMPLAINT", complaint)
     assert logs.main([]) == status
     assert capfd.readouterr() == ("", reported)
+    assert logs.main(["workr"]) == status
+    assert capfd.readouterr().err == (reported or "phoenixctl logs: nothing of workr has ever logged here\n")
 
 
 def test_instances_that_start_later_are_followed_and_nothing_else(
     journal: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     of = {
-        "before": [entry(1, "old", unit="phoenix-3000", of="phoenix@3000.service")],
+        "before": [
+            entry(0, "older", unit="phoenix-3000", of="phoenix@3000.service"),
+            entry(1, "old", unit="phoenix-3000", of="phoenix@3000.service"),
+        ],
         "followed": [
             entry(2, "new", unit="phoenix-3001", of="phoenix@3001.service"),
             entry(3, "a login", unit="sshd", of="ssh.service"),
@@ -101,9 +106,11 @@ def test_instances_that_start_later_are_followed_and_nothing_else(
         ],
     }
     for name, entries in of.items():
-        (journal / name).write_text("\n".join(entries))
+        # What comes before is asked for with the newest first.
+        (journal / name).write_text("\n".join(reversed(entries) if name == "before" else entries))
     assert logs.main(["--follow"]) == 0
     assert [text.split(" ", 2)[2] for text in capfd.readouterr().out.splitlines()] == [
+        "phoenix-3000 older",
         "phoenix-3000 old",
         "phoenix-3001 new",
         "systemd Started",
