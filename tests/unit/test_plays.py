@@ -207,6 +207,7 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     ],
 )
 @pytest.mark.parametrize("name", ["run", "logs"])
+@pytest.mark.usefixtures("ansible_plugins")
 def test_a_value_that_the_command_line_cuts_at_its_space_is_refused(name: str, given: str, refused: str) -> None:
     """Without its second quotes `npm run report` is `npm`, and `2 hours ago` the number 2."""
     (task,) = read_yaml(TOP / "playbooks" / "tasks" / "no-stray-words.yml")
