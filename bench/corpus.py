@@ -43,6 +43,8 @@ SETTINGS: dict[str, Any] = {
     "nginx_paths": [{"path": "/files", "body_max": "64m"}],
     "nginx_affinity": "cookie",
     "release_build_packages": ["make", "g++", "python3"],
+    # What comes is another application, which may take longer than the one before it.
+    "deploy_canary_latency_allowance": 2.0,
     # Headers of Node.js, which the lab's archive lacks.
     "release_environment": {"npm_config_disturl": f"http://127.0.0.1:{PORT}/node"},
 }
