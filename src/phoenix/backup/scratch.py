@@ -37,6 +37,8 @@ LEGACY = ("--convertLegacyIndexes", "--drop")
 PIECE = 1024 * 1024
 # In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
 NOTE = "scratch.json"
+# What the instance that runs was started for, as in the note; it is gone with the server's data.
+SERVED = "scratch/served.json"
 
 
 class Unproven(Exception):
