@@ -35,6 +35,7 @@ TOOLS = Path("/opt/mongodb-tools/current/bin")
 # differ in collation or filter: so that is done only where a dump can't be restored without.
 LEGACY = ("--convertLegacyIndexes", "--drop")
 PIECE = 1024 * 1024
+UNPACKED = 4 * 1024 * 1024  # of a piece that may hold a thousand times its size
 # In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
 NOTE = "scratch.json"
 # What the instance that runs was started for, as in the note; it is gone with the server's data.
@@ -89,13 +90,17 @@ def _archive(dump: Dump) -> Iterator[bytes]:
 
 
 def _unpacked(dump: Dump) -> Iterator[bytes]:
-    """The archive, unpacked. Raises Unproven."""
+    """The archive, unpacked, in pieces of bounded size. Raises Unproven."""
     unpack = zlib.decompressobj(31)
-    for piece in _archive(dump):
-        try:
-            yield unpack.decompress(piece)
-        except zlib.error as error:
-            raise Unproven(f"its archive is damaged: {error}") from error
+    try:
+        for packed in _archive(dump):
+            piece = packed
+            while piece:
+                yield unpack.decompress(piece, UNPACKED)
+                piece = unpack.unconsumed_tail
+        yield unpack.flush()
+    except zlib.error as error:
+        raise Unproven(f"its archive is damaged: {error}") from error
 
 
 @contextlib.contextmanager
