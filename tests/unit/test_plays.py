@@ -76,6 +76,19 @@ def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() ->
     assert tries * (wait["delay"] + asking_s) < restore["vars"]["__restore_lease"]
 
 
+@pytest.mark.parametrize("series", ["beside", "", None])
+def test_only_a_restore_of_time_series_asks_for_what_earlier_packages_do_not_know(series: str | None) -> None:
+    (task,) = [one for one in first_tasks("restore") if one["name"] == "Compose the request"]
+    given = {"mongodb_admin_password": "x", "backup_members": ["db1"], "phoenix_restore_check_room": "no"}
+    given |= {} if series is None else {"phoenix_restore_series": series}
+    templar = Templar(loader=DataLoader(), variables=trusted({**given, **task["vars"]}))
+    order = templar.template(trusted(task["ansible.builtin.set_fact"]["__restore_order"]))
+    assert order == {
+        "dump": "newest", "collection": "", "time": "", "check_room": False, "user": "admin", "password": "x",
+        "members": ["db1"], **({"series": series} if series else {}),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("path", sorted((TOP / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
 def test_one_host_is_the_store(path: Path) -> None:
     """The first of its group, as the wiring has it: a former one may follow, whose dumps are old."""
