@@ -148,3 +148,11 @@ def test_an_order_in_a_file_is_gone_once_it_is_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(restore, "run", run)
     assert cli.on_restore(None, Namespace(verb="restore", order=path)) == 0  # type: ignore[arg-type]
     assert seen == [False]
+
+
+def test_whether_the_store_has_every_second_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "order.json"
+    for covered in (True, False):
+        path.write_text('{"user": "admin", "password": "x", "members": []}')
+        monkeypatch.setattr(restore, "covered", lambda *_, seen=covered: seen)
+        assert cli.on_restore(None, Namespace(verb="covered", order=path)) == int(not covered)  # type: ignore[arg-type]
