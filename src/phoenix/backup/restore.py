@@ -161,7 +161,8 @@ def obstacles(
         elif kind == "timeseries" and name in names and not names[name].series:
             found.append(f"{name} is a time series now, and a collection in the dump: make a dump and drop it")
         elif kind == "timeseries":
-            place = BUCKETS + exchange.restored(stamp, title)
+            # The live one stays; only what comes beside it needs a name.
+            place = BUCKETS + exchange.restored(stamp, title) if name in names and series == BESIDE else ""
             what = f"restores it as {database}.{exchange.restored('STAMP', title)} and " if name in names else ""
             if series != BESIDE:
                 found.append(

@@ -43,8 +43,12 @@ def test_a_live_time_series_stays_where_it_is_said_so() -> None:
         assert "-e phoenix_restore_series=beside" in refused
         assert ("app.phoenix_restored.STAMP.a" in refused) == bool(names)
         assert restore.obstacles(names, gone, live, STAMP, restore.BESIDE) == []
-    (refused,) = restore.obstacles({f"app.{'x' * 210}": SERIES}, [], live, STAMP, restore.BESIDE)
+    long = f"app.{'x' * 210}"
+    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP, restore.BESIDE)
     assert "too long a name" in refused
+    assert restore.obstacles({}, [long], live, STAMP, restore.BESIDE) == [], "it only stays"
+    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP)
+    assert "can't be renamed" in refused
     assert len(restore.obstacles({"app.a": PLAIN}, [], live, STAMP, restore.BESIDE)) == 1
 
 
