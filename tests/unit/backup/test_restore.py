@@ -49,7 +49,7 @@ def test_the_scratch_server_serves_this_very_scope(tmp_path: Path, monkeypatch: 
     stuck = False
 
     def systemctl(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        _, verb, unit = command
+        verb, unit = command[1:]
         if verb in ("restart", "stop"):
             running.discard(unit)
         if verb in ("start", "restart") and unit not in running:
