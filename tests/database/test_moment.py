@@ -202,7 +202,8 @@ def test_one_collection_is_followed_through_renames_and_transactions(members: Se
     members.ship("db2")
     assert members.dump().state == "good"
     with members.client.start_session() as session, session.start_transaction():
-        for number in range(20):
+        # More than one entry holds, and far less than the cache may have unwritten.
+        for number in range(9):
             app.items.insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
             app.large.insert_one({"_id": number, "text": "x" * 1024 * 1024}, session=session)
     app.items.create_index("n")
@@ -228,7 +229,7 @@ def test_one_collection_is_followed_through_renames_and_transactions(members: Se
             assert wanted and {key: one for key, one in found.items() if key in wanted} == wanted
             assert collection != "app.metrics" or changes < 10, "others' changes were replayed"
     members.restore(time=show(moment), collection="app.items")
-    assert app.items.count_documents({}) == 4 and app.left.count_documents({}) == 24
+    assert app.items.count_documents({}) == 4 and app.left.count_documents({}) == 13
 
 
 def test_a_time_series_is_replayed(members: Set) -> None:
