@@ -76,6 +76,53 @@ def test_a_restore_is_awaited_for_a_day_and_its_lock_never_lapses_meanwhile() ->
     assert tries * (wait["delay"] + asking_s) < restore["vars"]["__restore_lease"]
 
 
+@pytest.mark.parametrize("series", ["beside", "", None])
+def test_only_a_restore_of_time_series_asks_for_what_earlier_packages_do_not_know(series: str | None) -> None:
+    (task,) = [one for one in first_tasks("restore") if one["name"] == "Compose the request"]
+    given = {"mongodb_admin_password": "x", "backup_members": ["db1"], "phoenix_restore_check_room": "no"}
+    given |= {} if series is None else {"phoenix_restore_series": series}
+    templar = Templar(loader=DataLoader(), variables=trusted({**given, **task["vars"]}))
+    order = templar.template(trusted(task["ansible.builtin.set_fact"]["__restore_order"]))
+    assert order == {
+        "dump": "newest", "collection": "", "time": "", "check_room": False, "user": "admin", "password": "x",
+        "members": ["db1"], **({"series": series} if series else {}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "covered", "again", "shown", "safe"),
+    [
+        (None, True, {"rc": 0}, "because the store has every second", False),
+        (None, True, {"rc": 1}, "because the store has every second", True),
+        (None, True, {"msg": "phoenixctl did not run", "failed": True}, "because the store has every second", True),
+        (None, False, {"skipped": True}, "a safety dump of everything comes first", True),
+        ("no", False, {"skipped": True}, "because of -e phoenix_restore_safety_dump=no", False),
+        ("yes", True, {"skipped": True}, "a safety dump of everything comes first", True),
+    ],
+)
+def test_a_safety_dump_is_decided_once_more_after_the_confirmation(
+    given: str | None, covered: bool, again: dict[str, Any], shown: str, safe: bool
+) -> None:
+    tasks = {one["name"]: one for one in first_tasks("restore")}
+    asking = tasks["Ask the store again whether it has every second until now"]
+    variables = {
+        **read_yaml(TOP / "playbooks" / "restore.yml")[0]["vars"],
+        "__restore_plan": {"stdout": json.dumps({"covered": covered})},
+        "__restore_covered": again,
+        **({"phoenix_restore_safety_dump": given} if given else {}),
+    }
+
+    def template(text: str, **more: Any) -> Any:
+        return Templar(loader=DataLoader(), variables=trusted({**variables, **more})).template(trusted(text))
+
+    decided = "__restore_safe"
+    first = template(tasks["Decide whether a safety dump is taken"]["ansible.builtin.set_fact"][decided])
+    assert shown in template(tasks["Ask for confirmation"]["ansible.builtin.pause"]["prompt"], __restore_safe=first)
+    assert template(f"{{{{ {asking['when']} }}}}", __restore_safe=first) == ("skipped" not in again)
+    last = tasks["Take the safety dump where it has not any more"]["ansible.builtin.set_fact"][decided]
+    assert template(last, __restore_safe=first) is safe
+
+
 @pytest.mark.parametrize("path", sorted((TOP / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
 def test_one_host_is_the_store(path: Path) -> None:
     """The first of its group, as the wiring has it: a former one may follow, whose dumps are old."""

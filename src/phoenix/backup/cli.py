@@ -79,7 +79,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             one.add_argument("path", type=Path)
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
-    for name in ("plan", "restore", "verify", "list-aside", "put-back", "drop-aside"):
+    for name in ("plan", "covered", "restore", "verify", "list-aside", "put-back", "drop-aside"):
         one = verbs.add_parser(name, help="for the playbooks of a restore: the order comes as JSON over standard input")
         one.add_argument("--order", type=Path, help="or in this file, which is removed")
         if name == "plan":
@@ -122,6 +122,8 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
             planned = {"dump": name, "lines": lines, "covered": restore.covered(store, order)}
             print(json.dumps(planned) if options.json else "\n".join(lines))
             return 0
+        if verb == "covered":
+            return int(not restore.covered(store, order))
         verbs = {
             "restore": restore.run,
             "list-aside": restore.list_aside,

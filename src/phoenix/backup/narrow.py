@@ -100,7 +100,16 @@ class _Reader:
 
 def narrowed(pieces: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
     """An archive with what a scope needs. pieces: of the whole one, unpacked. Raises Malformed."""
-    import bson  # noqa: PLC0415 - the session that receives does without
+    from bson.errors import BSONError  # noqa: PLC0415 - the session that receives does without
+
+    try:
+        yield from _narrowed(pieces, scope)
+    except (BSONError, LookupError, TypeError, AttributeError) as error:
+        raise Malformed(f"a document is damaged: {error!r}") from error
+
+
+def _narrowed(pieces: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
+    import bson  # noqa: PLC0415
 
     def place(document: bytes) -> tuple[str, str]:
         found = bson.decode(document)

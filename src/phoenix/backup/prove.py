@@ -253,6 +253,7 @@ def hold(store: Store, instance: str) -> int:
         begun, limit = time.monotonic(), (int(seconds), 0) if seconds else None
         with scratch.holding(store, found, collection, limit) as changes:
             print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
+            files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
             systemd.notify("READY=1")
             _sleep()
     except scratch.Unproven as error:

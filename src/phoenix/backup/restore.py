@@ -161,7 +161,8 @@ def obstacles(
         elif kind == "timeseries" and name in names and not names[name].series:
             found.append(f"{name} is a time series now, and a collection in the dump: make a dump and drop it")
         elif kind == "timeseries":
-            place = BUCKETS + exchange.restored(stamp, title)
+            # The live one stays; only what comes beside it needs a name.
+            place = BUCKETS + exchange.restored(stamp, title) if name in names and series == BESIDE else ""
             what = f"restores it as {database}.{exchange.restored('STAMP', title)} and " if name in names else ""
             if series != BESIDE:
                 found.append(
@@ -315,12 +316,15 @@ def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) ->
     """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
-    note = store.root / scratch.NOTE
+    note, needed = store.root / scratch.NOTE, {"instance": instance, "collection": collection}
     # Written by root, read by the store's user.
-    files.write(note, json.dumps({"instance": instance, "collection": collection}), 0o644)
+    files.write(note, json.dumps(needed), 0o644)
     try:
-        if subprocess.run(["systemctl", "start", unit], check=False).returncode:
+        # A restore that was killed leaves its unit behind, which may serve another collection of the same moment.
+        if subprocess.run(["systemctl", "restart", unit], check=False).returncode:
             raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
+        if (served := files.read_json(store.root / scratch.SERVED)) != needed:
+            raise Refused(f"nothing was touched: {unit} serves {served} instead of {needed}: restore again")
         yield
     finally:
         subprocess.run(["systemctl", "stop", unit], check=False)

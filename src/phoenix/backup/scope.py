@@ -60,7 +60,7 @@ class Scope:
 
     def _command(self, database: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
         order = change["o"]
-        verb = next(iter(order))
+        verb = next(iter(order), "")
         if "applyOps" in order:
             parts = [self.part(one) for one in order["applyOps"]]
             if all(part is one for part, one in zip(parts, order["applyOps"])):

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ TOOLS = Path("/opt/mongodb-tools/current/bin")
 # differ in collation or filter: so that is done only where a dump can't be restored without.
 LEGACY = ("--convertLegacyIndexes", "--drop")
 PIECE = 1024 * 1024
+UNPACKED = 4 * 1024 * 1024  # of a piece that may hold a thousand times its size
 # In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
 NOTE = "scratch.json"
+# What the instance that runs was started for, as in the note; it is gone with the server's data.
+SERVED = "scratch/served.json"
 
 
 class Unproven(Exception):
@@ -87,13 +90,17 @@ def _archive(dump: Dump) -> Iterator[bytes]:
 
 
 def _unpacked(dump: Dump) -> Iterator[bytes]:
-    """The archive, unpacked. Raises Unproven."""
+    """The archive, unpacked, in pieces of bounded size. Raises Unproven."""
     unpack = zlib.decompressobj(31)
-    for piece in _archive(dump):
-        try:
-            yield unpack.decompress(piece)
-        except zlib.error as error:
-            raise Unproven(f"its archive is damaged: {error}") from error
+    try:
+        for packed in _archive(dump):
+            piece = packed
+            while piece:
+                yield unpack.decompress(piece, UNPACKED)
+                piece = unpack.unconsumed_tail
+        yield unpack.flush()
+    except zlib.error as error:
+        raise Unproven(f"its archive is damaged: {error}") from error
 
 
 @contextlib.contextmanager
@@ -147,23 +154,31 @@ def holding(store: Store, dump: Dump, collection: str = "", limit: Moment | None
     """
     check_fleet(store, dump) if collection else check(store, dump)
     scope = Scope.of(collection)
-    if limit:
+    # Once: a segment that arrives meanwhile may bring a rename that was not followed.
+    listed = Chain(store.root).names() if limit else []
+    if limit and collection:
         with _replaying():
-            scope = scope.followed(Chain(store.root).entries(moment_of(dump), limit) if collection else ())
+            scope = scope.followed(Chain(store.root).entries(moment_of(dump), limit, listed))
     with serving(store, dump, scope) as differences:
         if differences:
             raise Unproven("; ".join(differences[:10]))
-        yield forward(store, dump, limit, scope) if limit else 0
+        yield forward(store, dump, limit, scope, listed) if limit else 0
 
 
-def forward(store: Store, dump: Dump, limit: Moment, scope: Scope = EVERYTHING) -> int:
+def forward(
+    store: Store,
+    dump: Dump,
+    limit: Moment,
+    scope: Scope = EVERYTHING,
+    listed: Sequence[tuple[Moment, Moment, Path]] = (),
+) -> int:
     """Replay the oplog from the dump's moment to just before limit; returns how many changes were applied.
 
-    Raises Unproven.
+    listed: as of Chain.entries. Raises Unproven.
     """
     since = moment_of(dump)
     with _replaying(), contextlib.closing(client(store)) as connection:
-        return replay(connection, Chain(store.root).entries(since, limit), since, scope)
+        return replay(connection, Chain(store.root).entries(since, limit, listed), since, scope)
 
 
 @contextlib.contextmanager

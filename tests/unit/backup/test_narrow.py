@@ -19,6 +19,8 @@ OPLOG = [
     for number, title in enumerate(("items", "other", "items"))
 ]
 
+EMPTY = bson.encode({"op": "c", "ns": "app.$cmd", "o": {}})
+
 
 def signed(value: int) -> bson.Int64:
     return bson.Int64(value - (1 << 64) if value >> 63 else value)
@@ -71,6 +73,11 @@ def test_empty_pieces_are_not_the_end() -> None:
         (lambda whole: whole[:-6], "cut off"),
         (lambda whole: whole + TERMINATOR, "without a header"),
         (lambda whole: whole + b"\x01\0\0\0", "a document of 1 bytes"),
+        (lambda whole: whole.replace(b"\x02collection", b"\x02collectiom"), "damaged: KeyError"),
+        (lambda whole: whole.replace(b"\x02db", b"\x7edb"), "damaged: InvalidBSON"),
+        (lambda whole: whole.replace(b"\x02op", b"\x7eop"), "damaged: InvalidBSON"),
+        (lambda whole: whole.replace(b"\x02op", b"\x02oq"), "damaged: KeyError"),
+        (lambda whole: whole + block("", "oplog", [EMPTY]), "damaged: KeyError"),
     ],
 )
 def test_what_is_no_archive_is_reported(harm: Any, why: str) -> None:

@@ -43,8 +43,12 @@ def test_a_live_time_series_stays_where_it_is_said_so() -> None:
         assert "-e phoenix_restore_series=beside" in refused
         assert ("app.phoenix_restored.STAMP.a" in refused) == bool(names)
         assert restore.obstacles(names, gone, live, STAMP, restore.BESIDE) == []
-    (refused,) = restore.obstacles({f"app.{'x' * 210}": SERIES}, [], live, STAMP, restore.BESIDE)
+    long = f"app.{'x' * 210}"
+    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP, restore.BESIDE)
     assert "too long a name" in refused
+    assert restore.obstacles({}, [long], live, STAMP, restore.BESIDE) == [], "it only stays"
+    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP)
+    assert "can't be renamed" in refused
     assert len(restore.obstacles({"app.a": PLAIN}, [], live, STAMP, restore.BESIDE)) == 1
 
 
@@ -148,3 +152,11 @@ def test_an_order_in_a_file_is_gone_once_it_is_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(restore, "run", run)
     assert cli.on_restore(None, Namespace(verb="restore", order=path)) == 0  # type: ignore[arg-type]
     assert seen == [False]
+
+
+def test_whether_the_store_has_every_second_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "order.json"
+    for covered in (True, False):
+        path.write_text('{"user": "admin", "password": "x", "members": []}')
+        monkeypatch.setattr(restore, "covered", lambda *_, seen=covered: seen)
+        assert cli.on_restore(None, Namespace(verb="covered", order=path)) == int(not covered)  # type: ignore[arg-type]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phoenix.backup import frames, prove, store, watch
+from phoenix.backup import frames, prove, scratch, store, watch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain, intake, segment, ship
 from phoenix.backup.oplog.chain import Chain, Range, Tail
@@ -139,6 +142,33 @@ def test_a_header_that_lies_is_refused() -> None:
         line = json.dumps({**vars(header), **change}).encode()
         with pytest.raises(segment.Damaged):
             segment.unpack(line + b"\n" + body)
+
+
+def test_a_segment_that_arrives_meanwhile_is_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last second more may come, after the renames were followed."""
+    there, entries = fresh(tmp_path), [entry(number) for number in range(3)]
+    fill(there, entries)
+    limit = (START + 3, 0)
+    replayed: list[Moment] = []
+
+    @contextlib.contextmanager
+    def serving(*_: Any) -> Iterator[list[str]]:
+        fill(there, [*entries, entry(2, 2)])
+        yield []
+
+    def replay(_: Any, found: Iterable[tuple[Moment, bytes]], *__: Any) -> int:
+        replayed.extend(moment for moment, _ in found)
+        return len(replayed)
+
+    monkeypatch.setattr(scratch, "serving", serving)
+    monkeypatch.setattr(scratch, "check_fleet", lambda *_: None)
+    monkeypatch.setattr(scratch, "client", lambda _: io.BytesIO())
+    monkeypatch.setattr(scratch, "replay", replay)
+    base = dump(1, manifest={**manifest(100), "moment": [START, 1]})
+    with scratch.holding(store.Store(config(tmp_path)), base, "app.items", limit) as changes:
+        assert changes == 3
+    assert replayed == [(START + number, 1) for number in range(3)]
+    assert len(list(there.entries((START, 1), limit))) == 4
 
 
 def test_damage_on_the_disk_is_found_and_never_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

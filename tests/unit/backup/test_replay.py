@@ -21,6 +21,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self.admin, self.calls = self, []  # type: ignore[var-annotated]
+        self.views: list[str] = []
 
     def command(self, verb: str, operations: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         if verb != "applyOps":
@@ -28,10 +29,14 @@ class Scratch:
             return {}
         assert more == {"bypassDocumentValidation": True}
         self.calls.append([dict(one["o"]).get("_id", dict(one["o"])) for one in operations])
+        self.views += [one["o"]["create"] for one in operations if "create" in one["o"]]
         return {"results": [True] * len(operations)}
 
     def __getitem__(self, database: str) -> Scratch:
         return self
+
+    def list_collection_names(self, filter: dict[str, str]) -> list[str]:
+        return [name for name in self.views if name == filter["name"]]
 
     def drop_collection(self, title: str) -> None:
         self.calls.append(["drop", title])
@@ -120,6 +125,19 @@ def test_of_one_collection_the_rest_is_not_applied() -> None:
     assert run(change(1), away, foreign, scope=scope) == [[1], ["drop", "items"]]
     with pytest.raises(Unreplayable, match="the command reshard is unknown"):
         run({"op": "c", "ns": "app.$cmd", "o": {"reshard": "items"}}, scope=scope)
+
+
+def test_a_time_series_made_since_has_a_place_for_its_view() -> None:
+    """That place is made for another view, or is in the dump with another: neither is in the scope."""
+    made = [
+        {"op": "c", "ns": "app.$cmd", "o": {"create": title}} for title in ("system.views", "system.buckets.metrics")
+    ]
+    views = [
+        {"op": "i", "ns": "app.system.views", "o": {"_id": f"app.{title}"}} for title in ("shown", "metrics", "metrics")
+    ]
+    scoped = [[{"create": "system.buckets.metrics"}], [{"create": "system.views"}], ["app.metrics"], ["app.metrics"]]
+    assert run(*made, *views, scope=Scope.of("app.metrics")) == scoped
+    assert run(*made[1:], views[1]) == [[{"create": "system.buckets.metrics"}], ["app.metrics"]], "the dump has it"
 
 
 def test_what_can_not_be_replayed_is_named() -> None:

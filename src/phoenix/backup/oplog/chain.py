@@ -223,12 +223,15 @@ class Chain:
         files.write(folder / header.name, content)
         return header, Tail(header.last, segment.digest(content), segment.digest(entries[-1]))
 
-    def entries(self, since: Moment, limit: Moment) -> Iterator[tuple[Moment, bytes]]:
+    def entries(
+        self, since: Moment, limit: Moment, listed: Sequence[tuple[Moment, Moment, Path]] = ()
+    ) -> Iterator[tuple[Moment, bytes]]:
         """Entries before limit, from some before since on, so that nothing in between is missing.
 
-        Each segment is verified as it is read. Raises segment.Damaged, and Unreachable when the range has no such end.
+        listed: the segments by `names`, for readings that have to give the same while others arrive. Each segment is
+        verified as it is read. Raises segment.Damaged, and Unreachable when the range has no such end.
         """
-        listed = self.names()
+        listed = listed or self.names()
         within = next((one for one in fold((first, last) for first, last, _ in listed) if one.holds(since)), None)
         # The second after the last entry, too: what else may come in that one is not known here.
         if within is None or not (within.holds(limit) or limit == (within.last[0] + 1, 0)):

@@ -12,7 +12,7 @@ from typing import Any
 
 from phoenix.backup import definitions, fingerprint
 from phoenix.backup.archive import Moment
-from phoenix.backup.scope import EVERYTHING, RENAME, Scope
+from phoenix.backup.scope import EVERYTHING, RENAME, VIEWS, Scope
 
 # Entries that are applied at once; more of them gain nothing.
 BATCH, BATCH_BYTES = 1000, 4 * 1024 * 1024
@@ -103,13 +103,19 @@ class Replay:
             self._large(kind, name, change)
             return
         # The server notices a changed view only if the change stands alone.
-        alone = name.endswith(".system.views")
+        alone = name.endswith(f".{VIEWS}")
         if alone or self._bytes + size > BATCH_BYTES or len(self._batch) >= BATCH:
             self._flush()
         self._batch.append({"op": kind, "ns": name, "o": order, **({"o2": change["o2"]} if "o2" in change else {})})
         self._bytes += size
         if alone:
+            self._views(name.split(".", 1)[0])
             self._flush()
+
+    def _views(self, database: str) -> None:
+        """Make the collection of a database's views: in a scope it has no place, but a time series needs it."""
+        if self.scope.names and not self.client[database].list_collection_names(filter={"name": VIEWS}):
+            self._apply([{"op": "c", "ns": f"{database}.$cmd", "o": {"create": VIEWS}}])
 
     def _flush(self) -> None:
         if self._batch:
