@@ -108,6 +108,20 @@ def test_the_key_of_a_request_that_was_cut_is_used_and_no_other_certificate_is_p
         certificate.install(path, again, user="")
 
 
+def test_another_ca_is_reported_beside_the_first_reason(ca: Authority, tmp_path: Path) -> None:
+    """By which a renewal that nobody needs to be asked about differs from one that waits for all."""
+    pem, issuer = issued(ca, tmp_path / "member.pem"), ca.show()["authority"]
+    ca.begin()
+    ca.switch()
+    other, late = ca.show()["authority"], NOW + authority.MEMBER_DAYS * DAY * 0.7
+    assert certificate.due(pem, issuer, NAMES, late, False)["other_ca"] is False
+    assert certificate.due(pem, issuer, NAMES[1:], NOW, False)["other_ca"] is False
+    for names, again in ((NAMES[1:], False), (NAMES, True), (NAMES, False)):
+        assert certificate.due(pem, other, names, late, again)["other_ca"] is True
+    unread = certificate.due("nonsense", issuer, NAMES, NOW, False)
+    assert str(unread["reason"]).startswith("it can't be read") and unread["other_ca"] is True
+
+
 @pytest.mark.parametrize("cut", range(9))
 def test_a_replacement_that_is_cut_anywhere_is_completed_and_nobody_is_ever_refused(
     tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch
@@ -180,17 +194,22 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             own = ["--path", str(tmp_path / "member.pem"), "--user", ""]
         return area.main([verb, *own]), capsys.readouterr().out  # type: ignore[attr-defined]
 
+    def asked(given: str) -> object:
+        status, printed = order(certificate, "due", given)
+        assert status == 0
+        return json.loads(printed)
+
     assert json.loads(order(authority, "show")[1]) == {"authority": "", "next": "", "bundle": "", "phase": "none"}
     assert order(authority, "create", json.dumps({"trusted": "", "known": False}))[0] == 1
     made = json.loads(order(authority, "create", json.dumps({"trusted": "", "known": True}))[1])
     assert made["changed"] and made["phase"] == "whole"
     due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
-    assert order(certificate, "due", due) == (0, "there is none\n")
+    assert asked(due) == {"reason": "there is none", "other_ca": False}
     request = order(certificate, "request")[1]
     status, signed = order(authority, "sign", json.dumps({"request": request, "names": NAMES}))
     assert status == 0 and order(certificate, "install", signed) == (0, "")
-    assert order(certificate, "due", due) == (0, "\n")
-    assert order(certificate, "due", due.replace("false", "true")) == (0, "asked for\n")
+    assert asked(due) == {"reason": "", "other_ca": False}
+    assert asked(due.replace("false", "true")) == {"reason": "asked for", "other_ca": False}
     assert order(certificate, "refuse", json.dumps({"bundle": made["bundle"]})) == (0, "")
     for verb, phase in (("begin", "next"), ("switch", "former"), ("end", "whole")):
         assert json.loads(order(authority, verb)[1])["phase"] == phase
