@@ -25,6 +25,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     NotPrimaryError,
     ServerSelectionTimeoutError,
+    WriteConcernError,
 )
 
 from phoenix.backup import member as backup_member
@@ -132,8 +133,10 @@ class Patient(Writer):
                     super().write(number)
                 else:
                     self.client.app[self.thread.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
-            except NotPrimaryError:
-                if time.monotonic() > end:
+            except (NotPrimaryError, WriteConcernError) as error:
+                # The latter of a primary that stops, or loses the election, after it has written; "there" follows.
+                again = isinstance(error, NotPrimaryError) or error.has_error_label("RetryableWriteError")
+                if not again or time.monotonic() > end:
                     raise
                 time.sleep(0.1)
             except DuplicateKeyError:

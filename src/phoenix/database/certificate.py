@@ -1,6 +1,6 @@
 """This member's certificate: when it has to be issued again, the request for it, and what is put in its place.
 
-  phoenixctl member due      prints why it has to be issued, for {authority, names} on standard input
+  phoenixctl member due      prints {reason, other_ca} for {authority, names, again} on standard input
   phoenixctl member refuse   fails where {bundle} on standard input lacks the CA of the present certificate
   phoenixctl member request  prints a request, for a key that is made for it and never leaves the host
   phoenixctl member install  puts the certificate on standard input, and that key, in place
@@ -82,6 +82,15 @@ def reason(pem: str, issuer: str, names: Collection[str], now: float) -> str:
         return f"it can't be read: {error}"
 
 
+def due(pem: str, issuer: str, names: Collection[str], now: float, again: bool) -> dict[str, str | bool]:
+    """reason: why it has to be issued; "" while it does not. other_ca: whether the present one is not of this CA.
+
+    again: whether one that is good is issued again. One that can't be read counts as another CA's.
+    """
+    why = reason(pem, issuer, names, now) or ("asked for" if again else "")
+    return {"reason": why, "other_ca": bool(pem) and not (authority.certificates(pem) and issued_by(pem, issuer))}
+
+
 def _reasons(pem: str, issuer: str, names: Collection[str], now: float) -> Iterator[str]:
     seen = read(pem)
     if not matches(pem, pem):
@@ -130,9 +139,7 @@ def main(arguments: list[str]) -> int:
         pem = options.path.read_text() if options.path.exists() else ""
         if options.verb == "due":
             order = json.load(sys.stdin)
-            print(
-                reason(pem, order["authority"], order["names"], time.time()) or ("asked for" if order["again"] else "")
-            )
+            print(json.dumps(due(pem, order["authority"], order["names"], time.time(), order["again"])))
         elif options.verb == "refuse":
             if pem and not issued_by(pem, json.load(sys.stdin)["bundle"]):
                 raise ValueError(

@@ -14,6 +14,7 @@ import pytest
 from phoenix.common import openssl
 from phoenix.database import authority, certificate
 from phoenix.database.authority import DAY, Authority
+from tests.unit.shared import TOP, read_yaml, trusted
 
 NOW = 1_900_000_000.0
 NAMES = ["2001:db8::31", "127.0.0.1", "db1", "localhost"]
@@ -81,7 +82,7 @@ def test_when_it_is_due(ca: Authority, tmp_path: Path) -> None:
     key = authority.new_key()
     whole = authority.certificates(pem)[0] + key
     life = authority.MEMBER_DAYS * DAY
-    for expected, content, trusted, names, now in (
+    for expected, content, by, names, now in (
         ("", pem, issuer, NAMES, NOW + life * 0.6),
         ("there is none", "", issuer, NAMES, NOW),
         ("it ends on ", pem, issuer, NAMES, NOW + life * 0.7),
@@ -90,7 +91,7 @@ def test_when_it_is_due(ca: Authority, tmp_path: Path) -> None:
         ("its key is another one's", whole, issuer, NAMES, NOW),
         ("it can't be read", "nonsense", issuer, NAMES, NOW),
     ):
-        found = certificate.reason(content, trusted, names, now)
+        found = certificate.reason(content, by, names, now)
         assert found.startswith(expected) and bool(found) == bool(expected), (expected, found)
 
 
@@ -106,6 +107,20 @@ def test_the_key_of_a_request_that_was_cut_is_used_and_no_other_certificate_is_p
     certificate.install(path, again, user="")
     with pytest.raises(ValueError, match="not of the key"):
         certificate.install(path, again, user="")
+
+
+def test_another_ca_is_reported_beside_the_first_reason(ca: Authority, tmp_path: Path) -> None:
+    """By which a renewal that nobody needs to be asked about differs from one that waits for all."""
+    pem, issuer = issued(ca, tmp_path / "member.pem"), ca.show()["authority"]
+    ca.begin()
+    ca.switch()
+    other, late = ca.show()["authority"], NOW + authority.MEMBER_DAYS * DAY * 0.7
+    assert certificate.due(pem, issuer, NAMES, late, False)["other_ca"] is False
+    assert certificate.due(pem, issuer, NAMES[1:], NOW, False)["other_ca"] is False
+    for names, again in ((NAMES[1:], False), (NAMES, True), (NAMES, False)):
+        assert certificate.due(pem, other, names, late, again)["other_ca"] is True
+    unread = certificate.due("nonsense", issuer, NAMES, NOW, False)
+    assert str(unread["reason"]).startswith("it can't be read") and unread["other_ca"] is True
 
 
 @pytest.mark.parametrize("cut", range(9))
@@ -145,6 +160,69 @@ def test_a_replacement_that_is_cut_anywhere_is_completed_and_nobody_is_ever_refu
     assert ca.phase == "whole" and bundles == [ca.show()["bundle"]] * 2 and former not in bundles[0]
 
 
+@pytest.mark.usefixtures("ansible_plugins")
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_former_ca_stays_while_a_member_has_a_certificate_of_it(tmp_path: Path, lost: bool) -> None:
+    """By the play's own conditions, where the new CA issues already: cut after switch, or control lost with its CA."""
+    from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
+    from ansible.template import Templar  # noqa: PLC0415
+
+    plays = {play["name"]: play for play in read_yaml(TOP / "playbooks" / "rotate-database-tls.yml")}
+    ca = Authority(tmp_path / "ca", NOW)
+    ca.create()
+    members = {name: tmp_path / f"{name}.pem" for name in ("db1", "db2")}
+    for path in members.values():
+        issued(ca, path)
+    before = ca.show()["bundle"]
+    if lost:
+        ca = Authority(tmp_path / "new", NOW)
+        ca.create(before)
+    else:
+        ca.begin()
+        ca.switch()
+    started = {"app1": before}
+
+    def holds(play: str, task: str, variables: dict[str, object]) -> bool:
+        (one,) = (one for one in plays[play]["tasks"] if one["name"] == task)
+        given = trusted({"ansible_check_mode": False, "inventory_hostname": "app1", **variables, **one["vars"]})
+        condition = one["until"] if "until" in one else one["ansible.builtin.assert"]["that"]
+        return bool(Templar(loader=DataLoader(), variables=given).template(trusted("{{ " + condition + " }}")))
+
+    def run(hosts: set[str]) -> bool:
+        """Whether it comes to its end. hosts: of the limit."""
+        shown = {"stdout": json.dumps(ca.show())}
+        client = {name: [{"name": "phoenix@3000", "tls": True, "trusted": pem}] for name, pem in started.items()}
+        seen = {name: {"clients": found, "member": []} if name in hosts else None for name, found in client.items()}
+        asked = {"clients": client["app1"], "member": [], "attempts": 1}
+        common: dict[str, object] = {"rotate_shown": shown, "mongodb_clients": seen, "trust_database_clients": asked}
+        waited = holds(
+            "Wait until all that runs was started with the next CA", "Wait for the programs of this host", common
+        )
+        assert waited is (started["app1"] != before)
+        if not holds("Have the next CA issue", "Check that all trust it", common):
+            return False
+        for name in sorted(hosts & {*members}):
+            issued(ca, members[name])
+        known = {
+            name: {"inventory_hostname": name} | ({"rotate_issued": True} if name in hosts else {}) for name in members
+        }
+        variables: dict[str, object] = {"groups": {"db": [*members]}, "hostvars": known}
+        if not holds("Forget the former CA", "Check that no member has a certificate of it", variables):
+            return False
+        ca.end()
+        return True
+
+    def trusts() -> bool:
+        return all(certificate.issued_by(path.read_text(), ca.show()["bundle"]) for path in members.values())
+
+    assert not run({"app1", "db1", "db2"}), "the application was not started with the new CA"
+    assert not run({"db1", "db2"}) and trusts()
+    started["app1"] = ca.show()["bundle"]
+    assert not run({"app1", "db1"}), "db2 may have one of the former"
+    assert ca.phase == "former" and trusts()
+    assert run({"app1", "db1", "db2"}) and ca.phase == "whole" and trusts()
+
+
 def test_the_same_cas_are_the_same_text_whichever_issues(ca: Authority) -> None:
     ca.begin()
     before = ca.show()
@@ -180,17 +258,22 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
             own = ["--path", str(tmp_path / "member.pem"), "--user", ""]
         return area.main([verb, *own]), capsys.readouterr().out  # type: ignore[attr-defined]
 
+    def asked(given: str) -> object:
+        status, printed = order(certificate, "due", given)
+        assert status == 0
+        return json.loads(printed)
+
     assert json.loads(order(authority, "show")[1]) == {"authority": "", "next": "", "bundle": "", "phase": "none"}
     assert order(authority, "create", json.dumps({"trusted": "", "known": False}))[0] == 1
     made = json.loads(order(authority, "create", json.dumps({"trusted": "", "known": True}))[1])
     assert made["changed"] and made["phase"] == "whole"
     due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
-    assert order(certificate, "due", due) == (0, "there is none\n")
+    assert asked(due) == {"reason": "there is none", "other_ca": False}
     request = order(certificate, "request")[1]
     status, signed = order(authority, "sign", json.dumps({"request": request, "names": NAMES}))
     assert status == 0 and order(certificate, "install", signed) == (0, "")
-    assert order(certificate, "due", due) == (0, "\n")
-    assert order(certificate, "due", due.replace("false", "true")) == (0, "asked for\n")
+    assert asked(due) == {"reason": "", "other_ca": False}
+    assert asked(due.replace("false", "true")) == {"reason": "asked for", "other_ca": False}
     assert order(certificate, "refuse", json.dumps({"bundle": made["bundle"]})) == (0, "")
     for verb, phase in (("begin", "next"), ("switch", "former"), ("end", "whole")):
         assert json.loads(order(authority, verb)[1])["phase"] == phase

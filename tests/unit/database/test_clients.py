@@ -185,15 +185,18 @@ def test_a_ca_issues_once_all_that_runs_was_started_with_it() -> None:
 
 @pytest.mark.usefixtures("ansible_plugins")
 @pytest.mark.parametrize(
-    ("due", "trust", "issued"),
+    ("due", "other_ca", "trust", "issued"),
     [
-        ("it ends on 2030-01-01", FORMER + NEXT, True),
-        ("another CA has issued it", FORMER, False),
-        ("there is none", FORMER, True),
+        ("it ends on 2030-01-01", True, FORMER + NEXT, True),
+        ("another CA has issued it", True, FORMER, False),
+        ("it is for db1", True, FORMER, False),
+        ("it ends on 2030-01-01", False, None, True),
+        ("asked for", False, None, True),
+        ("there is none", False, FORMER, True),
     ],
 )
-def test_a_member_keeps_its_certificate_until_then(due: str, trust: str, issued: bool) -> None:
-    """But for a new member, which has none: others serve meanwhile."""
+def test_a_member_keeps_its_certificate_until_then(due: str, other_ca: bool, trust: str | None, issued: bool) -> None:
+    """But for a new member, which has none: others serve meanwhile. The same CA renews it whoever is away."""
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
     from ansible.template import Templar  # noqa: PLC0415
 
@@ -204,8 +207,8 @@ def test_a_member_keeps_its_certificate_until_then(due: str, trust: str, issued:
         **read_yaml(TOP / "roles" / "mongodb" / "vars" / "main.yml"),
         "mongodb_tls_certificate": "",
         "mongodb_tls_authority": NEXT,
-        "mongodb_clients": {"app1": of(client(True, trust))},
-        "__mongodb_certificate_due": {"stdout": due},
+        "mongodb_clients": {"app1": of(client(True, trust)) if trust else None},
+        "__mongodb_certificate_due": {"stdout": json.dumps({"reason": due, "other_ca": other_ca})},
         "ansible_check_mode": False,
         "inventory_hostname": "db1",
     }
