@@ -12,7 +12,7 @@ from tests.harness.hosts import Hosts
 
 # Long enough for a decision under load, short enough for a test.
 SHORT = {"deploy_canary_seconds": 10, "deploy_health_timeout": 15, "deploy_lock_wait": 120}
-PLAY_SECONDS = 400
+PLAY_SECONDS = 900
 
 
 def play(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.Popen[str]:
