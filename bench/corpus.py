@@ -21,14 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.applications import done
 from bench.fleet import Fleet, Row
 from lab import archives
-from tests.harness.deploys import play, releases_of, succeed
+from tests.harness.deploys import releases_of
 from tests.harness.hosts import ssh
 from tests.harness.load import load
+from tests.harness.plays import TOP
 
-APPS = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "apps"
-ARCHIVES = Path(__file__).resolve().parents[1] / ".cache" / "archives"
+APPS = TOP / "tests" / "fixtures" / "apps"
+ARCHIVES = TOP / ".cache" / "archives"
 RATE = 30  # requests a second: three instances' worth, so that a scale-in to two under it is a busy one
 WRITABLE = "/var/lib/corpus-uploads"
 SERVED = "/srv/corpus"  # on control, where the build fetches what an application takes from a server
@@ -140,7 +142,7 @@ def linked_source(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Application:
-    """One of the corpus: how its source is made, what a client does with it, and the settings that it alone needs."""
+    """One of the corpus: what it needs, what a client does with it, how its source is made, and its own settings."""
 
     name: str
     needs: str
@@ -279,10 +281,3 @@ def headers(folder: Path) -> None:
                 outer.addfile(member, content)
     (folder / name).write_bytes(packed.getvalue())
     (folder / "SHASUMS256.txt").write_text(f"{hashlib.sha256(packed.getvalue()).hexdigest()}  {name}\n", "utf-8")
-
-
-def done(fleet: Fleet, name: str, *options: str, **variables: Any) -> None:
-    """Run a play to its success."""
-    began = time.monotonic()
-    succeed(play(fleet.inventory, name, *options, **variables))
-    print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)

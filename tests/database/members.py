@@ -107,7 +107,7 @@ class Set:
         raise AssertionError("the set has no primary")
 
     def settle(self) -> None:
-        """Wait until the set is whole for as long as two heartbeats need: a former state is none of the new one."""
+        """Wait until the set is whole for two heartbeats, so that a former state does not pass for the new one."""
         since, looks = time.monotonic(), 0
         for _ in range(LOOKS):
             if not self.whole():

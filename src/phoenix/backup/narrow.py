@@ -109,7 +109,7 @@ def narrowed(pieces: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
 
 
 def _narrowed(pieces: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
-    import bson  # noqa: PLC0415
+    import bson  # noqa: PLC0415 - as above
 
     def place(document: bytes) -> tuple[str, str]:
         found = bson.decode(document)
@@ -153,8 +153,8 @@ def _narrowed(pieces: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
 
 def _parts(runs: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
     """What of the oplog's entries concerns the scope."""
-    import bson  # noqa: PLC0415
-    from bson.raw_bson import RawBSONDocument  # noqa: PLC0415
+    import bson  # noqa: PLC0415 - as above
+    from bson.raw_bson import RawBSONDocument  # noqa: PLC0415 - as above
 
     for run in runs:
         at = 0

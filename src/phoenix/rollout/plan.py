@@ -27,7 +27,7 @@ class Policy:
     no others; memory_margin_mb: by how much it may exceed the largest of the others; memory_horizon_s: growing as it
     does, it must not reach the limit at which it is killed within these seconds, or in FORESIGHT times as long as it
     was watched if that is less; even: whether requests spread over all instances, and one with next to none hangs. Not
-    with affinity by address: all clients may have one.
+    with affinity: few clients, or one address, may all belong to others.
     """
 
     error_share: float = 0.01

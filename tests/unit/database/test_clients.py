@@ -196,7 +196,7 @@ def test_a_ca_issues_once_all_that_runs_was_started_with_it() -> None:
     ],
 )
 def test_a_member_keeps_its_certificate_until_then(due: str, other_ca: bool, trust: str | None, issued: bool) -> None:
-    """But for a new member, which has none: others serve meanwhile. The same CA renews it whoever is away."""
+    """But for a new member, which has none: others serve meanwhile. The same CA renews it whichever hosts are away."""
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
     from ansible.template import Templar  # noqa: PLC0415
 
