@@ -12,7 +12,17 @@ from pathlib import Path
 
 from phoenix.common import files, tar
 
-PARTS = ("action_plugins", "ansible.cfg", "filter_plugins", "library", "module_utils", "playbooks", "roles", "src")
+PARTS = (
+    "action_plugins",
+    "ansible.cfg",
+    "callback_plugins",
+    "filter_plugins",
+    "library",
+    "module_utils",
+    "playbooks",
+    "roles",
+    "src",
+)
 EXCLUDED = frozenset({"__pycache__", ".git"})
 
 

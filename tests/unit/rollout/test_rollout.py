@@ -258,6 +258,10 @@ def test_memory() -> None:
     assert "takes 155 MB" in judge(good, good, memory(*[60 + 5 * n for n in range(20)]), others_mb=[60])[0]
     # A short look tells nothing about long after it: 2 MB a second for 10 s, right after the start.
     assert judge(good, good, memory(*[40 + 2 * n for n in range(10)])) == []
+    # Seen with uploads: 7 MB a second, until V8 collects the buffers.
+    uploads = memory(30, 30, 30, 31, 31, 31, 38, 45, 52, 59, 66)
+    assert judge(good, good, uploads) == []
+    assert "from 110 MB to the limit" in judge(good, good, memory(*[30, *(38 + 8 * n for n in range(10))]))[0]
     assert "ended 2 times" in judge(good, good, memory(60, 60, ended=2))[0]
     assert judge(good, good, {**memory(*[60 + 5 * n for n in range(20)]), "max_mb": 0}) == []
 
