@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import shutil
 import ssl
 import stat
 from pathlib import Path
@@ -248,6 +249,45 @@ def test_a_ca_that_is_lost_is_not_made_again_unless_it_is_known_what_is_trusted(
     trusted = ca.show()["bundle"]
     new.create(f"{trusted}\n{trusted}")
     assert new.former.read_text() == trusted
+
+
+def test_a_ca_from_an_older_copy_is_trusted_beside_the_one_that_the_fleet_trusts(tmp_path: Path) -> None:
+    """Control was lost after a replacement that the copy off-site had not yet: the members' CA is on no host."""
+    ca = Authority(tmp_path / "ca", NOW)
+    ca.create()
+    copied = ca.show()["bundle"]
+    old = Authority(tmp_path / "copy", NOW)
+    shutil.copytree(ca.folder, old.folder)
+    ca.begin()
+    ca.switch()
+    both = ca.show()["bundle"]
+    ca.end()
+    pem, trusted = issued(ca, tmp_path / "member.pem"), ca.show()["bundle"]
+    assert not old.create(copied) and not old.create("") and not old.create(trusted, known=False)
+    assert not old.create(both), "what it is trusted beside is of a replacement that is over"
+    assert old.phase == "whole"
+    assert old.create(trusted) and not old.create(trusted)
+    assert old.phase == "former" and old.show()["authority"] == copied
+    assert certificate.issued_by(pem, old.show()["bundle"])
+    assert old.end() and old.show()["bundle"] == copied
+
+
+def test_a_copy_from_the_middle_of_a_replacement_forgets_no_ca(tmp_path: Path) -> None:
+    """Neither the next one, which issues already, nor one of after it."""
+    ca = Authority(tmp_path / "ca", NOW)
+    ca.create()
+    ca.begin()
+    old = Authority(tmp_path / "copy", NOW)
+    shutil.copytree(ca.folder, old.folder)
+    ca.switch()
+    ca.end()
+    assert not old.create(ca.show()["bundle"]), "it has it as the next one"
+    ca.begin()
+    ca.switch()
+    ca.end()
+    pem = issued(ca, tmp_path / "member.pem")
+    assert old.create(ca.show()["bundle"]) and old.switch()
+    assert certificate.issued_by(pem, old.show()["bundle"])
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
