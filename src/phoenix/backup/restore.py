@@ -212,8 +212,14 @@ def _look(client: Any) -> dict[str, Live]:
     return found
 
 
+def counted(dump: Dump, names: Mapping[str, fingerprint.Collection]) -> dict[str, fingerprint.Collection]:
+    """Pure: the same with what the dump's proof counted of time series, where nothing else has counted them."""
+    held = dump.namespaces
+    return {name: held.get(name, one) if one.documents is None else one for name, one in names.items()}
+
+
 def _hindered(store: Store, order: Order, names: Mapping[str, fingerprint.Collection], found: Sequence[str]) -> None:
-    """Check for obstacles. Raises Refused, listing all of them."""
+    """Check for obstacles. names: counted. Raises Refused, listing all of them."""
     size = fingerprint.totals(names)[1]
     room = members.look(order.members, store.config.port, _login(store, order)) if order.check_room else []
     if reasons := [*found, *members.obstacles(room, size, store.config.min_free)]:
@@ -240,7 +246,8 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     with contextlib.closing(connect(store, order)) as client:
         live = _look(client)
     gone = surplus(_collections(live), names, order.collection)
-    _hindered(store, order, names, obstacles(names, gone, live, _stamp(), order.series))
+    sizes = counted(dump, names)
+    _hindered(store, order, sizes, obstacles(names, gone, live, _stamp(), order.series))
     noted = {"dump": dump.name, "collection": order.collection, "time": order.time, "live": sorted(_collections(live))}
     files.write(store.root / "plan.json", json.dumps(noted))
     lines = [
@@ -253,7 +260,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     lines += [
         f"{name}: {live[name].documents if name in live else 'no'} documents now, "
         f"{'?' if one.documents is None else one.documents} from the dump"
-        for name, one in sorted(names.items())
+        for name, one in sorted(sizes.items())
     ]
     unless = f", unless it existed at {order.time}" if limit else ""
     staying = stays(live)
@@ -269,7 +276,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         for name in gone
     ]
     room = members.look(order.members, store.config.port, _login(store, order))
-    lines += members.warnings(room, fingerprint.totals(names)[1])
+    lines += members.warnings(room, fingerprint.totals(sizes)[1])
     return dump.name, lines
 
 
@@ -316,20 +323,19 @@ def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) ->
     """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
-    note, needed = store.root / scratch.NOTE, {"instance": instance, "collection": collection}
-    # Written by root, read by the store's user.
-    files.write(note, json.dumps(needed), 0o644)
-    try:
-        # A restore that was killed leaves its unit behind, which may serve another collection of the same moment.
-        if subprocess.run(["systemctl", "restart", unit], check=False).returncode:
-            raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
-        if (served := files.read_json(store.root / scratch.SERVED)) != needed:
-            raise Refused(f"nothing was touched: {unit} serves {served} instead of {needed}: restore again")
-        yield
-    finally:
-        subprocess.run(["systemctl", "stop", unit], check=False)
-        subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
-        note.unlink(missing_ok=True)
+    needed = {"instance": instance, "collection": collection}
+    with scratch.noting(store, needed):
+        try:
+            # A restore that was killed leaves its unit behind, which may serve another collection of the same moment;
+            # one of another moment ends by itself, and this one waits for that.
+            if subprocess.run(["systemctl", "restart", unit], check=False).returncode:
+                raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
+            if (served := files.read_json(store.root / scratch.SERVED)) != needed:
+                raise Refused(f"nothing was touched: {unit} serves {served} instead of {needed}: restore again")
+            yield
+        finally:
+            subprocess.run(["systemctl", "stop", unit], check=False)
+            subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
 
 
 def run(store: Store, order: Order) -> str:
@@ -351,7 +357,7 @@ def replace(
     """Copy from the scratch server and replace the live collections. Returns what was done. Raises as run does."""
     stamp, live = _stamp(), _look(client)
     gone = [name for name in gone if name in live]
-    _hindered(store, order, names, obstacles(names, gone, live, stamp, order.series))
+    _hindered(store, order, counted(dump, names), obstacles(names, gone, live, stamp, order.series))
     staying = stays(live)
     gone = [name for name in gone if name not in staying]
     moved = [name for name, one in names.items() if not one.series]
@@ -385,7 +391,7 @@ def replace(
     restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(there)}
     # Written by root, read by the store's user.
     files.write(store.root / "restored.json", json.dumps(restored), 0o644)
-    documents, _ = fingerprint.totals(names)
+    documents, _ = fingerprint.totals(counted(dump, names))
     equal = f"the manifest of {dump.name} ({dump.manifest['moment_utc']})"
     if order.time:
         equal = f"{dump.name} with the oplog up to {order.time}"
