@@ -6,6 +6,7 @@ The servers' options are those of the role's template.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import secrets
@@ -30,7 +31,8 @@ from pymongo.errors import (
 
 from phoenix.backup import member as backup_member
 from phoenix.backup import members as backup_members
-from phoenix.backup import scratch, sender
+from phoenix.backup import copying, scratch, sender
+from phoenix.backup.store import Config, Store
 from phoenix.database import authority, certificate, replica_set, tls
 from tests.database.conftest import ARCHIVES, found
 from tests.database.members import MEMBERS, Set, Writer, three
@@ -261,6 +263,26 @@ def dumps(secure: Secure, programs: Path, folder: Path) -> None:
     assert roles == {"primary", "secondary"}
     login = {"username": "backup", "password": secret, **tls.options(config.ca)}
     assert all(room.free for room in backup_members.look(config.members, config.port, login))
+    restores(secure, config, secret, found(programs, "mongorestore"), done.stdout, folder / "tools")
+
+
+def restores(
+    secure: Secure, config: sender.Config, secret: str, mongorestore: Path, archive: bytes, tools: Path
+) -> None:
+    """What a restore writes with reaches them, too. The archive stands for what is read from the scratch server."""
+    tools.mkdir()
+    (tools / "mongorestore").symlink_to(mongorestore)
+    (tools / "archive").write_bytes(gzip.decompress(archive))
+    (tools / "mongodump").write_text(f"#!/bin/sh\nexec cat {tools / 'archive'}\n")
+    (tools / "mongodump").chmod(0o755)
+    hosts = f"keys/{','.join(f'{member}:{config.port}' for member in MEMBERS)}"
+    settings = Config("/", "", "keys", 7, 0, 0, 0, 30, 0.25, "", config.port, False, ca=config.ca)
+    beside = ["--nsInclude=app.items", "--nsFrom=app.items", "--nsTo=app.copied"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "TOOLS", tools)
+        copying.pipe(Store(settings), [], beside, {"username": "backup", "password": secret}, hosts)
+    with secure.members.connect(config.ca) as client:
+        assert client.app.copied.count_documents({}) == 1
 
 
 def replaces_certificates(secure: Secure) -> None:

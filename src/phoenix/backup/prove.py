@@ -237,6 +237,8 @@ def run(store: Store) -> int:
 def hold(store: Store, instance: str) -> int:
     """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again.
 
+    Ends by itself once that restore is gone: see scratch.noted.
+
     instance: the dump's name, or NAME:SECONDS for its content brought forward to that time. Of what a restore noted
     for this instance, only its collection or database is served.
     """
@@ -245,20 +247,20 @@ def hold(store: Store, instance: str) -> int:
     if found is None:
         print(f"{name}: there is no such dump")
         return 1
-    handle = (store.root / "scratch.lock").open("a")
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        noted = files.read_json(store.root / scratch.NOTE) or {}
-        collection = str(noted.get("collection", "")) if noted.get("instance") == instance else ""
-        begun, limit = time.monotonic(), (int(seconds), 0) if seconds else None
-        with scratch.holding(store, found, collection, limit) as changes:
-            print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
-            files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
-            systemd.notify("READY=1")
-            _sleep()
-    except scratch.Unproven as error:
-        print(f"{name}: {error}", flush=True)
-        return 1
+    limit = (int(seconds), 0) if seconds else None
+    # Before it waits for the lock, perhaps that of another restore's server: this one may be killed meanwhile, too.
+    with scratch.noted(store, instance) as collection, (store.root / "scratch.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        try:
+            with scratch.holding(store, found, collection, limit) as changes:
+                print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
+                files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
+                systemd.notify("READY=1")
+                _sleep()
+        except scratch.Unproven as error:
+            print(f"{name}: {error}", flush=True)
+            return 1
     return 0
 
 

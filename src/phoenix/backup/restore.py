@@ -316,20 +316,19 @@ def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) ->
     """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
-    note, needed = store.root / scratch.NOTE, {"instance": instance, "collection": collection}
-    # Written by root, read by the store's user.
-    files.write(note, json.dumps(needed), 0o644)
-    try:
-        # A restore that was killed leaves its unit behind, which may serve another collection of the same moment.
-        if subprocess.run(["systemctl", "restart", unit], check=False).returncode:
-            raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
-        if (served := files.read_json(store.root / scratch.SERVED)) != needed:
-            raise Refused(f"nothing was touched: {unit} serves {served} instead of {needed}: restore again")
-        yield
-    finally:
-        subprocess.run(["systemctl", "stop", unit], check=False)
-        subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
-        note.unlink(missing_ok=True)
+    needed = {"instance": instance, "collection": collection}
+    with scratch.noting(store, needed):
+        try:
+            # A restore that was killed leaves its unit behind, which may serve another collection of the same moment;
+            # one of another moment ends by itself, and this one waits for that.
+            if subprocess.run(["systemctl", "restart", unit], check=False).returncode:
+                raise Refused(f"{dump.name} can't be proven again, nothing was touched: journalctl -u {unit}")
+            if (served := files.read_json(store.root / scratch.SERVED)) != needed:
+                raise Refused(f"nothing was touched: {unit} serves {served} instead of {needed}: restore again")
+            yield
+        finally:
+            subprocess.run(["systemctl", "stop", unit], check=False)
+            subprocess.run(["systemctl", "reset-failed", unit], check=False, stderr=subprocess.DEVNULL)
 
 
 def run(store: Store, order: Order) -> str:
