@@ -240,6 +240,30 @@ def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_
     assert "m_1_t_1" in fleet.client.app.zmetrics.index_information()
 
 
+def test_a_database_of_time_series_alone_is_judged_and_restored(fleet: Fleet) -> None:
+    """No member counts them at a dump's moment: what their buckets hold is known from the scratch server."""
+
+    def measure(count: int) -> None:
+        fleet.client.drop_database("iot")
+        fleet.client.iot.create_collection("metrics", timeseries={"timeField": "t"})
+        fleet.client.iot.metrics.insert_many([{"t": EXPIRED + datetime.timedelta(seconds=n)} for n in range(count)])
+
+    measure(300)
+    whole = fleet.dump()
+    assert whole.state == "good", whole.reason
+    before = fleet.state()
+    fleet.client.drop_database("iot")
+    assert "with 300 documents" in fleet.restore(collection="iot")[0]
+    assert fleet.state() == before
+    measure(100)
+    fewer = fleet.dump("20261125T010000Z-db1")
+    assert fewer.state == "shrunken" and "iot.metrics holds 100 documents" in fewer.reason
+    fleet.client.drop_database("iot")
+    fleet.client.app.items.insert_one({"_id": 1})
+    none = fleet.dump("20261126T010000Z-db1")
+    assert none.state == "shrunken" and "iot.metrics is missing (300 documents" in none.reason
+
+
 def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
     """By the way that the refusal names: everything else changes places, and the live measurements stay."""
     app, title = fleet.client.app, "metrics of *, x"

@@ -146,6 +146,12 @@ def look(client: Any) -> dict[str, Live]:
     return found
 
 
+def counted(dump: Dump, names: Mapping[str, fingerprint.Collection]) -> dict[str, fingerprint.Collection]:
+    """Pure: the same with what the dump's proof counted of time series, where nothing else has counted them."""
+    held = dump.namespaces
+    return {name: held.get(name, one) if one.documents is None else one for name, one in names.items()}
+
+
 def check(
     store: Store,
     order: Order,
@@ -154,7 +160,7 @@ def check(
     live: Mapping[str, Live],
     stamp: str,
 ) -> None:
-    """Check for obstacles. Raises Refused, listing all of them."""
+    """Check for obstacles. names: counted. Raises Refused, listing all of them."""
     found = obstacles(names, gone, live, stamp, order.series)
     size = fingerprint.totals(names)[1]
     room = members.look(order.members, store.config.port, login(store, order)) if order.check_room else []
@@ -182,7 +188,8 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     with contextlib.closing(connect(store, order)) as client:
         live = look(client)
     gone = surplus(_collections(live), names, order.collection)
-    check(store, order, names, gone, live, exchange.fresh_stamp())
+    sizes = counted(dump, names)
+    check(store, order, sizes, gone, live, exchange.fresh_stamp())
     noted = {"dump": dump.name, "collection": order.collection, "time": order.time, "live": sorted(_collections(live))}
     files.write(store.root / "plan.json", json.dumps(noted))
     lines = [
@@ -195,7 +202,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
     lines += [
         f"{name}: {live[name].documents if name in live else 'no'} documents now, "
         f"{'?' if one.documents is None else one.documents} from the dump"
-        for name, one in sorted(names.items())
+        for name, one in sorted(sizes.items())
     ]
     unless = f", unless it existed at {order.time}" if limit else ""
     staying = stays(live)
@@ -211,7 +218,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         for name in gone
     ]
     room = members.look(order.members, store.config.port, login(store, order))
-    lines += members.warnings(room, fingerprint.totals(names)[1])
+    lines += members.warnings(room, fingerprint.totals(sizes)[1])
     return dump.name, lines
 
 

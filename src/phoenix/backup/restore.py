@@ -72,7 +72,7 @@ def replace(
     """Copy from the scratch server and replace the live collections. Returns what was done. Raises as run does."""
     stamp, live = exchange.fresh_stamp(), plan.look(client)
     gone = [name for name in gone if name in live]
-    plan.check(store, order, names, gone, live, stamp)
+    plan.check(store, order, plan.counted(dump, names), gone, live, stamp)
     staying = plan.stays(live)
     gone = [name for name in gone if name not in staying]
     moved = [name for name, one in names.items() if not one.series]
@@ -106,7 +106,7 @@ def replace(
     restored = {"collection": order.collection, "time": order.time, "namespaces": fingerprint.to_json(there)}
     # Written by root, read by the store's user.
     files.write(store.root / "restored.json", json.dumps(restored), 0o644)
-    documents, _ = fingerprint.totals(names)
+    documents, _ = fingerprint.totals(plan.counted(dump, names))
     equal = f"the manifest of {dump.name} ({dump.manifest['moment_utc']})"
     if order.time:
         equal = f"{dump.name} with the oplog up to {order.time}"
