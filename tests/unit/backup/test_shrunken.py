@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import fingerprint, prove, restore, store
+from phoenix.backup import fingerprint, plan, prove, store
 from tests.unit.backup.builders import dump, manifest
 
 
@@ -51,11 +51,11 @@ def test_time_series_count_as_the_proof_has_counted_them() -> None:
     assert verdict(one) == ("good", "") and verdict(measured(1, 0))[0] == "empty"
     assert "iot.metrics holds 4999 documents" in verdict(one, measured(2, 4999))[1]
     assert "iot.metrics is missing (10000 documents" in verdict(one, holding(2, users=10_000))[1]
-    wanted = restore.wanted(one, "iot")
+    wanted = plan.wanted(one, "iot")
     assert fingerprint.totals(wanted) == (0, 0), "compared with the scratch server"
-    assert fingerprint.totals(restore.counted(one, wanted)) == (10_000, 1_000_000), "for which the members need room"
+    assert fingerprint.totals(plan.counted(one, wanted)) == (10_000, 1_000_000), "for which the members need room"
     now = {"iot.metrics": fingerprint.Collection(5, 500, "00", [])}
-    assert restore.counted(one, now) == now, "at another moment"
+    assert plan.counted(one, now) == now, "at another moment"
 
 
 def test_three_nights_of_forty_nine_percent_add_up() -> None:
