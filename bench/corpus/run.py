@@ -1,7 +1,11 @@
-"""The run: each application follows its predecessor on the fleet, and is used under load."""
+"""The run: each application follows its predecessor on the fleet, and is used under load.
+
+PHOENIX_CORPUS  names of applications, with commas between them (default: all)
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 import time
@@ -34,14 +38,26 @@ SETTINGS: dict[str, Any] = {
 TAGS = ("--tags", "toolkit,phoenix,nginx,release")
 
 
+def chosen(names: str) -> list[Application]:
+    """The applications of these names. Raises ValueError for one that is unknown."""
+    wanted = set(filter(None, names.split(",")))
+    if unknown := wanted - {one.name for one in CORPUS}:
+        raise ValueError(
+            f"PHOENIX_CORPUS={names}: no application is named {', '.join(sorted(unknown))}; there are: "
+            f"{', '.join(one.name for one in CORPUS)}"
+        )
+    return [one for one in CORPUS if not wanted or one.name in wanted]
+
+
 def measure(fleet: Fleet) -> list[Row]:
+    applications = chosen(os.environ.get("PHOENIX_CORPUS", ""))
     hosts = fleet.hosts("app")
     (before,) = releases_of(hosts)
     rows: list[Row] = []
     with servers(fleet), tempfile.TemporaryDirectory() as folder:
         try:
             done(fleet, "site", *TAGS, **SETTINGS)
-            for one in CORPUS:
+            for one in applications:
                 written = Path(folder, one.name)
                 one.write(written)
                 # The others' results are worth having without it.
