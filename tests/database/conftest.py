@@ -112,13 +112,17 @@ class Fleet:
                 self.client.drop_database(name)
 
 
+def unpack(folder: Path, *archives: str) -> None:
+    for archive in archives:
+        with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
+            packed.extractall(folder, filter="tar")
+
+
 @contextlib.contextmanager
 def unpacked(server: str = "mongodb-6.0.5") -> Iterator[Path]:
     """The unpacked archives of the server and the tools."""
     folder = Path(tempfile.mkdtemp(prefix="phx-"))
-    for archive in (server, "mongodb-tools-100.7.0"):
-        with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
-            packed.extractall(folder, filter="tar")
+    unpack(folder, server, "mongodb-tools-100.7.0")
     yield folder
     shutil.rmtree(folder)
 
@@ -131,6 +135,13 @@ def programs() -> Iterator[Path]:
 
 def found(folder: Path, name: str) -> Path:
     return next(folder.rglob(f"bin/{name}"))
+
+
+def patch_scratch(patch: pytest.MonkeyPatch, programs: Path) -> None:
+    """Have the scratch server run by these programs, at a port of its own."""
+    patch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
+    patch.setattr(scratch, "SERVER", found(programs, "mongod"))
+    patch.setattr(scratch, "PORT", free_port())
 
 
 @contextlib.contextmanager
@@ -171,9 +182,7 @@ def running(programs: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(running: Fleet, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     """The running set, empty, with an empty store."""
-    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
-    monkeypatch.setattr(scratch, "PORT", free_port())
+    patch_scratch(monkeypatch, programs)
     running.empty()
     for folder in ("dumps", "receipts"):
         shutil.rmtree(running.store.root / folder)

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -26,9 +25,9 @@ from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
 from phoenix.backup.order import Order
 from tests.database.conftest import found
+from tests.database.members import MEMBERS, Writing
 from tests.unit.shared import TOP
 
-MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 OPLOG_MB = 64
 MB = 1024 * 1024
 # Of a store on a disk of its own: what is kept free for others.
@@ -200,11 +199,15 @@ class Set:
         wait(lambda: alone.admin.command("hello").get("isWritablePrimary"), 60, "a primary")
         wait(lambda: self._created(alone), 30, "the first user")
         alone.close()
-        self.client: Any = pymongo.MongoClient(
-            [f"{address}:{self.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
-            password=self.password, w="majority",
-        )  # fmt: skip
+        self.client = self.connect()
         self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
+
+    def connect(self, **options: Any) -> Any:
+        """A client of the whole set, which waits for majorities."""
+        return pymongo.MongoClient(
+            [f"{address}:{self.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
+            password=self.password, w="majority", **options,
+        )  # fmt: skip
 
     def alone(self, address: str, **login: Any) -> Any:
         """A client of one member."""
@@ -349,16 +352,11 @@ class Write:
     repeated: bool
 
 
-class Writer(threading.Thread):
+class Writer(Writing):
     """Writes on, and knows what the data was at each moment."""
 
     def __init__(self, members: Set) -> None:
-        super().__init__()
-        self.client: Any = pymongo.MongoClient(
-            [f"{address}:{members.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
-            password=members.password, w="majority", retryWrites=True,
-        )  # fmt: skip
-        self.over = threading.Event()
+        super().__init__(members.connect())
         self.known: list[Write] = []
         self.error: Exception | None = None
 
@@ -404,15 +402,6 @@ class Writer(threading.Thread):
             else:
                 content[one.which] = one.value
         return content
-
-    def __enter__(self) -> Writer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-        self.client.close()
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
 from phoenix.backup.order import Refused
 from phoenix.backup.store import UNPROVEN
-from tests.database.conftest import found, state_of
+from tests.database.conftest import patch_scratch, state_of
 from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
 
 
@@ -34,9 +34,7 @@ def running(programs: Path) -> Iterator[Set]:
 
 @pytest.fixture
 def members(running: Set, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Set]:
-    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
-    monkeypatch.setattr(scratch, "PORT", free_port())
+    patch_scratch(monkeypatch, programs)
     running.reset()
     yield running
     for host in running.hosts:

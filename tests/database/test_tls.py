@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import secrets
 import ssl
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -34,7 +32,7 @@ from phoenix.backup import members as backup_members
 from phoenix.backup import copying, scratch, sender
 from phoenix.backup.store import Config, Store
 from phoenix.database import authority, certificate, replica_set, tls
-from tests.database.conftest import ARCHIVES, found
+from tests.database.conftest import found, unpack
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
 from tests.harness.waiting import wait_for
@@ -134,7 +132,7 @@ class Patient(Writer):
                 if not there:
                     super().write(number)
                 else:
-                    self.client.app[self.thread.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
+                    self.client.app[self.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
             except (NotPrimaryError, WriteConcernError) as error:
                 # The latter of a primary that stops, or loses the election, after it has written; "there" follows.
                 again = isinstance(error, NotPrimaryError) or error.has_error_label("RetryableWriteError")
@@ -152,14 +150,11 @@ class Patient(Writer):
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
     """The lab's two versions: the program of each, and its environment."""
     folder = tmp_path_factory.mktemp("mongod")
-    for version in ("5.0.4", "6.0.5"):
-        with tarfile.open(ARCHIVES / f"mongodb-{version}.tar") as packed:
-            packed.extractall(folder, filter="tar")
-    # The former one is built for Debian 11.
-    libraries = {**os.environ, "LD_LIBRARY_PATH": str(debian.library("bullseye", "libssl1.1", "libssl.so.1.1"))}
+    environments = {"5.0.4": debian.for_former_mongodb(), "6.0.5": None}
+    unpack(folder, *(f"mongodb-{version}" for version in environments))
     return {
-        version: (folder / f"mongodb-{version}" / "bin" / "mongod", libraries if version == "5.0.4" else None)
-        for version in ("5.0.4", "6.0.5")
+        version: (folder / f"mongodb-{version}" / "bin" / "mongod", environment)
+        for version, environment in environments.items()
     }
 
 
