@@ -31,7 +31,6 @@ from tests.harness import debian
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
-APPS = TOP / "tests" / "fixtures" / "apps"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 START_SECONDS = 30
 

@@ -19,8 +19,9 @@ import yaml
 from lab.ports import free_port
 from phoenix.database import authority, certificate, tls
 from phoenix.fleet import uri
-from tests.apps.conftest import APPS, unpack
+from tests.apps.conftest import unpack
 from tests.harness import debian
+from tests.harness.corpus import APPS
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, read_yaml, rendered
 

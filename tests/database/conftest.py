@@ -20,7 +20,8 @@ import pymongo
 import pytest
 
 from lab.ports import free_port
-from phoenix.backup import fingerprint, prove, restore, scratch, sender, store
+from phoenix.backup import fingerprint, plan, prove, restore, scratch, sender, store
+from phoenix.backup.order import Order, connect
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
@@ -88,18 +89,18 @@ class Fleet:
         prove.run(self.store)
         return next(one for one in self.store.dumps() if one.name == name)
 
-    def order(self, **more: Any) -> restore.Order:
-        return restore.Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
+    def order(self, **more: Any) -> Order:
+        return Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
 
     def restore(self, **more: Any) -> list[str]:
         """Plan and restore as the playbook does; the scratch server is not a unit here."""
         order = self.order(**more)
-        restore.plan(self.store, order)
-        dump = restore.choose(self.store.dumps(), order.dump)
+        plan.plan(self.store, order)
+        dump = plan.choose(self.store.dumps(), order.dump)
         with scratch.holding(self.store, dump, order.collection):
-            names = restore.wanted(dump, order.collection)
-            gone = restore.planned(self.store, dump, order, names)
-            with restore.connect(self.store, order) as client:
+            names = plan.wanted(dump, order.collection)
+            gone = plan.planned(self.store, dump, order, names)
+            with connect(self.store, order) as client:
                 return restore.replace(self.store, order, dump, client, names, gone)
 
     def state(self) -> dict[str, Any]:

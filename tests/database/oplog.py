@@ -22,8 +22,9 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from lab.ports import free_port
-from phoenix.backup import prove, restore, scratch, sender, store
+from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
+from phoenix.backup.order import Order
 from tests.database.conftest import found
 from tests.unit.shared import TOP
 
@@ -247,13 +248,13 @@ class Set:
         """Wait until the store has the oplog up to a second."""
         wait(lambda: self.ranges() and self.ranges()[-1].last >= (seconds, 0), patience, f"the oplog up to {seconds}")
 
-    def order(self, **more: Any) -> restore.Order:
-        return restore.Order("admin", self.password, list(MEMBERS), **{"dump": "newest", **more})
+    def order(self, **more: Any) -> Order:
+        return Order("admin", self.password, list(MEMBERS), **{"dump": "newest", **more})
 
     @contextlib.contextmanager
     def at(self, seconds: int) -> Iterator[Any]:
         """A client of the scratch server, brought to a second."""
-        dump, limit = restore.choose_for(self.store, self.order(time=show(seconds)))
+        dump, limit = plan.choose_for(self.store, self.order(time=show(seconds)))
         assert limit and moment_of(dump) < limit
         with (
             scratch.holding(self.store, dump, limit=limit),
@@ -264,13 +265,13 @@ class Set:
     def restore(self, **more: Any) -> list[str]:
         """Plan and restore as the playbook does; the scratch server is not a unit here."""
         order = self.order(**more)
-        name, _ = restore.plan(self.store, order)
+        name, _ = plan.plan(self.store, order)
         order = replace(order, dump=name)
-        dump, limit = restore.choose_for(self.store, order)
+        dump, limit = plan.choose_for(self.store, order)
         with scratch.holding(self.store, dump, order.collection, limit):
-            names = restore.brought_forward(self.store, order) if limit else restore.wanted(dump, order.collection)
+            names = restore.brought_forward(self.store, order) if limit else plan.wanted(dump, order.collection)
             return restore.replace(
-                self.store, order, dump, self.client, names, restore.planned(self.store, dump, order, names)
+                self.store, order, dump, self.client, names, plan.planned(self.store, dump, order, names)
             )
 
     def reset(self) -> None:

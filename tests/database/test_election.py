@@ -15,7 +15,8 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from lab.ports import free_port
-from phoenix.backup import exchange, restore, scratch
+from phoenix.backup import exchange, scratch
+from phoenix.backup.order import Refused
 from tests.database.conftest import found
 from tests.database.oplog import MEMBERS, Set, three_members, wait
 
@@ -127,7 +128,7 @@ def test_an_election_in_the_middle_of_the_exchange(members: Set, monkeypatch: py
     with Writer(members) as writer:
         try:
             members.restore()
-        except restore.Refused as error:  # undone
+        except Refused as error:  # undone
             assert "the live data is as it was" in str(error)
             whole = False
         for thread in running:

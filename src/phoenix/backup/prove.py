@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phoenix.backup import files, fingerprint, restore, scratch
+from phoenix.backup import files, fingerprint, plan, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -99,7 +99,7 @@ def settle(
         "accepted": accepted,
         "elapsed": elapsed,
         "series": fingerprint.to_json(series),
-        "conditions": restore.conditions(dump)[:10] if state in restore.RESTORABLE else [],
+        "conditions": plan.conditions(dump)[:10] if state in plan.RESTORABLE else [],
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
     (dump.folder / UNPROVEN).unlink(missing_ok=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.backup import files, restore, scratch, store
+from phoenix.backup import files, plan, restore, scratch, store
+from phoenix.backup.order import Refused
 from tests.unit.backup.builders import config, dump
 
 
@@ -21,23 +22,23 @@ def test_what_may_be_restored() -> None:
         dump(6, kind="safety"),
         dump(7, "failed"),
     ]
-    assert restore.choose(known, "newest") is known[1]
-    assert restore.choose(known, known[4].name) is known[4]
-    assert restore.choose(known, known[5].name) is known[5]
+    assert plan.choose(known, "newest") is known[1]
+    assert plan.choose(known, known[4].name) is known[4]
+    assert plan.choose(known, known[5].name) is known[5]
     for wrong in (known[2].name, known[3].name, known[6].name, "../dumps", "20200101T000000Z-db9"):
-        with pytest.raises(restore.Refused):
-            restore.choose(known, wrong)
-    with pytest.raises(restore.Refused, match="no good dump"):
-        restore.choose([dump(1, "bad")], "newest")
+        with pytest.raises(Refused):
+            plan.choose(known, wrong)
+    with pytest.raises(Refused, match="no good dump"):
+        plan.choose([dump(1, "bad")], "newest")
 
 
 def test_a_single_collection_touches_nothing_else() -> None:
-    assert list(restore.wanted(dump(1), "app.items")) == ["app.items"]
-    with pytest.raises(restore.Refused, match="no collection app"):
-        restore.wanted(dump(1), "app.other")
+    assert list(plan.wanted(dump(1), "app.items")) == ["app.items"]
+    with pytest.raises(Refused, match="no collection app"):
+        plan.wanted(dump(1), "app.other")
     live = {"app.items": 1, "app.later": 2, "else.where": 3}
-    assert restore.surplus(live, {"app.items": 1}, "") == ["app.later"]
-    assert restore.surplus(live, {"app.items": 1}, "app.items") == []
+    assert plan.surplus(live, {"app.items": 1}, "") == ["app.later"]
+    assert plan.surplus(live, {"app.items": 1}, "app.items") == []
 
 
 def test_the_scratch_server_serves_this_very_scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +68,6 @@ def test_the_scratch_server_serves_this_very_scope(tmp_path: Path, monkeypatch: 
     assert not running and not note.exists()
     stuck = True
     again = restore._scratch(kept, one, moment, "app.items")
-    with pytest.raises(restore.Refused, match=r"serves .* instead of"), again:
+    with pytest.raises(Refused, match=r"serves .* instead of"), again:
         pass
     assert not running and not note.exists()
