@@ -46,8 +46,8 @@ status url bench drill drills soak alarms verify backup restore recover deploy r
 status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
 
-bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json
-	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) $(BIN)/python -m bench $(THEME)
+bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json (THEME=saturated MINUTES=60: by name alone)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) PHOENIX_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m bench $(THEME)
 
 drill: ## rehearse one section of the runbook on the running fleet under load (NAME=switch-balancer; without it, the list)
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills $(or $(NAME),--list)

@@ -1,6 +1,6 @@
 """Measure the design's figures on the running lab fleet; print a table and write bench.json.
 
-usage: python -m bench [theme ...]    (make bench; without a theme, all of them)
+usage: python -m bench [theme ...]    (make bench; without a theme, all but those of an hour)
 
 A theme is a module of this package with a function `measure(fleet) -> list[Row]`.
 """
@@ -23,12 +23,14 @@ from tests.harness.autoscaling import still
 
 # They measure how the capacity follows a load; it would react to the load of the others.
 FOLLOWING = ("autoscaler", "demand", "replay")
+# It takes an hour.
+BY_NAME = ("saturated",)
 
 
 def themes() -> list[str]:
     """List the modules that measure something."""
     return [
-        m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet", "serving", "sizes")
+        m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet", "namespaces", "serving", "sizes")
     ]
 
 
@@ -45,8 +47,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("theme", nargs="*", choices=[[], *themes()], help="default: all")
-    chosen = parser.parse_args().theme or themes()
+    parser.add_argument("theme", nargs="*", choices=[[], *themes()], help="default: all but those that take an hour")
+    chosen = parser.parse_args().theme or [theme for theme in themes() if theme not in BY_NAME]
     fleet = Fleet(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"])
     rows: list[Row] = []
     for theme in chosen:

@@ -55,7 +55,10 @@ Write = Sequence[Any]
 
 @dataclass
 class Record:
-    """All of it. reads, writes: the results of the loads, with their series. differences: at the end."""
+    """All of it. reads, writes: the results of the loads, with their series. differences: at the end.
+
+    read_p99_limit_s: what the 99th percentile of all reads may be, or None where the machine is not to be judged.
+    """
 
     seed: int
     seconds: float = 0.0
@@ -66,13 +69,14 @@ class Record:
     differences: list[str] = field(default_factory=list)
     equal: bool = False
     error: str = ""
+    read_p99_limit_s: float | None = None
 
     @property
     def wrong(self) -> list[str]:
         """What did not go as it has to; [] where the soak was good."""
         found = [self.error] if self.error else []
         found += [one for fault in self.faults for one in fault.wrong]
-        found += self.reads_wrong() + self.writes_wrong() + self.differences
+        found += self.reads_wrong() + self.read_p99_wrong() + self.writes_wrong() + self.differences
         if not self.faults:
             found.append("no fault was provoked")
         return found
@@ -107,6 +111,20 @@ class Record:
             f"{number}: {count} reads failed at first, and at most {IN_FLIGHT} can be in flight"
             for number, count in counts.items()
             if count > IN_FLIGHT
+        ]
+
+    @property
+    def read_p99_s(self) -> float:
+        """The 99th percentile of all reads, in calm and under faults."""
+        return percentile(sorted(latency for _, latency, _ in self.reads.get("series", [])), 0.99)
+
+    def read_p99_wrong(self) -> list[str]:
+        if self.read_p99_limit_s is None or self.read_p99_s <= self.read_p99_limit_s:
+            return []
+        calm = percentile(self.latencies()["calm"], 0.99)
+        return [
+            f"the 99th percentile of reads is {self.read_p99_s:.2f} s, and at most {self.read_p99_limit_s:g} s is "
+            f"wanted; in calm it was {calm:.2f} s (--p99 gives another limit)"
         ]
 
     def writes_wrong(self) -> list[str]:

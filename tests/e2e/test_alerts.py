@@ -16,7 +16,7 @@ import pytest
 from lab.fleet import read as read_fleet
 from phoenix.alerting.deadman import HEALTHY_AGE_S
 from tests.harness import alarms
-from tests.harness.alarms import busy_instance, messages
+from tests.harness.alarms import busy_instance, messages, watched
 from tests.harness.hosts import Hosts, first_of, remote
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
@@ -96,8 +96,7 @@ def test_message_survives_a_receiver_that_is_down(control: Any, receiver: Any) -
 
 
 def test_outside_watcher_receives_the_heartbeat(receiver: Any) -> None:
-    answer = receiver.check_output(remote("fetch", "http://127.0.0.1:8025/heartbeat"))
-    assert answer.splitlines()[0] == "status 200"
+    assert watched(receiver) == "status 200"
 
 
 def test_status_page_is_renewed_and_whole(control: Any) -> None:

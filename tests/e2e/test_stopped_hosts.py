@@ -16,15 +16,18 @@ import pytest
 
 from lab import releases
 from tests.harness import plays, programs
+from tests.harness.alarms import watched
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import play, releases_of, succeed
-from tests.harness.hosts import Hosts, hosts_of
+from tests.harness.hosts import Hosts, first_of, hosts_of
 from tests.harness.load import assert_none_failed, load
 from tests.harness.machines import stopped
 from tests.harness.waiting import wait_for
 
 GROUPS = os.environ.get("PHOENIX_STOPPED", "").split(",")
 UNREACHABLE = 4  # Ansible's exit status of a play that did its work, but not on every host
+# Longer than the watcher waits for one that is late, and than control takes to be well after its boot.
+HEARTBEAT_S = 600
 SHORT = {"deploy_canary_seconds": 5}
 
 
@@ -100,7 +103,12 @@ def test_with_a_stopped_host_plays_do_their_work(
 def test_without_control_nothing_changes_and_all_is_served(
     machines: dict[str, Any], client: Any, base_url: str, inventory: str, application_hosts: Hosts
 ) -> None:
-    """What is recorded there is not known: every play stops before it changes anything, and says so."""
+    """What is recorded there is not known: every play stops before it changes anything, and says so.
+
+    The outside watcher notices it, and nothing else could: who would report it is what is stopped.
+    """
+    receiver = first_of("receivers", inventory)
+    wait_for(lambda: watched(receiver) == "status 200", HEARTBEAT_S, "the watcher has a heartbeat")
     (name, control), *_ = hosts_of("control", inventory).items()
     before = releases_of(application_hosts)
     with load(client, base_url, 50) as got, stopped(machines[name], control):
@@ -112,6 +120,8 @@ def test_without_control_nothing_changes_and_all_is_served(
         ):
             done = plays.run(inventory, playbook, *options, **variables)
             assert done.returncode != 0 and name in done.stdout, f"{playbook}: {done.stdout[-3000:]}"
+        wait_for(lambda: watched(receiver) == "status 503", HEARTBEAT_S, "the watcher notices that it is late")
     assert_none_failed(got)
     assert releases_of(application_hosts) == before
     wait_for(lambda: consistent(inventory), 60, "the fleet is as it was")
+    wait_for(lambda: watched(receiver) == "status 200", HEARTBEAT_S, "the heartbeat is back")

@@ -13,6 +13,8 @@ CPU = "phoenix_service_cpu"
 # The lab's receivers record their messages there.
 RECEIVED = "/var/lib/private/lab-receiver/messages"
 UNIT = "phoenix-test-busy"
+# What the outside watcher of the heartbeat says, on the receivers' host.
+WATCHER = "http://127.0.0.1:8025/heartbeat"
 
 
 @contextmanager
@@ -25,6 +27,11 @@ def busy_instance(host: Any) -> Iterator[None]:
         host.check_output(f"systemctl is-active {UNIT}")
     finally:
         host.run(f"systemctl stop {UNIT}")
+
+
+def watched(receiver: Any) -> str:
+    """The outside watcher's answer: "status 200" while the heartbeat is not late, else "status 503"."""
+    return str(receiver.check_output(remote("fetch", WATCHER)).splitlines()[0])
 
 
 def messages(receiver: Any, since: float, alarm: str, host: str | None = None) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ CUT = (
     "nft add rule inet cut input meta l4proto 112 drop"
 )
 SETTLE_S = 60
+MASTER = "Entering MASTER STATE"  # keepalived's log, each time that it takes an address
 # A request in flight on a host that is lost gets no answer, nor any sign that none will come: a client needs a limit of
 # its own, and then asks again.
 PATIENT = ("--retry", "--timeout", "3")
@@ -68,6 +69,11 @@ class Pair:
         finally:
             for host in self.hosts.values():
                 host.run(HEAL)
+
+
+def masters(log: str) -> int:
+    """How often an address was taken, by keepalived's log."""
+    return log.count(MASTER)
 
 
 def status_of(host: Any) -> dict[str, Any]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from soak import report
+from soak import __main__ as program
+from soak import report, run
 from soak.record import IN_FLIGHT, Record, Struck, each_second, percentile
+from tests.harness import plays
 
 SECONDS = 60
 
@@ -119,6 +124,20 @@ def test_latencies_in_calm_and_under_faults() -> None:
     assert len(found["faults"]) == 15 * 200 + 1
 
 
+@pytest.mark.parametrize(("limit", "judged"), [(None, False), (0.1, False), (0.09, True)])
+def test_the_99th_percentile_of_all_reads_is_judged_where_a_limit_is_given(limit: float | None, judged: bool) -> None:
+    """A quarter of them took 0.1 s, under the fault."""
+    assert record(read_p99_limit_s=limit).wrong == judged * [
+        "the 99th percentile of reads is 0.10 s, and at most 0.09 s is wanted; in calm it was 0.01 s "
+        "(--p99 gives another limit)"
+    ]
+
+
+def test_a_limit_that_few_reads_exceed_is_kept() -> None:
+    slow = [(5.0, 9.0, 0)] * 100
+    assert record(reads=reads(*slow), read_p99_limit_s=0.1).wrong == []
+
+
 def test_percentiles() -> None:
     assert percentile([], 0.99) == 0.0
     assert [percentile(list(range(100)), share) for share in (0, 0.5, 0.99, 1)] == [0, 50, 99, 99]
@@ -171,3 +190,21 @@ def test_a_soak_that_never_began_has_a_report(tmp_path: Path) -> None:
     found = report.write(Record(1, error="the fleet is not whole"), tmp_path)
     assert "the fleet is not whole" in found["wrong"]
     assert not (tmp_path / "soak.svg").exists()
+
+
+@pytest.mark.parametrize(("words", "limit"), [([], 0.25), (["--p99", "0.5"], 0.5)])
+def test_make_soak_gives_the_limit(
+    words: list[str], limit: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    soaked = record()
+    monkeypatch.setattr(sys, "argv", ["soak", "--seed", "7", *words])
+    monkeypatch.setenv("PHOENIX_INVENTORY", "inventories/lab")
+    monkeypatch.setenv("PHOENIX_URL", "https://192.0.2.1")
+    monkeypatch.setattr(program, "FOLDER", tmp_path)
+    monkeypatch.setattr(program, "still", lambda _: nullcontext())
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(run, "plan", lambda *_: run.Plan(7, iter(()), {}))
+    monkeypatch.setattr(run, "run", lambda *_: soaked)
+    monkeypatch.setattr(plays, "run", lambda *_: subprocess.CompletedProcess([], 0, "", ""))
+    assert program.main() == 0
+    assert soaked.read_p99_limit_s == limit
