@@ -1,7 +1,7 @@
 """Write a commit of a Git repository to standard output, as a tar archive of every file that the commit holds.
 
-`git archive` alone obeys the commit's .gitattributes: it leaves out what they call export-ignore, and rewrites what they
-call export-subst. Both are meant for a project's downloads; an application is to run with the files that were tested.
+`git archive` alone obeys the commit's .gitattributes: it leaves out what they call export-ignore, and rewrites what
+they call export-subst. Both are meant for a project's downloads; an application is to run with what was tested.
 """
 
 from __future__ import annotations

@@ -116,7 +116,9 @@ def test_attributes_of_the_repository_stay_and_are_written_once(repository: Repo
     written = path.stat().st_ino
     export.keep_whole(repository.folder)
     assert (path.read_bytes(), path.stat().st_ino) == (after, written)
-    assert export.main([repository.commit, f"--repository={repository.folder}", f"--output={repository.top}/a.tar"]) == 0
+    assert (
+        export.main([repository.commit, f"--repository={repository.folder}", f"--output={repository.top}/a.tar"]) == 0
+    )
     assert content(repository.top / "a.tar") == FILES
 
 
