@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -19,7 +18,7 @@ import pytest
 from lab.ports import free_port
 from phoenix.build.start import BuildError
 from tests.apps.conftest import Builder, Built, accepts, ask, builder
-from tests.harness.corpus import APPS, USES, Client, make_repository, session, write_git_dependency
+from tests.harness.corpus import APPS, USES, Client, make_repository, write_git_dependency
 from tests.unit.shared import TOP
 
 LEGACY = TOP / "tests" / "fixtures" / "legacy-app"
@@ -69,15 +68,7 @@ def test_of_mongodb_6_an_old_driver_is_told_that_it_is_too_old(legacy: Built, mo
 
 def test_socketio_answers_polls_and_upgrades_to_a_websocket(old: Builder) -> None:
     with old.build(APPS / "socketio").running() as port:
-        name = session(client(port))
-        with socket.create_connection(("127.0.0.1", port), 10) as upgraded:
-            key = base64.b64encode(secrets.token_bytes(16)).decode()
-            upgraded.sendall(
-                f"GET /socket.io/?EIO=3&transport=websocket&sid={name} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-            )
-            assert upgraded.recv(4096).startswith(b"HTTP/1.1 101 ")
+        USES["socketio"](client(port))
 
 
 def test_events_stream_and_a_poll_waits(old: Builder) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from phoenix.build import export
+from tests.harness.plays import PLAYBOOK, environment
 from tests.unit.shared import TOP, phoenixctl, read_yaml
 
 STAGE = TOP / "roles" / "ci" / "files" / "phoenix-stage"
@@ -68,8 +71,8 @@ def test_git_itself_leaves_files_out(repository: Repository) -> None:
     assert found["version.txt"] == repository.commit
 
 
-def test_a_source_in_git_is_exported_whole(repository: Repository) -> None:
-    """By the task of the role itself."""
+def exported(repository: Repository, folder: Path, commit: str) -> dict[str, str]:
+    """What the role's own task exports of the repository in the folder."""
     (task,) = [
         task
         for block in read_yaml(TOP / "roles" / "release" / "tasks" / "build.yml")
@@ -77,16 +80,69 @@ def test_a_source_in_git_is_exported_whole(repository: Repository) -> None:
         if task["name"] == "Export the source"
     ]
     given = {
-        "/var/lib/phoenix/source": str(repository.folder),
+        "/var/lib/phoenix/source": str(folder),
         "{{ __release_run.path }}": str(repository.top),
-        "{{ __release_commit }}": repository.commit,
+        "{{ __release_commit }}": commit,
     }
     words = "\0".join(task["ansible.builtin.command"]["argv"])
     for name, value in given.items():
         assert name in words
         words = words.replace(name, value)
     repository.run(words.split("\0"), repository.top)
-    assert content(repository.top / "source.tar") == FILES
+    return content(repository.top / "source.tar")
+
+
+def test_a_source_in_git_is_exported_whole(repository: Repository) -> None:
+    assert exported(repository, repository.folder, repository.commit) == FILES
+
+
+def test_submodules_are_fetched_and_exported_as_the_commit_names_them(repository: Repository) -> None:
+    """By the role's own tasks, in the state of each commit, and with what one of them has in turn."""
+    # Git itself refuses submodules from folders, which stand for a host's here.
+    allowed = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
+    inner, library = (Repository(repository.top / name) for name in ("inner", "library"))
+    for outer, module, path in ((library, inner, "vendor/inner"), (repository, library, "lib/own")):
+        outer.run(
+            ["git", "-C", str(outer.folder), "submodule", "add", "-q", str(module.folder), path], outer.top, **allowed
+        )
+        outer.git("commit", "--quiet", "--message=module")
+    first = repository.git("rev-parse", "HEAD")
+    (library.folder / "lib/deep/a.js").write_text("2")
+    library.git("commit", "--quiet", "--all", "--message=two")
+    repository.run(["git", "-C", str(repository.folder / "lib/own"), "pull", "-q"], repository.top, **allowed)
+    repository.git("commit", "--quiet", "--all", "--message=two")
+    second = repository.git("rev-parse", "HEAD")
+
+    (task,) = [
+        task
+        for task in read_yaml(TOP / "roles" / "release" / "tasks" / "source_git.yml")
+        if task["name"] == "Check out the source"
+    ]
+    fetched = repository.top / "fetched"
+    task["ansible.builtin.git"]["dest"] = str(fetched)
+    (repository.top / "play.yml").write_text(
+        json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
+    )
+    given = {
+        "__release_git_parts": [f"file://{repository.folder}"],
+        "__release_key": {"stat": {"exists": False}},
+        "__release_proxies": {},
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+    }
+    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), str(repository.top / "play.yml")]
+    done = subprocess.run(
+        command, env={**environment(), **allowed}, cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for commit, text in ((first, "1"), (second, "2")):
+        found = exported(repository, fetched, commit)
+        own = {name: value for name, value in found.items() if not name.startswith("lib/own/")}
+        assert own.pop(".gitmodules") and own == FILES
+        below = {name.removeprefix("lib/own/"): found[name] for name in found.keys() - own.keys() - {".gitmodules"}}
+        nested = {name: below.pop(name) for name in list(below) if name.startswith("vendor/inner/")}
+        assert below.pop(".gitmodules") and below == {**FILES, "lib/deep/a.js": text}
+        assert nested == {f"vendor/inner/{name}": value for name, value in FILES.items()}
 
 
 @pytest.mark.parametrize("bare", [True, False])
@@ -116,7 +172,9 @@ def test_attributes_of_the_repository_stay_and_are_written_once(repository: Repo
     written = path.stat().st_ino
     export.keep_whole(repository.folder)
     assert (path.read_bytes(), path.stat().st_ino) == (after, written)
-    assert export.main([repository.commit, f"--repository={repository.folder}", f"--output={repository.top}/a.tar"]) == 0
+    assert (
+        export.main([repository.commit, f"--repository={repository.folder}", f"--output={repository.top}/a.tar"]) == 0
+    )
     assert content(repository.top / "a.tar") == FILES
 
 
