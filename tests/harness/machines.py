@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 
+from lab import containers
 from lab import fleet as lab
 from tests.harness.hosts import output_of, ssh_config
 from tests.harness.plays import TOP
@@ -37,7 +38,7 @@ KEPT_SECONDS = 16
 
 def machines() -> dict[str, Any]:
     """Inventory name -> container, of every host of the fleet, running or not."""
-    found = docker.from_env().containers.list(all=True, filters={"label": lab.LABEL})
+    found = docker.from_env().containers.list(all=True, filters={"label": containers.LABEL})
     return {container.name.removeprefix("phoenix-"): container for container in found}
 
 
@@ -76,7 +77,7 @@ def replace(inventory: str, name: str, debian: str = "") -> None:
     machine.remove(v=True)
     ours = lab.read(Path(inventory))
     hosts = tuple(changed(host, debian=debian) if debian and host.name == name else host for host in ours.hosts)
-    lab.up(client, changed(ours, hosts=hosts), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
+    containers.up(client, changed(ours, hosts=hosts), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
     time.sleep(KEPT_SECONDS)
 
 
