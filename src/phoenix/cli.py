@@ -83,6 +83,12 @@ def usage() -> str:
     return "usage: phoenixctl AREA VERB ... | --version\n\n" + "\n".join(lines) + "\n"
 
 
+def _installed() -> bool:
+    """Whether this is the archive, or what was compiled of it, and not a checkout."""
+    here = Path(sys.path[0])
+    return here.is_file() or (here / "__main__.py").is_file()
+
+
 def main(arguments: list[str]) -> int:
     """Run a command and return the area's exit status, or 64 for an unknown area."""
     if arguments == ["--version"]:
@@ -95,8 +101,8 @@ def main(arguments: list[str]) -> int:
     if area is None:
         print(f"phoenixctl: unknown area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
         return USAGE
-    if area.python not in ("", sys.executable) and Path(area.python).exists() and Path(sys.path[0]).is_file():
-        os.execv(area.python, [area.python, "-I", sys.path[0], *arguments])  # the same archive
+    if area.python not in ("", sys.executable) and Path(area.python).exists() and _installed():
+        os.execv(area.python, [area.python, "-I", sys.path[0], *arguments])  # the same version
     if area.driver and Path(DRIVER).is_dir():
         sys.path.append(DRIVER)
     sys.argv[0] = f"phoenixctl {arguments[0]}"  # as argparse's messages name it

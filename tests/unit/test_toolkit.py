@@ -81,6 +81,26 @@ def test_every_area_runs_out_of_the_archive_without_anything_else(tmp_path: Path
         assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
+def test_the_modules_compiled_beside_the_archive_are_the_ones_that_run(tmp_path: Path) -> None:
+    """By the role's own commands; without them, as at an older version, the archive runs."""
+    version, data = toolkit.pack(toolkit.root())
+    (tmp_path / "version").mkdir()
+    (tmp_path / "version" / "phoenix.pyz").write_bytes(data)
+    (tmp_path / "phoenixctl").symlink_to(tmp_path / "version" / "phoenix.pyz")
+    tasks = yaml.safe_load((TOP / "roles" / "toolkit" / "tasks" / "install.yml").read_text())
+    (script,) = (task["ansible.builtin.shell"] for task in tasks if task["name"] == "Compile its modules")
+    script = script.replace("{{ __toolkit_folder | quote }}", str(tmp_path / "version"))
+    show = [sys.executable, "-I", "-v", str(tmp_path / "phoenixctl"), "--version"]
+    for compiled in (False, True):
+        if compiled:
+            subprocess.run(["sh", "-c", script], check=True)
+        shown = subprocess.run(show, capture_output=True, text=True, check=True)
+        assert shown.stdout == f"phoenixctl {version}\n"
+        # Python names where it takes each module from.
+        matched = re.search(r"/lib/phoenix/__pycache__/cli\..* matches ", shown.stderr)
+        assert bool(matched) is compiled, shown.stderr[-2000:]
+
+
 def test_the_autoscaler_runs_under_the_python_that_has_its_libraries(tmp_path: Path) -> None:
     _, data = toolkit.pack(toolkit.root())
     archive = tmp_path / "phoenix.pyz"
