@@ -24,10 +24,10 @@ class Policy:
 
     error_share: by how much its share of 5xx may exceed the others', beside what is chance; latency_factor and
     latency_allowance_s: its median and 95th percentile may be others * factor + allowance, or limit_s where there are
-    no others; memory_margin_mb: by how much it may exceed the largest of the others, or grow; memory_horizon_s: growing
-    further as it does, it must not reach the limit at which it is killed within these seconds, or in FORESIGHT times as long as it
-    was watched if that is less; even: whether requests spread over all instances, and one with next to none hangs. Not
-    with affinity: few clients, or one address, may all belong to others.
+    no others; memory_margin_mb: by how much it may exceed the largest of the others, or grow; memory_horizon_s:
+    growing further as it does, it must not reach the limit at which it is killed within these seconds, or in
+    FORESIGHT times as long as it was watched if that is less; even: whether requests spread over all instances, and
+    one with next to none hangs. Not with affinity: few clients, or one address, may all belong to others.
     """
 
     error_share: float = 0.01
