@@ -61,4 +61,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _older(self, task_vars: dict[str, Any]) -> str:
         """Where the host's package is older than the play, that it is; "" where it is not."""
         shown = self._low_level_execute_command(shlex.join([PROGRAM, "--version"]), in_data=b"\n")
-        return package.hint(str(self._task.delegate_to or task_vars.get("inventory_hostname", "the host")), shown["stdout"])
+        return package.hint(
+            str(self._task.delegate_to or task_vars.get("inventory_hostname", "the host")), shown["stdout"]
+        )

@@ -27,9 +27,9 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from phoenix.backup import copying, scratch, sender
 from phoenix.backup import member as backup_member
 from phoenix.backup import members as backup_members
-from phoenix.backup import copying, scratch, sender
 from phoenix.backup.store import Config, Store
 from phoenix.database import authority, certificate, replica_set, tls
 from tests.database.conftest import found, unpack

@@ -68,7 +68,9 @@ def test_a_failure_says_what_the_program_says(stderr: str, message: str) -> None
     assert result["failed"] and result["rc"] == 75 and message in result["msg"]
 
 
-@pytest.mark.parametrize(("rc", "version", "told"), [(2, "0.13.0-1", True), (64, "0.13.0-1", True), (2, "", False), (1, "0.13.0-1", False)])
+@pytest.mark.parametrize(
+    ("rc", "version", "told"), [(2, "0.13.0-1", True), (64, "0.13.0-1", True), (2, "", False), (1, "0.13.0-1", False)]
+)
 def test_a_package_that_does_not_know_a_word_is_named_where_it_is_older(rc: int, version: str, told: bool) -> None:
     host = Host(rc=rc, stdout=f"phoenixctl {version or __version__}", stderr="unrecognized arguments: --new")
     result = run(host, argv=["logs", "--new"])

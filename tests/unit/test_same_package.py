@@ -20,7 +20,9 @@ CHECK = "tasks/same-package.yml"
 # Those that go on with an older package, and why.
 EXEMPT = {
     **dict.fromkeys(("site", "recover", "join"), "brings the package itself"),
-    **dict.fromkeys(("reconcile", "scale", "failover"), "control runs it by timer: a host that is behind must not stop it"),
+    **dict.fromkeys(
+        ("reconcile", "scale", "failover"), "control runs it by timer: a host that is behind must not stop it"
+    ),
     **dict.fromkeys(("status", "verify", "logs", "alert-test"), "changes nothing"),
     **dict.fromkeys(("switch", "maintenance", "backup"), "for an emergency, by what every package knows since 0.11"),
 }
@@ -36,7 +38,9 @@ def steps(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def own_tasks(path: Path) -> list[dict[str, Any]]:
     """Of each play in order, without those that other playbooks have."""
     plays = [play for play in read_yaml(path) if "hosts" in play]
-    return [task for play in plays for part in ("pre_tasks", "tasks", "post_tasks") for task in steps(play.get(part, []))]
+    return [
+        task for play in plays for part in ("pre_tasks", "tasks", "post_tasks") for task in steps(play.get(part, []))
+    ]
 
 
 def asks(task: dict[str, Any]) -> bool:
@@ -86,7 +90,11 @@ esac
 
 @pytest.mark.parametrize(
     ("variables", "refused"),
-    [({}, True), ({"package_hosts": ["db1", "db3", "lb1"]}, False), ({"toolkit_version": "0.13.0-ba9876543210"}, False)],
+    [
+        ({}, True),
+        ({"package_hosts": ["db1", "db3", "lb1"]}, False),
+        ({"toolkit_version": "0.13.0-ba9876543210"}, False),
+    ],
 )
 def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[str, Any], refused: bool) -> None:
     """By a real run of the task file, in which one host does not answer."""
@@ -97,7 +105,7 @@ def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[st
     inventory = {
         "all": {
             "vars": {**common, "toolkit_version": "", **variables},
-            "children": {name: {"hosts": dict.fromkeys(hosts, {})} for name, hosts in groups.items()},
+            "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
         }
     }
     (tmp_path / "hosts.yml").write_text(json.dumps(inventory))

@@ -218,7 +218,7 @@ def noted(store: Store, instance: str) -> Iterator[str]:
     """Yields the collection or database that a restore has noted for this instance, "" for all.
 
     A restore that was killed can't end its instance, which would hold up the proofs and any other restore: so this
-    process ends as by SIGTERM once the lock of its note is free. One that nobody keeps locked counts, and is not watched.
+    process ends as by SIGTERM once the lock of its note is free. A note that nobody keeps locked is not watched.
     """
     with contextlib.ExitStack() as later:
         try:

@@ -139,7 +139,7 @@ class Authority:
         return True
 
     def _adopt(self, trusted: str) -> bool:
-        """Trust a fleet's CAs beside this one, where the fleet does not trust this one: it came back from an older copy.
+        """Trust a fleet's CAs beside this one where the fleet does not trust this one: it came back from an older copy.
 
         Not where it does: what else it trusts then is of a replacement that is over, and is to be forgotten.
         """

@@ -35,13 +35,17 @@ def refusal(results: Sequence[Mapping[str, Any]], wanted: str = "") -> str:
         return ""
     return (
         f"Phoenix's package is older than this play, which is of {wanted or __version__}: "
-        f"{', '.join(f'{host} has {version}' for host, version in older.items())}. Run playbooks/site.yml first, for these "
-        "hosts as well. Where an older one was put back on purpose, give it to this play too (-e toolkit_version=VERSION). "
-        "Nothing was changed."
+        f"{', '.join(f'{host} has {version}' for host, version in older.items())}. Run playbooks/site.yml first, for "
+        "these hosts as well. Where an older one was put back on purpose, give it to this play too "
+        "(-e toolkit_version=VERSION). Nothing was changed."
     )
 
 
 def hint(host: str, printed: str) -> str:
     """What a command's own error does not say where the host's package is older than the play; "" where it is not."""
     version = behind(printed)
-    return f"{host} has Phoenix's package {version}, this play is of {__version__}: run playbooks/site.yml" if version else ""
+    return (
+        f"{host} has Phoenix's package {version}, this play is of {__version__}: run playbooks/site.yml"
+        if version
+        else ""
+    )

@@ -83,7 +83,13 @@ def test_the_scratch_server_serves_this_very_scope(tmp_path: Path, monkeypatch: 
     assert not running and not note.exists()
 
 
-HOLDER = "import fcntl, sys, time; f = open(sys.argv[1], 'rb'); fcntl.flock(f, 2); print('locked', flush=True); time.sleep(999)"
+HOLDER = """\
+import fcntl, sys, time
+note = open(sys.argv[1], "rb")
+fcntl.flock(note, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(999)
+"""
 
 
 @pytest.fixture
