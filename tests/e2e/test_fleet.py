@@ -73,7 +73,7 @@ def test_a_command_runs_in_the_environment_of_an_instance(inventory: str) -> Non
     command = "node -p \"process.env.PORT + ('DB_CONNECTION_STRING' in process.env)\""
     done = plays.run(inventory, "run", phoenix_command=command)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "- 0true\n" in done.stdout, done.stdout
+    assert "0true" in done.stdout, done.stdout
 
 
 def test_the_logs_of_all_instances_are_shown_in_the_order_of_time(inventory: str, serving: Hosts) -> None:
@@ -82,7 +82,7 @@ def test_the_logs_of_all_instances_are_shown_in_the_order_of_time(inventory: str
     newest = [host.check_output(f"phoenixctl logs --since '{since}' --lines 1") for host in serving.values()]
     done = plays.run(inventory, "logs", phoenix_since=since, phoenix_log_lines=lines)
     assert done.returncode == 0, done.stdout + done.stderr
-    shown = re.findall(r"^ *- [\"']?(\d{4}-\d\d-\d\dT[\d:.]+Z) (\S+) ", done.stdout, re.MULTILINE)
+    shown = re.findall(r"^[-\s\"']*(\d{4}-\d\d-\d\dT[\d:.]+Z) (\S+) ", done.stdout, re.MULTILINE)
     assert {tuple(line.split()[:2]) for line in newest} <= set(shown), newest
     assert [when for when, _ in shown] == sorted(when for when, _ in shown)
 
