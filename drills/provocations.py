@@ -18,8 +18,8 @@ from drills.model import Scene
 from tests.harness import load
 from tests.harness.alarms import busy_instance
 from tests.harness.autoscaling import UNITS
-from tests.harness.database import admin_password, primaries
-from tests.harness.hosts import PYTHON_WITH_DRIVER, REMOTE, first_of, output_of, remote, ssh
+from tests.harness.database import admin, answer, primaries
+from tests.harness.hosts import REMOTE, first_of, output_of, ssh
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
 
@@ -275,10 +275,8 @@ def held_back(scene: Scene) -> Iterator[None]:
     name = next(name for name in members if name != primary)
 
     def command(words: Mapping[str, Any]) -> None:
-        login = {"user": "admin", "password": admin_password(scene.inventory), "database": "admin"}
-        order = json.dumps({**login, "command": words})
-        done = ssh(scene.inventory, name, remote("database_command", runner=PYTHON_WITH_DRIVER), order)
-        assert done.returncode == 0 and '"code"' not in done.stdout, done.stdout + done.stderr
+        seen = answer(scene.inventory, name, words, **admin(scene.inventory))
+        assert "code" not in seen, seen
 
     command({"fsync": 1, "lock": True})
     try:

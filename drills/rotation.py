@@ -10,36 +10,28 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from drills.model import Drill, Scene
 from phoenix.database import tls
-from tests.harness.database import primaries, tls_modes
+from tests.harness.database import answer, primaries, tls_modes
 from tests.harness.deploys import SHORT
-from tests.harness.hosts import PYTHON_WITH_DRIVER, remote, ssh
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
 AUTHENTICATION_FAILED = 18
 RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
-def _answer(scene: Scene, host: str, **order: Any) -> dict[str, Any]:
-    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
-    done = ssh(scene.inventory, host, command, json.dumps({"database": "admin", "command": {"ping": 1}, **order}))
-    return dict(json.loads(done.stdout))
-
-
 def _logs_in(scene: Scene, user: str, password: str) -> bool:
     (primary,) = primaries(scene.hosts("db"))
-    answer = _answer(scene, primary, user=user, password=password)
-    assert answer.get("ok") == 1 or answer.get("code") == AUTHENTICATION_FAILED, answer
-    return bool(answer.get("ok") == 1)
+    seen = answer(scene.inventory, primary, {"ping": 1}, user=user, password=password)
+    assert seen.get("ok") == 1 or seen.get("code") == AUTHENTICATION_FAILED, seen
+    return bool(seen.get("ok") == 1)
 
 
 def _trusts(scene: Scene, ca: str) -> bool:
     """Whether a client that trusts this CA alone accepts every member, or none of them."""
-    answers = [_answer(scene, member, ca=ca) for member in scene.hosts("db")]
-    accepted = {"refused" not in answer for answer in answers}
+    answers = [answer(scene.inventory, member, {"ping": 1}, ca=ca) for member in scene.hosts("db")]
+    accepted = {"refused" not in one for one in answers}
     assert len(accepted) == 1, answers
     return accepted == {True}
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 from drills.model import WITHOUT_AUTOSCALER, Drill, Scene
 from lab import archives
 from tests.harness import plays
-from tests.harness.database import admin_password
-from tests.harness.hosts import PYTHON_WITH_DRIVER, output_of, remote, ssh
+from tests.harness.database import admin, answer
+from tests.harness.hosts import output_of
 from tests.harness.machines import replace
 from tests.harness.plays import TOP
 
@@ -46,13 +45,10 @@ def _wanted(version: str) -> dict[str, str]:
 
 def _running(scene: Scene) -> set[tuple[str, str]]:
     """The members' versions and feature compatibility versions, by the servers' own word."""
-    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
     asked = ({"buildInfo": 1}, {"getParameter": 1, "featureCompatibilityVersion": 1})
     found = set()
     for name in scene.hosts("db"):
-        login = {"user": "admin", "password": admin_password(scene.inventory), "database": "admin"}
-        done = [ssh(scene.inventory, name, command, json.dumps({**login, "command": one})) for one in asked]
-        built, compatible = (json.loads(one.stdout) for one in done)
+        built, compatible = (answer(scene.inventory, name, one, **admin(scene.inventory)) for one in asked)
         found.add((str(built["version"]), str(compatible["featureCompatibilityVersion"]["version"])))
     return found
 

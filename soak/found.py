@@ -12,8 +12,8 @@ from typing import Any
 from drills.model import Scene
 from tests.harness import programs
 from tests.harness.autoscaling import in_rotation
-from tests.harness.database import admin_password, primaries
-from tests.harness.hosts import PYTHON_WITH_DRIVER, output_of, remote, ssh
+from tests.harness.database import admin, answer, primaries
+from tests.harness.hosts import output_of
 
 # Few at a time: the hosts share the processors with the load that is measured.
 AT_ONCE = 3
@@ -63,10 +63,7 @@ def _rotation(balancer: Any) -> int:
 def replica_set(scene: Scene) -> dict[str, Any]:
     """The set's configuration, without what an election changes."""
     (primary,) = primaries(scene.hosts("db"))
-    order = {"user": "admin", "password": admin_password(scene.inventory), "database": "admin",
-             "command": {"replSetGetConfig": 1}}  # fmt: skip
-    done = ssh(scene.inventory, primary, remote("database_command", runner=PYTHON_WITH_DRIVER), json.dumps(order))
-    config = dict(json.loads(done.stdout)["config"])
+    config = answer(scene.inventory, primary, {"replSetGetConfig": 1}, **admin(scene.inventory))["config"]
     return {name: value for name, value in config.items() if name not in ("version", "term")}
 
 

@@ -22,9 +22,9 @@ from lab import containers, fleet
 from tests.harness import plays, programs
 from tests.harness.autoscaling import consistent
 from tests.harness.backup import Trial
-from tests.harness.database import primaries
+from tests.harness.database import answer, ask, primaries
 from tests.harness.deploys import play, succeed
-from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, remote, ssh
+from tests.harness.hosts import hosts_of
 from tests.harness.load import assert_none_failed, load, send
 from tests.harness.waiting import wait_for
 
@@ -47,12 +47,11 @@ def secrets(inventory: str) -> dict[str, bytes]:
 
 def digest(trial: Trial) -> str:
     """The trial's documents, by the server's own digest of a secondary or primary alike."""
-    order = {"user": "admin", "password": trial.password, "database": "backup_trial",
-             "command": {"dbHash": 1, "collections": ["items", "marks"]}}  # fmt: skip
-    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
-    done = ssh(trial.inventory, primaries(trial.members)[0], command, json.dumps(order))
-    assert done.returncode == 0, done.stderr
-    return str(json.loads(done.stdout)["md5"])
+    command = {"dbHash": 1, "collections": ["items", "marks"]}
+    seen = answer(
+        trial.inventory, primaries(trial.members)[0], command, "backup_trial", user="admin", password=trial.password
+    )
+    return str(seen["md5"])
 
 
 def record(control: Any) -> dict[str, Any]:
@@ -104,11 +103,9 @@ def recover(inventory: str, what: str) -> dict[str, float]:
 
 def elect(trial: Trial, times: int = 3) -> None:
     """Have the members elect another primary, so that the lost set's elections count further than a new one's."""
-    order = {"user": "admin", "password": trial.password, "database": "admin",
-             "command": {"replSetStepDown": 10, "force": True}}  # fmt: skip
     for _ in range(times):
         (former,) = primaries(trial.members)
-        ssh(trial.inventory, former, remote("database_command", runner=PYTHON_WITH_DRIVER), json.dumps(order))
+        ask(trial.inventory, former, {"replSetStepDown": 10, "force": True}, user="admin", password=trial.password)
         wait_for(lambda: len(primaries(trial.members)) == 1, 60, "another primary")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,28 @@ def primaries(members: Hosts) -> list[str]:
 
 def admin_password(inventory: str) -> str:
     return (Path(inventory) / ".secrets" / "mongodb-admin").read_text().strip()
+
+
+def admin(inventory: str) -> dict[str, str]:
+    """The login of the lab's administrator, for ask() and answer()."""
+    return {"user": "admin", "password": admin_password(inventory)}
+
+
+def ask(
+    inventory: str, host: str, command: Mapping[str, Any], database: str = "admin", **login: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a database command on the member of this host, by remote/database_command.py, which takes the login."""
+    order = {**login, "database": database, "command": command}
+    return ssh(inventory, host, remote("database_command", runner=PYTHON_WITH_DRIVER), json.dumps(order))
+
+
+def answer(
+    inventory: str, host: str, command: Mapping[str, Any], database: str = "admin", **login: str
+) -> dict[str, Any]:
+    """The member's answer to ask(); where it refuses, what the program prints of that."""
+    done = ask(inventory, host, command, database, **login)
+    assert done.returncode == 0, f"{host}: {done.stderr}"
+    return dict(json.loads(done.stdout))
 
 
 def tls_modes(members: Hosts) -> set[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.harness.database import admin_password, whole
-from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, output_of, remote, ssh
+from tests.harness.database import admin, ask, whole
+from tests.harness.hosts import hosts_of, output_of
 from tests.harness.waiting import wait_for
 
 DATA = "/var/lib/mongodb"
@@ -62,5 +61,4 @@ def full_disk(inventory: str, name: str) -> Iterator[float]:
 
 def _write_everything(inventory: str, name: str) -> None:
     """Have the server write what it holds in memory, as it does every minute. It may end of it, without an answer."""
-    order = {"user": "admin", "password": admin_password(inventory), "database": "admin", "command": {"fsync": 1}}
-    ssh(inventory, name, remote("database_command", runner=PYTHON_WITH_DRIVER), json.dumps(order))
+    ask(inventory, name, {"fsync": 1}, **admin(inventory))

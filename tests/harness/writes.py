@@ -11,7 +11,7 @@ from typing import Any
 
 from pymongo.uri_parser import parse_uri
 
-from tests.harness.database import connection_string
+from tests.harness.database import ask, connection_string
 from tests.harness.hosts import PYTHON_WITH_DRIVER, hosts_of, output_of, remote, ssh, ssh_command
 from tests.harness.load import summary
 from tests.harness.remote.by_tls import CAS
@@ -80,12 +80,10 @@ def data_equal(inventory: str, seconds: float = 60) -> bool:
     """Whether all members come to hold the same documents of the application, by the servers' own digest."""
     # Without the options: the driver would read the CAs that they name, which are on the hosts.
     known = parse_uri(connection_string(inventory).partition("?")[0])
-    order = {"user": known["username"], "password": known["password"], "database": known["database"],
-             "command": {"dbHash": 1}}  # fmt: skip
-    command = remote("database_command", runner=PYTHON_WITH_DRIVER)
+    login = {"user": known["username"], "password": known["password"]}
 
     def digests() -> set[str]:
-        done = [ssh(inventory, name, command, json.dumps(order)) for name in hosts_of("db", inventory)]
+        done = [ask(inventory, name, {"dbHash": 1}, known["database"], **login) for name in hosts_of("db", inventory)]
         return {str(json.loads(one.stdout).get("md5")) if one.returncode == 0 else one.stderr for one in done}
 
     try:

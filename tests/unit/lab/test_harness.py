@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import hosts, programs, writes
+from tests.harness import database, hosts, programs, writes
 from tests.unit.shared import TOP
 
 REMOTE = sorted(hosts.REMOTE.glob("*.py"))
@@ -124,7 +124,7 @@ def test_members_are_asked_for_their_data_by_tls_too(monkeypatch: pytest.MonkeyP
     uri = "mongodb://u:p%40@192.0.2.31:27017/phoenix?ssl=true&tlsCAFile=/nowhere/ca.pem"  # pragma: allowlist secret
     monkeypatch.setattr(writes, "connection_string", lambda _: uri)
     monkeypatch.setattr(writes, "hosts_of", lambda *_: {"db1": None, "db2": None})
-    monkeypatch.setattr(writes, "ssh", ssh)
+    monkeypatch.setattr(database, "ssh", ssh)
     assert writes.data_equal("inventories/lab")
     seen = {(order["user"], order["password"], order["database"]) for order in orders}
     assert len(orders) == 2 and seen == {("u", "p@", "phoenix")}
