@@ -24,7 +24,7 @@ from pymongo.errors import PyMongoError
 from lab.ports import free_port
 from phoenix.backup import prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
-from tests.database.conftest import found
+from tests.harness.real_database import found
 from tests.unit.shared import TOP
 
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")

@@ -16,8 +16,8 @@ from pymongo.errors import PyMongoError
 
 from lab.ports import free_port
 from phoenix.backup import exchange, restore, scratch
-from tests.database.conftest import found
 from tests.database.oplog import MEMBERS, Set, three_members, wait
+from tests.harness.real_database import found
 
 TITLES = [f"c{number}" for number in range(6)]
 

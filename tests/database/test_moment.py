@@ -21,8 +21,8 @@ from phoenix.backup import exchange, files, fingerprint, prove, restore, scratch
 from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
 from phoenix.backup.store import UNPROVEN
-from tests.database.conftest import found, state_of
 from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
+from tests.harness.real_database import found, state_of
 
 
 @pytest.fixture(scope="module")

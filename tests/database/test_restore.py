@@ -14,8 +14,8 @@ import pytest
 from bson import Code, Decimal128, Int64
 
 from phoenix.backup import exchange, fingerprint, restore, scratch, sender
-from tests.database.conftest import NAME, Fleet
 from tests.database.generated import legacy_index
+from tests.harness.real_database import NAME, Fleet
 
 EXPIRED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 

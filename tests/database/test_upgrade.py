@@ -17,9 +17,9 @@ import pytest
 
 from lab import archives
 from phoenix.database import replica_set, upgrade
-from tests.database.conftest import ARCHIVES
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
+from tests.harness.real_database import ARCHIVES
 
 FORMER, NEXT = "5.0.4", archives.NEXT_MONGODB.version
 KEY = secrets.token_hex(32)
