@@ -10,7 +10,7 @@ STOPPED ?= app,lb,db,control
 # Make 4.3 does not export variables to $(shell).
 INVENTORY = $(shell LAB_PROFILE=$(LAB_PROFILE) $(LAB) inventory)
 
-.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost networks lint unit app-test provider-test browser-test vm-test vm-down test
+.PHONY: help bootstrap tools up down clean status bench drill drills soak alarms url verify backup restore recover alert-test deploy rollback ci-local cuts stopped lost networks lint unit app-test role-test provider-test browser-test vm-test vm-down test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ lost: ## on the running fleet: the hosts of control, the database, and all remov
 
 networks: ## on the running fleet of LAB_PROFILE=networks: who reaches whom, by which kind of address, and a lost balancer at each
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_networks.py
+
+role-test: bootstrap ## one role in a container of its own, in minutes: molecule's scenario nginx, mongodb, hosts or jenkins (ROLE=nginx)
+	$(ENGINE) tests/molecule $(or $(ROLE),nginx)
 
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers

@@ -30,7 +30,9 @@ BY_NAME = ("saturated",)
 def themes() -> list[str]:
     """List the modules that measure something."""
     return [
-        m.name for m in pkgutil.iter_modules(bench.__path__) if m.name not in ("__main__", "fleet", "namespaces", "serving", "sizes")
+        m.name
+        for m in pkgutil.iter_modules(bench.__path__)
+        if m.name not in ("__main__", "fleet", "namespaces", "serving", "sizes")
     ]
 
 

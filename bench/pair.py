@@ -41,7 +41,9 @@ def percentile(values: list[float], share: float) -> float:
 def moved_rows(what: str, values: list[float], note: str, reference: float) -> list[Row]:
     """Rows of how long the address took to move, each time."""
     shown = {"median": median(values), "95 %": percentile(values, 0.95), "longest": max(values)}
-    return [Row(f"{what}: address moved, {name}", round(value, 3), "s", reference, note) for name, value in shown.items()]
+    return [
+        Row(f"{what}: address moved, {name}", round(value, 3), "s", reference, note) for name, value in shown.items()
+    ]
 
 
 def moved(fleet: Fleet, pair: Pair, act: Callable[[str, str], float]) -> float:
@@ -78,7 +80,7 @@ def under_load(fleet: Fleet, what: str, act: Callable[[], Any]) -> list[Row]:
 def seen_by_clients(what: str, result: Mapping[str, Any]) -> list[Row]:
     """Rows of a load's result: failed at first, failed after one retry, and the slowest of each kind.
 
-    The design's 1.3 s are of a request that got its answer at the first attempt: the gap, and TCP's first retransmission
+    The design's 1.3 s are of a request that got its answer at the first attempt: the gap, and TCP's retransmission
     after a second. One that was in flight on a lost host is asked again after the client's own limit, which is most of
     how long it took.
     """

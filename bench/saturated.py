@@ -40,7 +40,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 
 def rows(logs: Mapping[str, str], note: str, at_home: bool) -> list[Row]:
-    """logs: what each one's keepalived wrote meanwhile. at_home: whether the address is where it was, and there alone."""
+    """logs: of each one's keepalived, meanwhile. at_home: whether the address is where it was, and nowhere else."""
     moves = sum(map(masters, logs.values()))
     return [
         Row("processors saturated: moves of the address", moves, "", 0, note),

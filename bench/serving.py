@@ -28,8 +28,8 @@ from ansible.plugins.loader import init_plugin_loader
 from bench.__main__ import table
 from bench.fleet import Row
 from tests.harness import debian
+from tests.harness.real_nginx import NAME, TEMPLATES, Instances, Site, listens
 from tests.harness.waiting import wait_for
-from tests.serving.conftest import NAME, TEMPLATES, Instances, Site, listens
 from tests.unit.shared import TOP
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 4, 16

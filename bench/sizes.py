@@ -24,7 +24,7 @@ from bson.raw_bson import RawBSONDocument
 
 from lab.ports import free_port
 from phoenix.backup import fingerprint, prove, scratch, watch
-from tests.database.conftest import Fleet, found, one_member, unpacked
+from tests.harness.real_database import Fleet, found, one_member, unpacked
 
 MB = 10**6
 SMALL, LARGE = 250, 2000  # bytes of a document; there are as many bytes of each

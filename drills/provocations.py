@@ -286,16 +286,6 @@ def held_back(scene: Scene) -> Iterator[None]:
         wait_for(lambda: _whole(scene), 60, "it has followed")
 
 
-RECEIVER = """
-import http.server
-class Refusing(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.send_response(200 if self.path == "/heartbeat" else 410)
-        self.end_headers()
-http.server.ThreadingHTTPServer(("0.0.0.0", 8025), Refusing).serve_forever()
-"""
-
-
 @contextmanager
 def a_message(scene: Scene, name: str) -> Iterator[None]:
     """Have one to deliver."""
@@ -309,10 +299,10 @@ def a_message(scene: Scene, name: str) -> Iterator[None]:
 @contextmanager
 def refused(scene: Scene) -> Iterator[None]:
     """The webhook's receiver refuses for good, while there is something to say."""
-    start = "systemd-run --quiet --collect --unit=phoenix-trial-receiver python3 -c"
+    start = "systemd-run --quiet --collect --unit=phoenix-trial-receiver /usr/bin/python3"
     receiver = first_of("receivers", scene.inventory)
     try:
-        receiver.check_output(f"systemctl stop lab-receiver@http && {start} %s", RECEIVER)
+        receiver.check_output("systemctl stop lab-receiver@http && " + remote("refusing", runner=start))
         with a_message(scene, "refused"):
             yield
     finally:

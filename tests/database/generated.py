@@ -11,7 +11,7 @@ from typing import Any
 from bson import Binary, Code, Decimal128, Int64, ObjectId, Regex, Timestamp
 from bson.son import SON
 
-from tests.database.conftest import Fleet
+from tests.harness.real_database import Fleet
 
 LETTERS = "abcdefgh_-.:ñß漢 0123"
 

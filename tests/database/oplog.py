@@ -24,8 +24,8 @@ from lab.ports import free_port
 from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
 from phoenix.backup.order import Order
-from tests.database.conftest import found
 from tests.database.members import MEMBERS, Writing
+from tests.harness.real_database import found
 from tests.unit.shared import TOP
 
 OPLOG_MB = 64

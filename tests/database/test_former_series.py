@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from phoenix.backup import sender
-from tests.database.conftest import NAME, Fleet, one_member, unpacked
 from tests.database.generated import comes_back, legacy_index
 from tests.harness import debian
+from tests.harness.real_database import NAME, Fleet, one_member, unpacked
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import threading
 import pytest
 from pymongo.errors import PyMongoError
 
-from tests.database.conftest import Fleet
 from tests.database.generated import comes_back
+from tests.harness.real_database import Fleet
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -18,7 +18,7 @@ from phoenix.backup import member
 from phoenix.common import endpoint
 from phoenix.database import replica_set
 from phoenix.fleet import uri
-from tests.database.conftest import found
+from tests.harness.real_database import found
 from tests.unit.shared import TOP, rendered
 
 OWN = "::1"

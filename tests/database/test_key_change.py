@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from phoenix.database import keys
-from tests.database.conftest import found
 from tests.database.members import MEMBERS, Set, three
+from tests.harness.real_database import found
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
 

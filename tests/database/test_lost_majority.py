@@ -14,8 +14,8 @@ import pytest
 
 from phoenix.common import endpoint
 from phoenix.database import reconfigure, replica_set
-from tests.database.conftest import found
 from tests.database.members import MEMBERS, Set, three
+from tests.harness.real_database import found
 
 KEY = secrets.token_hex(32)
 LEFT, *LOST = MEMBERS

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from phoenix.backup import files, inventory, offsite, recovery, sealed, state, store
-from tests.database.conftest import NAME, Fleet
 from tests.harness import debian, sshd
+from tests.harness.real_database import NAME, Fleet
 from tests.harness.sshd import key
 
 WORD = "mongodb-admin-word"

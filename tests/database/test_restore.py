@@ -15,8 +15,8 @@ from bson import Code, Decimal128, Int64
 
 from phoenix.backup import aside, exchange, fingerprint, plan, restore, scratch, sender
 from phoenix.backup.order import Refused
-from tests.database.conftest import NAME, Fleet
 from tests.database.generated import legacy_index
+from tests.harness.real_database import NAME, Fleet
 
 EXPIRED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 

@@ -32,9 +32,9 @@ from phoenix.backup import member as backup_member
 from phoenix.backup import members as backup_members
 from phoenix.backup.store import Config, Store
 from phoenix.database import authority, certificate, replica_set, tls
-from tests.database.conftest import found, unpack
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
+from tests.harness.real_database import found, unpack
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, rendered
 

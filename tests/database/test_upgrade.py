@@ -15,9 +15,9 @@ import pytest
 
 from lab import archives
 from phoenix.database import replica_set, upgrade
-from tests.database.conftest import unpack
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
+from tests.harness.real_database import unpack
 
 FORMER, NEXT = "5.0.4", archives.NEXT_MONGODB.version
 KEY = secrets.token_hex(32)

@@ -15,7 +15,7 @@ import pytest
 
 from lab.fleet import read as read_fleet
 from phoenix.alerting.deadman import HEALTHY_AGE_S
-from tests.harness import alarms
+from tests.harness import alarms, programs
 from tests.harness.alarms import busy_instance, messages, watched
 from tests.harness.hosts import Hosts, first_of, remote
 from tests.harness.instances import serving
@@ -131,11 +131,9 @@ def test_dashboards_are_closed(inventory: str, fleet: Hosts, receiver: Any, base
 
 def test_the_heartbeat_notices_that_nothing_is_measured(control: Any) -> None:
     """Netdata answers, and evaluates alarms on the last values as before. Meanwhile the alarm of the core ends."""
-    program = "import time; from phoenix.alerting import deadman; print(deadman.unwell(time.time()))"
 
     def unwell() -> str:
-        text: str = control.check_output(f"PYTHONPATH=/usr/local/bin/phoenixctl python3 -c '{program}'")
-        return text.strip()
+        return str(control.check_output(remote("unwell", runner=programs.PYTHON))).strip()
 
     plugin = control.check_output("pgrep --full '[p]hoenixctl metrics collect'")
     assert unwell() == ""

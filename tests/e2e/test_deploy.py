@@ -17,7 +17,7 @@ from lab import releases
 from tests.harness import programs
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import PLAY_SECONDS, configurations_of, history, last, play, put_back, releases_of, succeed
-from tests.harness.hosts import Hosts, output_of
+from tests.harness.hosts import Hosts, output_of, remote
 from tests.harness.load import RATE, assert_none_failed, load
 from tests.harness.waiting import wait_for
 
@@ -110,8 +110,8 @@ def test_a_configuration_that_fails_reaches_nobody_but_the_canary(
     assert_none_failed(result)
     host = application_hosts["app2"]
     host.check_output("systemctl kill --signal=KILL phoenix@3000")
-    page = "python3 -c 'import urllib.request; urllib.request.urlopen(\"http://127.0.0.1:3000/\", timeout=5)'"
-    wait_for(lambda: host.run(page).rc == 0, 30, "the instance is back")
+    page = remote("fetch", "http://127.0.0.1:3000/", 5)
+    wait_for(lambda: host.run(page).stdout.startswith("status 200"), 30, "the instance is back")
 
 
 def test_a_deploy_cut_by_controls_reboot_is_rolled_back_by_itself(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 VERSION = "phoenixctl --version"
+# With Phoenix's package.
+PYTHON = "PYTHONPATH=/usr/local/bin/phoenixctl python3"
 
 # The fleet's lock, on control. acquire: --holder NAME --purpose WHAT --lease SECONDS, prints a token;
 # release: --token TOKEN.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lab.ports import free_port
 from tests.harness import debian
+from tests.harness.real_nginx import listens
 from tests.harness.waiting import wait_for
-from tests.serving.conftest import listens
 
 
 @dataclass(frozen=True)

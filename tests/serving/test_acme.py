@@ -25,9 +25,9 @@ from lab.ports import free_ports
 from phoenix.balancer import acme
 from tests.harness import debian
 from tests.harness.pebble import DAY, Authority
+from tests.harness.real_nginx import NAME, Instances, Site, Sites, header
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Request
-from tests.serving.conftest import NAME, Instances, Site, Sites, header
 from tests.unit.shared import TOP
 
 # The CA finds one name at the first balancer, the other at the second, as when an address has moved in between.

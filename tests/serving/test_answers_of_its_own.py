@@ -13,9 +13,9 @@ import pytest
 
 from phoenix.balancer import upstreams
 from phoenix.monitoring.nginx import count_statuses
+from tests.harness.real_nginx import NAME, Instances, Site, Sites, body, header, listens
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Client, Request
-from tests.serving.conftest import NAME, Instances, Site, Sites, body, header, listens
 
 OTHER = "other.example.org"
 # This host's other addresses, for 127.0.0.1 is always let in.

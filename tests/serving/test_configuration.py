@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conftest import EVERYTHING, Instances, Site, Sites
+from tests.harness.real_nginx import EVERYTHING, Instances, Site, Sites
 from tests.unit.shared import SAMPLES
 
 VARIANTS = [{}, *SAMPLES["variants"]["nginx/nginx.conf.j2"], *SAMPLES["variants"]["nginx/upstreams.conf.j2"]]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.serving.conftest import Instances, Site, Sites, body
+from tests.harness.real_nginx import Instances, Site, Sites, body
 
 UNSAFE = ["POST", "PATCH", "PUT", "DELETE"]
 

@@ -12,10 +12,10 @@ import pytest
 
 from phoenix.autoscaler.meter import Meter
 from phoenix.balancer import heartbeat
+from tests.harness.real_nginx import Connection, Instances, Site, Sites, body, header
 from tests.harness.spellings import UPGRADES
 from tests.harness.waiting import wait_for
 from tests.harness.wire import Client, Request
-from tests.serving.conftest import Connection, Instances, Site, Sites, body, header
 
 UPGRADE = ("Connection: Upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
 HEADERS = tuple((name, value) for name, _, value in (line.partition(": ") for line in UPGRADE))

@@ -11,8 +11,8 @@ from secrets import token_hex
 import pytest
 
 from phoenix.monitoring import nginx as monitoring
+from tests.harness.real_nginx import NAME, Connection, Instances, Site, Sites, body, header
 from tests.harness.wire import Request
-from tests.serving.conftest import NAME, Connection, Instances, Site, Sites, body, header
 from tests.unit.shared import inputs
 
 BIG = b"x" * 1_500_000

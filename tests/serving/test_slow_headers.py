@@ -10,7 +10,7 @@ import selectors
 import time
 from contextlib import ExitStack, suppress
 
-from tests.serving.conftest import NAME, Sites
+from tests.harness.real_nginx import NAME, Sites
 
 SLOW = 300  # more than nginx_client_connections allows of requests
 BEGUN = f"GET / HTTP/1.1\r\nHost: {NAME}\r\nX-Slow: ".encode()

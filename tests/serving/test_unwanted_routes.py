@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.harness.real_nginx import EVERYTHING, NAME, Instances, Site, Sites
 from tests.harness.spellings import ROUTES, requests, spelled
 from tests.harness.wire import Client, Request
-from tests.serving.conftest import EVERYTHING, NAME, Instances, Site, Sites
 
 # Paths of which the unwanted routes are part, and those in front of them in spellings.
 SWITCHED_ON = {

@@ -4,11 +4,12 @@ import re
 
 from testinfra.host import Host
 
+from tests.harness.hosts import remote
+
 
 def status(host: Host, path: str) -> str:
-    code = "import sys, urllib.request as u, urllib.error as e\n"
-    code += "try: print(u.urlopen(sys.argv[1]).status)\nexcept e.HTTPError as error: print(error.code)"
-    return str(host.check_output("python3 -c %s %s", code, f"http://127.0.0.1:8080{path}"))
+    answer = str(host.check_output(remote("fetch", f"http://127.0.0.1:8080{path}")))
+    return answer.splitlines()[0].removeprefix("status ")
 
 
 def test_serves_and_shows_nothing_without_a_login(host: Host) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 CONTAINERS = ("docker", "container", "containerd", "podman")
@@ -32,3 +32,17 @@ def apt_failed(result: Mapping[str, Any], check_mode: bool) -> bool:
     A run on a bare host installs python3-apt by itself; a dry run can't, and that is not an error.
     """
     return bool(result.get("failed")) and not (check_mode and "python3-apt" in str(result.get("msg", "")))
+
+
+def site_names(facts: Mapping[str, Any], floating: Sequence[str], ipv6: bool) -> list[str]:
+    """Names under which a load balancer serves a site that has none: its own, its addresses, and the floating ones.
+
+    As they are in a URL. A floating address is on any load balancer, so that it is no address of this one's own.
+    """
+    own = list(facts["all_ipv4_addresses"])
+    if ipv6:
+        own += [address for address in facts["all_ipv6_addresses"] if not address.startswith("fe80:")]
+    addresses = [address for address in own if address not in floating] + list(floating)
+    names = [facts["hostname"], facts["fqdn"], "localhost", "127.0.0.1"]
+    names += [f"[{address}]" if ":" in address else address for address in addresses]
+    return list(dict.fromkeys(names))

@@ -54,3 +54,17 @@ def test_only_a_dry_run_may_lack_the_bindings_of_apt() -> None:
     assert hosts.apt_failed(bare, check_mode=False)
     assert hosts.apt_failed({"failed": True, "msg": "No package matching 'x' is available"}, check_mode=True)
     assert not hosts.apt_failed({"changed": True}, check_mode=False)
+
+
+def test_a_site_without_names_is_served_under_all_of_the_load_balancers() -> None:
+    """An address as it is in a URL; link-local ones are not, and a floating one is named once."""
+    facts = {
+        "hostname": "lb1",
+        "fqdn": "lb1",
+        "all_ipv4_addresses": ["192.0.2.10", "192.0.2.100"],
+        "all_ipv6_addresses": ["fe80::1", "2001:db8::10", "2001:db8::9"],
+    }
+    floating = ["192.0.2.100", "2001:db8::9"]
+    own = ["lb1", "localhost", "127.0.0.1", "192.0.2.10"]
+    assert hosts.site_names(facts, floating, ipv6=True) == [*own, "[2001:db8::10]", "192.0.2.100", "[2001:db8::9]"]
+    assert hosts.site_names(facts, floating[:1], ipv6=False) == [*own, "192.0.2.100"]

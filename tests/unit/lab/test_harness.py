@@ -17,7 +17,9 @@ from tests.harness import database, hosts, programs, writes
 from tests.unit.shared import TOP
 
 REMOTE = sorted(hosts.REMOTE.glob("*.py"))
-SOURCES = [path for folder in ("bench", "lab", "tests") for path in sorted((TOP / folder).rglob("*.py"))]
+SOURCES = [
+    path for folder in ("bench", "drills", "lab", "soak", "tests") for path in sorted((TOP / folder).rglob("*.py"))
+]
 
 
 @functools.cache
@@ -42,6 +44,16 @@ def test_only_the_end_to_end_tests_import_each_other() -> None:
     for path in SOURCES:
         if not path.is_relative_to(TOP / "tests" / "e2e"):
             assert not [name for name in imported(path) if name.startswith("tests.e2e")], path.relative_to(TOP)
+
+
+def test_a_conftest_is_for_its_own_folder() -> None:
+    for path in SOURCES:
+        others = [
+            name
+            for name in imported(path)
+            if name.endswith(".conftest") and TOP.joinpath(*name.split(".")).parent not in path.parents
+        ]
+        assert not others, f"{path.relative_to(TOP)} imports {others}: what others need belongs in tests/harness"
 
 
 def test_one_module_names_phoenix_own_programs() -> None:
@@ -76,7 +88,7 @@ def test_programs_for_hosts_need_no_more_than_the_oldest_host_has(path: Path) ->
     beside = {f"tests.harness.remote.{name}" for name in hosts.IMPORTED.findall(text)} | {"tests.harness.remote"}
     names = imported(path) - (beside if len(beside) > 1 else set())
     foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
-    assert foreign <= {"pymongo"}
+    assert foreign <= {"pymongo", "phoenix"}
     helpers = {name for other in REMOTE for name in hosts.IMPORTED.findall(other.read_text(encoding="utf-8"))}
     assert text.startswith("#!/usr/bin/python3\n") is (path.stem not in helpers)
 
