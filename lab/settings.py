@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import subprocess
 import sys
@@ -29,16 +30,19 @@ def registry_settings(gateway: str) -> Files:
 
 def _pip_settings(gateway: str) -> str:
     """Return this machine's settings for pip, without registries on its own disk, which hosts cannot reach."""
-    command = [sys.executable, "-m", "pip", "config", "get"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    found = dict(line.split("=", 1) for line in listed.stdout.splitlines() if "=" in line)
     lines = ["[global]", "cert = /etc/ssl/certs/ca-certificates.crt"]
     index = "https:"  # pip's own default, somewhere
     for name in ("index-url", "trusted-host"):
         for section in (":env:", "install", "global"):
-            done = subprocess.run([*command, f"{section}.{name}"], capture_output=True, text=True, check=False)
-            if done.returncode == 0 and done.stdout.strip() and not done.stdout.startswith("file:"):
-                lines.append(f"{name} = {done.stdout.strip()}")
+            value = ast.literal_eval(found.get(f"{section}.{name}", "''")).strip()
+            if value and not value.startswith("file:"):
+                lines.append(f"{name} = {value}")
                 if name == "index-url":
-                    index = done.stdout.strip()
+                    index = value
                 break
     return "\n".join(lines) + "\n" + proxy.pip_conf(index, gateway)
 

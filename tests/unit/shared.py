@@ -1,9 +1,13 @@
 """Paths, readers, and what Ansible makes of templates and inventories, as the unit tests share them."""
 
+import atexit
+import functools
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,17 +74,56 @@ def rendered(path: Path, own: dict[str, Any] | None = None) -> str:
     return str(Templar(loader=loader, variables=trusted(variables)).template(text))
 
 
+@functools.cache
+def fork_server() -> socket.socket:
+    """Start fork_server.py, once in each worker."""
+    own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("fork_server.py"), str(its.fileno())],
+            cwd=TOP,
+            env=CLEAN,
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    atexit.register(process.wait)
+    atexit.register(own.close)  # before that, and the process ends
+    return own
+
+
+def run_ansible(program: Path | str, *words: Any, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run this program of Ansible's, or one that imports it, from the top; more: of its environment.
+
+    Forked where Ansible is imported already: starting it takes more than most of what the tests ask of it.
+    """
+    environment = {**CLEAN, **more}
+    assert not any(name.startswith("ANSIBLE_") for name in more), f"{list(more)}: it has been read, start a process"
+    request = {"words": [str(program), *map(str, words)], "environment": environment}
+    with (
+        tempfile.TemporaryFile("w+") as source,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        source.write(given)
+        source.seek(0)
+        files = [file.fileno() for file in (source, out, err)]
+        socket.send_fds(fork_server(), [json.dumps(request).encode()], files)
+        status = int(fork_server().recv(16) or b"70")
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(request["words"], status, out.read(), err.read())
+
+
 def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TOP) -> dict[str, Any]:
     """Return the value of each host's expression, as a task of a play would see it; Ansible starts once for all."""
-    done = subprocess.run(
-        [sys.executable, str(TOP / "tests" / "unit" / "evaluate.py"), str(project / "playbooks"), str(inventory)],
-        cwd=project,
-        env=CLEAN,
-        input=json.dumps(dict(expressions)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program, words = TOP / "tests" / "unit" / "evaluate.py", (project / "playbooks", inventory)
+    given = json.dumps(dict(expressions))
+    if project == TOP:
+        done = run_ansible(program, *words, given=given)
+    else:  # which has an ansible.cfg of its own
+        command = [sys.executable, program, *words]
+        done = subprocess.run(command, cwd=project, env=CLEAN, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout))
 

@@ -53,10 +53,13 @@ def test_a_test_that_stands_for_a_drill_is_there(test: str) -> None:
     assert f"\ndef {name}(" in (TOP / path).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("module", ["drills", "drills.provoke"])
-def test_they_start_as_make_starts_them(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "option"), [("drills", "--list"), ("drills.provoke", "--list"), ("soak", "--help"), ("bench", "--help")]
+)
+def test_the_programs_start_as_make_starts_them(module: str, option: str) -> None:
+    """From the top: they find the project's own package without pytest's settings."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", module, "--list"]
+    command = [sys.executable, "-m", module, option]
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -123,14 +126,6 @@ def test_a_long_error_is_one_line_of_its_cell(tmp_path: Path) -> None:
 def test_links_lead_to_the_headings(section: str) -> None:
     anchor = re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-")
     assert report.link(section).endswith(f"(../docs/runbook.md#{anchor})")
-
-
-@pytest.mark.parametrize("package", ["drills", "soak", "bench"])
-def test_the_programs_that_make_runs_start_from_the_top(package: str) -> None:
-    """They find the project's own package without pytest's settings."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-m", package, "--help"], cwd=TOP, env=environment, check=False)
-    assert done.returncode == 0
 
 
 # --- the program that plays them

@@ -2,9 +2,6 @@
 
 import copy
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,8 @@ import pytest
 from phoenix import __version__
 from phoenix.fleet.inventory import errors, known_variables
 from phoenix.fleet.inventory.renamed import RENAMED
-from tests.unit.shared import TOP, read_yaml
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, read_yaml, run_ansible
 
 SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "mongodb": {
@@ -408,22 +406,8 @@ def test_the_role_refuses_through_ansible(tmp_path: Path) -> None:
     (tmp_path / "roles" / "mongodb" / "meta").mkdir(parents=True)
     (tmp_path / "roles" / "mongodb" / "meta" / "argument_specs.yml").write_text(FAKE_SPECS, encoding="utf-8")
     (tmp_path / "roles" / "preflight").symlink_to(TOP / "roles" / "preflight")
-    playbook = Path(sys.executable).with_name("ansible-playbook")
-    result = subprocess.run(
-        [
-            playbook,
-            "-i",
-            tmp_path / "inventory.yml",
-            tmp_path / "play.yml",
-            "-e",
-            f"preflight_roles_dir={tmp_path}/roles",
-        ],
-        cwd=TOP,
-        env={**os.environ, "ANSIBLE_ROLES_PATH": f"{tmp_path}/roles", "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("-i", tmp_path / "inventory.yml", tmp_path / "play.yml", "-e", f"preflight_roles_dir={tmp_path}/roles")
+    result = run_ansible(PLAYBOOK, *words)
     output = result.stdout + result.stderr
     # An inventory that names no version has to follow every change.
     changes = read_yaml(TOP / "roles" / "preflight" / "vars" / "main.yml")["__preflight_breaking_changes"]

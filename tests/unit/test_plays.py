@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,8 +14,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible.template import Templar
 
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, read_yaml, trusted
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, read_yaml, run_ansible, trusted
 
 # The role that brings up what serves in each group.
 OWNERS = {"lb": ["nginx"], "app": ["phoenix"], "db": ["mongodb"]}
@@ -231,14 +230,7 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
     }
     inventory["db1"] |= {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": "1"}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": inventory}}), encoding="utf-8")
-    done = subprocess.run(
-        [PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
-        cwd=TOP,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_ansible(PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     keys, senders = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
     assert keys == {"192.0.2.1": "OWN"}

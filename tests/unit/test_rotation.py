@@ -13,8 +13,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, inputs, read_yaml, trusted
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, inputs, read_yaml, run_ansible, trusted
 
 pytestmark = pytest.mark.usefixtures("ansible_plugins")
 PLAYBOOKS = TOP / "playbooks"
@@ -115,8 +115,7 @@ def test_hosts_on_demand_get_the_operators_key_as_well(
     }
     inventory = {"all": {"vars": variables, "children": {"control": {"hosts": {"control1": {}}}}}}
     (tmp_path / "hosts.yml").write_text(json.dumps(inventory))
-    words = [PLAYBOOK, "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.json")]
-    done = subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+    done = run_ansible(PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.json")
     assert (done.returncode == 0) is (refusal == ""), done.stdout + done.stderr
     assert refusal in " ".join(done.stdout.split())
     assert ("ok: [extra-7]" in done.stdout) is (refusal == ""), "a refusal ends the run"

@@ -23,7 +23,7 @@ from phoenix.common import tar
 from phoenix.fleet.inventory import known_variables, shared_variables
 from phoenix.fleet.inventory.fleet import SAME_EVERYWHERE
 from phoenix.fleet.inventory.model import PLAYBOOKS
-from tests.unit.shared import CLEAN, TOP, evaluate, read_yaml, rendered
+from tests.unit.shared import CLEAN, TOP, evaluate, read_yaml, rendered, run_ansible
 
 KNOWN = known_variables(TOP / "roles", TOP / "playbooks")
 OPTIONS = {name: option for options in KNOWN.values() for name, option in options.items()}
@@ -139,14 +139,12 @@ PLACES: tuple[Callable[[Path], None], ...] = (
 
 def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict[str, list[Any]]]]:
     """Return the value that arrives, by inventory, role, option. Ansible reads its configuration once per process."""
-    done = subprocess.run(
-        [sys.executable, TOP / "tests" / "unit" / "resolve_settings.py", PLAYS, *folders],
-        cwd=TOP,
-        env={**CLEAN, "PYTHONPATH": f"{TOP / 'src'}:{TOP}", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program, path = TOP / "tests" / "unit" / "resolve_settings.py", f"{TOP / 'src'}:{TOP}"
+    if environment:
+        command, env = [sys.executable, program, PLAYS, *folders], {**CLEAN, "PYTHONPATH": path, **environment}
+        done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, check=False)
+    else:
+        done = run_ansible(program, PLAYS, *folders, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return {Path(folder).name: found[folder] for folder in found}
@@ -224,14 +222,8 @@ def test_the_example_passes_the_preflight_once_it_is_filled_in_as_readme_says(tm
     values = {name: next((special[end] for end in special if name.endswith(end)), "QUJDREVGR0g=") for name in named}
     write(own / "group_vars" / "all" / "vault.yml", values)
     words = ["lb1", "-i", str(own), "--playbook-dir", str(TOP / "playbooks"), "-m", "include_role"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible"), *words, "-a", "name=preflight tasks_from=inventory"],
-        cwd=TOP,
-        env={**CLEAN, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = Path(sys.executable).with_name("ansible")
+    done = run_ansible(program, *words, "-a", "name=preflight tasks_from=inventory")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

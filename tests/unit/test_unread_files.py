@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, inputs, read_yaml
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, inputs, read_yaml, run_ansible
 
 START_S, RELOAD_S = 100.0, 50.0  # before now
 
@@ -52,8 +51,7 @@ def test_files_that_are_newer_than_their_reader_are_reported(tmp_path: Path) -> 
         "tasks": [*tasks, write],
     }
     (tmp_path / "play.json").write_text(json.dumps([play]))
-    words = [PLAYBOOK, "-i", "localhost,", str(tmp_path / "play.json")]
-    done = subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+    done = run_ansible(PLAYBOOK, "-i", "localhost,", tmp_path / "play.json")
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads((tmp_path / "seen").read_text())
     assert [[Path(path).name for path in result["changed_paths"]] for result in seen] == [

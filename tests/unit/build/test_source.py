@@ -15,8 +15,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from phoenix.build import npm, source
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, read_yaml, trusted
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, read_yaml, run_ansible, trusted
 
 FILES = {
     ".gitignore": "/dist/\n.env\n",
@@ -141,8 +141,7 @@ def test_where_ansible_runs_former_builds_do_not_pile_up(tmp_path: Path) -> None
     }
     playbook = tmp_path / "play.yml"
     playbook.write_text(json.dumps([play]))
-    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", "ansible_become=false", str(playbook)]
-    done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
+    done = run_ansible(PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", "ansible_become=false", playbook)
     assert done.returncode == 0, done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "1.1.0-fedcba98.tar.gz", "play.yml"}
 
@@ -160,8 +159,7 @@ def named(folder: Path, version: str, places: Path, present: bool, built: list[s
         "__release_known": {"present": present, "built": built},
         "ansible_become": False,
     }
-    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), str(playbook)]
-    done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
+    done = run_ansible(PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), playbook)
     return done.returncode, " ".join(done.stdout.split())
 
 

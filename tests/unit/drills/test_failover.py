@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from tests.unit.shared import TOP
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, run_ansible
 
 SHOWN = json.dumps({"held": {"192.0.2.10": True}, "obstacle": ""})
 MOVE = """
@@ -42,6 +42,7 @@ def failover(folder: Path, url: str) -> tuple[int, str, list[str]]:
     program.chmod(0o755)
     groups: dict[str, Any] = {"lb": {"hosts": {"lb1": {}, "lb2": {}}}, "control": {"hosts": {"control1": {}}}}
     variables = {
+        "ansible_become": False,
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "moves": str(folder / "moves"),
@@ -49,18 +50,8 @@ def failover(folder: Path, url: str) -> tuple[int, str, list[str]]:
         "phoenix_health_path": "/",
     }
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": variables}}))
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "failover.yml"],
-        cwd=folder,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
-            "ANSIBLE_FILTER_PLUGINS": str(TOP / "filter_plugins"),
-            "PATH": f"{folder}:{os.environ['PATH']}",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    path = f"{folder}:{os.environ['PATH']}"
+    done = run_ansible(PLAYBOOK, "-i", folder / "hosts.yml", folder / "failover.yml", PATH=path)
     return done.returncode, done.stdout + done.stderr, (folder / "moves").read_text(encoding="utf-8").splitlines()
 
 

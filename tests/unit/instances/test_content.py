@@ -16,7 +16,7 @@ import pytest
 from phoenix.common import files
 from phoenix.instances import cli, releases
 from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP
+from tests.unit.shared import TOP, run_ansible
 
 OWN, OTHER = f"sha256:{'a1' * 32}", f"sha256:{'b2' * 32}"
 
@@ -90,9 +90,9 @@ class Fleet:
 
     def __init__(self, folder: Path, *hosts: str) -> None:
         self.folder, self.hosts = folder, hosts
-        (folder / "plugins").mkdir()
+        (folder / "action_plugins").mkdir()
         plugin = PLUGIN.format(plugin=str(TOP / "action_plugins" / "phoenixctl.py"), folder=str(folder))
-        (folder / "plugins" / "phoenixctl.py").write_text(plugin)
+        (folder / "action_plugins" / "phoenixctl.py").write_text(plugin)
         for host in hosts:
             for name in ("releases", "instances", "state"):
                 (folder / host / name).mkdir(parents=True)
@@ -120,11 +120,12 @@ class Fleet:
             "ansible_become": False,
         }
         hosts = ",".join(self.hosts) + ","
-        command = [PLAYBOOK, "-i", hosts, "-c", "local", "-e", json.dumps(given), *options, str(playbook)]
+        words = ["-i", hosts, "-c", "local", "-e", json.dumps(given), *options, str(playbook)]
         if os.getuid():  # what is unpacked belongs to root
-            command = ["unshare", "--map-root-user", *command]
-        variables = {**environment(), "ANSIBLE_ACTION_PLUGINS": str(self.folder / "plugins")}
-        done = subprocess.run(command, env=variables, cwd=TOP, capture_output=True, text=True, check=False)
+            command = ["unshare", "--map-root-user", PLAYBOOK, *words]
+            done = subprocess.run(command, env=environment(), cwd=TOP, capture_output=True, text=True, check=False)
+        else:
+            done = run_ansible(PLAYBOOK, *words)
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     def release(self, host: str) -> Path:
