@@ -17,7 +17,7 @@ from ansible.vars.hostvars import HostVars, HostVarsVars  # noqa: E402
 from phoenix.balancer import acme  # noqa: E402
 from phoenix.build import plugins, toolkit  # noqa: E402
 from phoenix.common import endpoint  # noqa: E402
-from phoenix.database import clients, keys, replica_set, tls, upgrade  # noqa: E402
+from phoenix.database import clients, keys, names, replica_set, tls, upgrade  # noqa: E402
 from phoenix.fleet import (  # noqa: E402
     addresses,
     certificate,
@@ -303,6 +303,7 @@ class FilterModule:
             "phoenix_certificate_files": certificate.files,
             "phoenix_acme_errors": acme.errors,
             "mongodb_configured_members": replica_set.configured_members,
+            "mongodb_former_hosts": replica_set.former_hosts,
             "mongodb_uri": _reported(mongodb_uri),
             "phoenix_is_checksum": inputs.is_checksum,
             "phoenix_source_error": uri.source_error,
@@ -376,6 +377,7 @@ class FilterModule:
             "phoenix_sites": wiring.sites,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
+            "phoenix_member_addresses": names.addresses,
             "phoenix_upstreams": wiring.upstreams,
             "phoenix_isolated": wiring.isolated,
             "phoenix_database_error": database_error,

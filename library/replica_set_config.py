@@ -20,6 +20,10 @@ options:
     type: list
     elements: dict
     required: true
+  former:
+    description: By a member's C(host), what the set may know it as from before; it is renamed, and goes on meanwhile.
+    type: dict
+    default: {}
   settings: {description: Values of replSetConfig's C(settings)., type: dict, default: {}}
 author: [Phoenix]
 """
@@ -45,6 +49,7 @@ def main() -> None:
         argument_spec={
             **phoenix_member.LOGIN,
             "members": {"type": "list", "elements": "dict", "required": True},
+            "former": {"type": "dict", "default": {}},
             "settings": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -60,7 +65,9 @@ def main() -> None:
         members = [
             {"host": m["host"], "priority": float(m["priority"]), "votes": int(m["votes"])} for m in options["members"]
         ]
-        steps = reconfigure.reconfigure(client, members, options["settings"], check=module.check_mode)
+        steps = reconfigure.reconfigure(
+            client, members, options["settings"], options["former"], check=module.check_mode
+        )
     except (reconfigure.Refused, PyMongoError) as error:
         module.fail_json(msg=f"The replica set refused a change of its configuration: {error}")
     module.exit_json(changed=bool(steps), steps=steps)

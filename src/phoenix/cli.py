@@ -60,6 +60,7 @@ AREAS: Mapping[str, Area] = {
     ),
     "metering": Area("phoenix.balancer.heartbeat", "this load balancer's heartbeat for the autoscaler: heartbeat"),
     "metrics": Area("phoenix.monitoring.plugin", "Netdata's plugin: collect"),
+    "names": Area("phoenix.database.names", "names of the database's members in /etc/hosts: keep"),
     "page": Area("phoenix.page.cli", "the status page on control: write"),
     "pipeline": Area(
         "phoenix.pipeline.cli",

@@ -26,6 +26,7 @@ import pytest
 from lab.ports import free_port
 from phoenix.build import release, sandbox, source
 from phoenix.common import tar
+from phoenix.database import tls
 from phoenix.instances import command
 from tests.harness import debian
 from tests.unit.shared import TOP
@@ -33,6 +34,8 @@ from tests.unit.shared import TOP
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 START_SECONDS = 30
+# Those of tests/fixtures/apps/database-drivers; the first two run on Node.js 8.
+DRIVERS = ("mongodb-2.2", "mongodb-3", "mongodb-4", "mongodb-5", "mongodb-6")
 
 
 def unpack(name: str, folder: Path) -> None:
@@ -244,6 +247,37 @@ def old(root: Path) -> Builder:
 def current(root: Path) -> Builder:
     """A Node.js with long-term support, and its npm."""
     return Builder(root, "24.21.0", "11.21.2")
+
+
+@dataclass
+class Drivers:
+    """MongoDB's drivers as applications have them, with the Node.js of each."""
+
+    folder: Path
+    old: Path
+
+    def write(self, driver: str, string: str, trusted: Path, prefix: Sequence[str] = ()) -> str:
+        """What a program with this driver prints that writes a document. prefix: what the program is started by."""
+        node = str(self.old / "bin" / "node") if driver in DRIVERS[:2] else shutil.which("node")
+        assert node
+        done = subprocess.run(
+            [*prefix, node, "write.js", driver],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "DB_CONNECTION_STRING": string, tls.NODE_VARIABLE: str(trusted)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip() or done.stderr
+
+
+@pytest.fixture(scope="session")
+def drivers(tmp_path_factory: pytest.TempPathFactory) -> Drivers:
+    programs = tmp_path_factory.mktemp("programs")
+    unpack("nodejs-8.11.1", programs / "nodejs")
+    shutil.copytree(APPS / "database-drivers", programs / "drivers")
+    subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=programs / "drivers", check=True)
+    return Drivers(programs / "drivers", programs / "nodejs")
 
 
 @contextlib.contextmanager

@@ -5,8 +5,6 @@ A real server of 5.0, as the oldest driver writes to none that is newer, and Nod
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,16 +15,14 @@ import pytest
 import yaml
 
 from lab.ports import free_port
-from phoenix.database import authority, certificate, tls
+from phoenix.database import authority, certificate
 from phoenix.fleet import uri
-from tests.apps.conftest import unpack
+from tests.apps.conftest import Drivers, unpack
 from tests.harness import debian
-from tests.harness.corpus import APPS
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, read_yaml, rendered
 
 DEFAULT = read_yaml(TOP / "playbooks" / "group_vars" / "all" / "defaults.yml")["phoenix_db_tls_options"]
-OLD = ("mongodb-2.2", "mongodb-3")  # on Node.js 8
 MISMATCH = "altnames"
 
 
@@ -36,31 +32,19 @@ class Server:
 
     root: Path
     port: int
-    programs: Path
+    drivers: Drivers
 
     def write(self, driver: str, options: str, trusted: str = "trusted", address: str = "127.0.0.1") -> str:
         """What a program with this driver prints, which trusts the CAs of a file."""
         string = uri.mongodb_uri("u", "p", [{"address": address}], self.port, "shop", "rs", options=options)
         string = string.replace("u:p@", "").replace("replicaSet=rs&authSource=admin&", "")
-        node = str(self.programs / "nodejs" / "bin" / "node") if driver in OLD else shutil.which("node")
-        assert node
-        done = subprocess.run(
-            [node, "write.js", driver],
-            cwd=self.programs / "drivers",
-            env={"PATH": os.environ["PATH"], "DB_CONNECTION_STRING": string,
-                 tls.NODE_VARIABLE: str(self.root / f"{trusted}.pem")},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout.strip() or done.stderr
+        return self.drivers.write(driver, string, self.root / f"{trusted}.pem")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, drivers: Drivers) -> Iterator[Server]:
     root, programs = tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("programs")
     unpack("mongodb-5.0.4", programs / "mongodb")
-    unpack("nodejs-8.11.1", programs / "nodejs")
-    shutil.copytree(APPS / "database-drivers", programs / "drivers")
-    subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=programs / "drivers", check=True)
     for name in ("own", "other"):
         ca = authority.Authority(root / name, time.time())
         ca.create()
@@ -70,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     certificate.install(pem, own.sign(certificate.request(pem), ["127.0.0.1"]), user="")
     settings = yaml.safe_load(rendered(TOP / "roles/mongodb/templates/mongod.conf.j2", {"mongodb_tls": "requireTLS"}))
     options = {**settings["net"]["tls"], "certificateKeyFile": str(pem), "CAFile": str(root / "trusted.pem")}
-    made = Server(root, free_port(), programs)
+    made = Server(root, free_port(), drivers)
     net = {"port": made.port, "bindIp": "127.0.0.1,127.0.0.2", "unixDomainSocket": {"enabled": False}, "tls": options}
     (root / "db").mkdir()
     (root / "mongod.conf").write_text(yaml.safe_dump({"net": net, "storage": {"dbPath": str(root / "db")}}))

@@ -10,9 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from phoenix.common import endpoint
 from tests.harness import programs
 from tests.harness.database import admin_password
-from tests.harness.hosts import PYTHON_WITH_DRIVER, control_of, hosts_of, remote, secrets_of, ssh, ssh_command
+from tests.harness.hosts import (
+    PYTHON_WITH_DRIVER,
+    addresses_of,
+    control_of,
+    hosts_of,
+    remote,
+    secrets_of,
+    ssh,
+    ssh_command,
+)
 
 ROOT = "/var/lib/phoenix-backup"
 DUMPS = f"{ROOT}/dumps"
@@ -29,11 +39,11 @@ class Trial:
         self.store = self.control = control_of(inventory)
         self.store_name = next(iter(hosts_of("control", inventory)))
         self.password = admin_password(inventory)
-        self.addresses = [host.check_output("hostname -I").split()[0] for host in self.members.values()]
+        self.addresses = addresses_of("db", inventory)
 
     def documents(self, *words: str) -> dict[str, Any]:
         """Fill, change, count or drop the database: see remote/documents.py."""
-        hosts = ",".join(f"{address}:27017" for address in self.addresses)
+        hosts = ",".join(endpoint.of(address, 27017) for address in self.addresses)
         command = remote("documents", hosts, *words, runner=PYTHON_WITH_DRIVER)
         done = ssh(self.inventory, next(iter(self.members)), command, self.password)
         assert done.returncode == 0, done.stderr

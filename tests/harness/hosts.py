@@ -45,6 +45,11 @@ def hosts_of(group: str, inventory: str) -> Hosts:
     }
 
 
+def addresses_of(group: str, inventory: str) -> list[str]:
+    """Return the addresses by which the hosts of a group are reached, by each other as well."""
+    return [host.address for host in _fleet(inventory).members(group)]
+
+
 def first_of(group: str, inventory: str) -> Any:
     """Return the first host of a group."""
     return next(iter(hosts_of(group, inventory).values()))

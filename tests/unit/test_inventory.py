@@ -351,6 +351,13 @@ def test_hosts_reach_each_other_by_addresses_of_one_kind(hosts: Hosts) -> None:
     assert message.endswith("[db1]")
 
 
+def test_a_member_needs_a_name_that_hosts_resolve(hosts: Hosts) -> None:
+    for name, good in (("db_1.phoenix.internal", True), ("db 1.phoenix.internal", False), ("db1..internal", False)):
+        hosts["db1"]["mongodb_members"] = [{"host": "db1", "address": "2001:db8::31", "name": name}]
+        found = errors(hosts, GROUPS, SPECS)
+        assert [message.startswith(f"mongodb_members: {name!r} is no name") for message in found] == [True] * (not good)
+
+
 def test_the_application_must_be_named(hosts: Hosts) -> None:
     del hosts["control1"]["phoenix_source"]
     (found,) = errors(hosts, GROUPS, SPECS)

@@ -300,7 +300,8 @@ def test_ipv6_arrives_wherever_addresses_count(tmp_path: Path) -> None:
     assert (metering, listen, own) == ("[2001:db8::41]:5140", True, "2001:db8::11")
     assert [host["address"] for host in upstreams] == ["2001:db8::21", "2001:db8::22"]
     uri, allowed, ssh = seen["app1"]
-    assert "@[2001:db8::31]:27017,[2001:db8::32]:27017,[2001:db8::33]:27017/phoenix?" in uri
+    seeds = ",".join(f"db{number}.phoenix.internal:27017" for number in (1, 2, 3))
+    assert f"@{seeds}/phoenix?" in uri
     assert (allowed[0]["sources"], ssh) == (["2001:db8::11"], ["2001:db8::41"])
     address, balancers, published, sources = seen["control1"]
     assert (address, balancers, published["ansible_host"]) == ("::", ["2001:db8::11"], "2001:db8::11")

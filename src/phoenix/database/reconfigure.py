@@ -10,6 +10,7 @@ from phoenix.common import endpoint
 from phoenix.database import replica_set
 
 TIMEOUT_MS = 60000
+NONE: Mapping[str, str] = {}
 
 
 class Refused(Exception):
@@ -17,14 +18,19 @@ class Refused(Exception):
 
 
 def plan(
-    current: Mapping[str, Any], members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+    current: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    former: Mapping[str, str] = NONE,
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the (description, configuration) steps from the current configuration to the wanted one.
 
-    members: [{host: "address:port", priority, votes}]; settings: of replSetConfig, for example electionTimeoutMillis.
+    members: [{host: "name:port", priority, votes}]; settings: of replSetConfig, for example electionTimeoutMillis;
+    former: by its host, what the set may know a member as from before, "address:port".
 
     A reconfiguration may add, remove or change the vote of only one voting member, so each such change is a step of its
-    own: additions first, so that the set is never smaller than necessary. Priorities and settings come last.
+    own: additions first, so that the set is never smaller than necessary. Priorities and settings come last. A member
+    that gets another name stays the same one, and goes on.
     """
     steps: list[tuple[str, dict[str, Any]]] = []
     config: dict[str, Any] = copy.deepcopy(dict(current))
@@ -33,6 +39,10 @@ def plan(
         steps.append((what, copy.deepcopy(config)))
 
     wanted = {member["host"]: member for member in members}
+    names = {before: host for host, before in former.items()}
+    for member in [one for one in config["members"] if one["host"] in names]:
+        before, member["host"] = member["host"], names[member["host"]]
+        step(f"{before}: known as {member['host']}")
     for host, member in wanted.items():
         if host not in [m["host"] for m in config["members"]]:
             number = max(m["_id"] for m in config["members"]) + 1
@@ -63,7 +73,12 @@ def plan(
 
 
 def reconfigure(
-    client: Any, members: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, check: bool = False
+    client: Any,
+    members: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    former: Mapping[str, str] = NONE,
+    *,
+    check: bool = False,
 ) -> list[str]:
     """Take the steps to the wanted configuration, or with check only plan them; return their descriptions.
 
@@ -74,7 +89,7 @@ def reconfigure(
 
     done = []
     config = client.admin.command("replSetGetConfig")["config"]
-    for what, step in plan(config, members, settings):
+    for what, step in plan(config, members, settings, former):
         if not check:
             step["version"] = client.admin.command("replSetGetConfig")["config"]["version"] + 1
             try:

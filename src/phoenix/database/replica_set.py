@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from phoenix.common import endpoint
-from phoenix.database import tls
+from phoenix.database import names, tls
 
 GOALS = ("answer", "primary", "member", "settled")
 SELECTION_MS = 2000
@@ -52,18 +52,24 @@ class State:
 
 
 def configured_members(members: Sequence[Mapping[str, Any]], port: int) -> list[dict[str, Any]]:
-    """The members as the set's configuration has them, {host: "address:port", priority, votes}.
+    """The members as the set's configuration has them, {host: "name:port", priority, votes}.
 
     The first is the preferred primary, so that the start of a whole fleet is predictable, unless its priority is given.
     """
     return [
         {
-            "host": endpoint.of(member["address"], port),
+            "host": endpoint.of(names.known_as(member), port),
             "priority": member.get("priority", 2 if index == 0 else 1),
             "votes": member.get("votes", 1),
         }
         for index, member in enumerate(members)
     ]
+
+
+def former_hosts(members: Sequence[Mapping[str, Any]], port: int) -> dict[str, str]:
+    """By the host of each member with a name, the one that a set of before has: its address."""
+    named = names.addresses(members)
+    return {endpoint.of(name, port): endpoint.of(address, port) for name, address in named.items()}
 
 
 def client(address: str, port: int, ca: str = "", **options: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from phoenix.common import endpoint
+from phoenix.database import names
 
 
 def _encoded(text: str) -> str:
@@ -28,16 +29,13 @@ def mongodb_uri(
 ) -> str:
     """Return a connection string that names every member, each part percent-encoded.
 
-    `members` are mappings with an `address` and, where it differs from `port`, a `port`. An IPv6 address
-    is put in brackets. `options` follow the others, as `ssl=true`.
+    `members` are mappings with an `address` and, where they differ, a `name` in its place and a `port`. An IPv6
+    address is put in brackets. `options` follow the others, as `ssl=true`.
 
     Raises:
         ValueError: there is no member.
     """
-    seeds = []
-    for member in members:
-        address = str(member["address"])
-        seeds.append(endpoint.of(address, int(member.get("port", port))))
+    seeds = [endpoint.of(names.known_as(member), int(member.get("port", port))) for member in members]
     if not seeds:
         raise ValueError("mongodb_uri: members is empty: name at least one member with its address")
     return (

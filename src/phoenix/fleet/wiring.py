@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from phoenix.common import endpoint
+from phoenix.database import names
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
 
@@ -15,8 +16,13 @@ HostVars = Mapping[str, Mapping[str, Any]]
 
 
 def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
-    """The replica set's members, in the inventory's order."""
-    return [{"host": host, "address": hostvars[host]["phoenix_address"]} for host in hosts]
+    """The replica set's members, in the inventory's order, each with its name where clients do not know its address."""
+    found = []
+    for host in hosts:
+        address = str(hostvars[host]["phoenix_address"])
+        name = names.name(host, address, str(hostvars[host].get("phoenix_database_domain", "")))
+        found.append({"host": host, "address": address, **({"name": name} if name != address else {})})
+    return found
 
 
 def addresses(hosts: Sequence[str], hostvars: HostVars, placement: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
@@ -183,7 +189,7 @@ def still_drained(drained: Iterable[str], hosts: Sequence[str], hostvars: HostVa
 
 
 # Plays run from control use these roles; its inventory carries the values that differ from settings and wiring.
-CONTROL_ROLES = (PLAYBOOKS, "deploy", "nginx", "nodejs", "phoenix", "release", "state")
+CONTROL_ROLES = (PLAYBOOKS, "deploy", "names", "nginx", "nodejs", "phoenix", "release", "state")
 # Arguments of one run, which must not stay for the next, and a folder of the machine that runs Ansible.
 NOT_FOR_CONTROL = frozenset(
     {"deploy_version", "deploy_what", "nginx_drained", "nginx_maintenance"}

@@ -39,6 +39,20 @@ def test_replacing_a_member_adds_before_it_removes() -> None:
     assert [m["_id"] for m in steps[-1][1]["members"]] == [0, 1, 3]
 
 
+def test_a_member_gets_its_name_and_stays_the_same() -> None:
+    found = config(member("[::1]:1"), member("[::2]:1"), member("[::9]:1"), **SETTINGS)
+    former = {"a:1": "[::1]:1", "b:1": "[::2]:1", "c:1": "[::3]:1"}
+    steps = reconfigure.plan(found, [member(host) for host in former], SETTINGS, former)
+    renamed = ["[::1]:1: known as a:1", "[::2]:1: known as b:1"]
+    assert [what for what, _ in steps] == [*renamed, "add c:1", "remove [::9]:1"]
+    assert [[m["host"] for m in wanted["members"]] for _, wanted in steps[:2]] == [
+        ["a:1", "[::2]:1", "[::9]:1"],
+        ["a:1", "b:1", "[::9]:1"],
+    ]
+    assert [m["_id"] for m in steps[-1][1]["members"]] == [0, 1, 3]
+    assert reconfigure.plan(steps[-1][1], [member(host) for host in former], SETTINGS, former) == []
+
+
 HOSTS = st.lists(
     st.builds(member, st.sampled_from("abcdefg"), st.sampled_from([1, 2, 5]), st.just(1)),
     min_size=1,

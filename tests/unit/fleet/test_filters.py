@@ -22,6 +22,20 @@ def test_uri_takes_the_password_first(plugin: ModuleType) -> None:
     assert made == "mongodb://user:p%2F@192.0.2.1:27017/d?replicaSet=rs&authSource=admin"  # pragma: allowlist secret
 
 
+def test_members_with_an_ipv6_address_have_names(plugin: ModuleType) -> None:
+    filters = plugin.FilterModule().filters()
+    hostvars = {"DB1": {"phoenix_address": "2001:db8::1", "phoenix_database_domain": "x.internal"}}
+    members = filters["phoenix_members"](["DB1"], hostvars)
+    assert members == [{"host": "DB1", "address": "2001:db8::1", "name": "db1.x.internal"}]
+    assert filters["phoenix_member_addresses"](members) == {"db1.x.internal": "2001:db8::1"}
+    assert filters["mongodb_configured_members"](members, 27017)[0]["host"] == "db1.x.internal:27017"
+    assert filters["mongodb_former_hosts"](members, 27017) == {"db1.x.internal:27017": "[2001:db8::1]:27017"}
+    without = {"DB1": {**hostvars["DB1"], "phoenix_database_domain": ""}}
+    for unnamed in (filters["phoenix_members"](["DB1"], without), [{"host": "a", "address": "192.0.2.1"}]):
+        assert "name" not in unnamed[0]
+        assert filters["phoenix_member_addresses"](unnamed) == filters["mongodb_former_hosts"](unnamed, 1) == {}
+
+
 def test_wiring(plugin: ModuleType) -> None:
     filters = plugin.FilterModule().filters()
     placement = {"a": [3000, 3001], "b": [3000], "c": []}

@@ -40,6 +40,11 @@ def test_ipv6_and_own_port() -> None:
     assert "@[2001:db8::1]:27018/" in mongodb_uri("u", "p", [{"address": "2001:db8::1", "port": 27018}], 1, "d", "rs")
 
 
+def test_a_member_by_its_name() -> None:
+    named = [{"address": "2001:db8::1", "name": "db1.phoenix.internal"}]
+    assert "@db1.phoenix.internal:27017/" in mongodb_uri("u", "p", named, 27017, "d", "rs")
+
+
 def test_no_member() -> None:
     with pytest.raises(ValueError, match="members is empty"):
         mongodb_uri("u", "p", [], 27017, "d", "rs")

@@ -25,8 +25,8 @@ FRONT, PRIVATE = "phoenix-networks-front", "phoenix-networks-private"
 # An example of each kind of host, with the roles whose files differ there.
 HOSTS = {
     "lb1": ("base", "firewall", "keepalived", "netdata", "nginx"),
-    "app1": ("firewall", "nodejs", "phoenix"),
-    "db3": ("firewall", "mongodb", "netdata"),
+    "app1": ("firewall", "names", "nodejs", "phoenix"),
+    "db3": ("firewall", "mongodb", "names", "netdata"),
     "control1": (
         "alerting",
         "autoscaler",
@@ -34,6 +34,7 @@ HOSTS = {
         "deploy",
         "drills",
         "firewall",
+        "names",
         "netdata",
         "reconcile",
         "runner",
@@ -353,3 +354,22 @@ def test_the_site_is_watched_from_where_clients_network_is_reached(given: dict[s
     # Which see the application during maintenance, by whichever address they come.
     own = {"fd00:186:3::41", "fd00:186:3::11", "10.186.2.11", "fd00:186:2::12", "10.186.2.10", "fd00:186:2::10"}
     assert own <= set(given["lb1"]["nginx_maintenance_visitors"])
+
+
+def test_clients_know_the_databases_members_by_names_that_every_host_resolves(
+    given: dict[str, dict[str, Any]], written: dict[str, str]
+) -> None:
+    """As drivers of before 4.0 do not understand the addresses; the server listens at its own one."""
+    seeds = ",".join(f"db{number}.phoenix.internal:27017" for number in (1, 2, 3))
+    assert f"@{seeds}/phoenix?" in given["app1"]["phoenix_db_connection_string"]
+    resolved = [f"fd00:186:3::3{number} db{number}.phoenix.internal" for number in (1, 2, 3)]
+    for host in ("app1", "db3", "control1"):
+        assert lines(written[f"{host}/names/names.j2"], "phoenix.internal") == resolved
+    assert lines(written["db3/mongodb/mongod.conf.j2"], "bindIp") == ["bindIp: 127.0.0.1,fd00:186:3::33"]
+    assert given["db3"]["mongodb_address"] == "fd00:186:3::33"
+
+
+def test_a_fleet_with_ipv4_knows_them_by_their_addresses() -> None:
+    found = evaluate(TOP / "inventories" / "lab", {"db1": "[mongodb_members, names_addresses]"})
+    members = [{"host": f"db{number}", "address": f"10.186.0.3{number}"} for number in (1, 2, 3)]
+    assert found == {"db1": [members, {}]}

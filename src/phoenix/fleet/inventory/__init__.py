@@ -21,6 +21,7 @@ from phoenix.fleet.inventory.fleet import (
     second_controls,
     unfit_certificates,
     unusable_addresses,
+    unusable_names,
 )
 from phoenix.fleet.inventory.model import Finding, Inventory, Specs, known_variables, shared_variables
 from phoenix.fleet.inventory.providers import unmakeable_hosts, unprovidable_hosts
@@ -47,6 +48,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     unsupported_values,
     different_values,
     even_voters,
+    unusable_names,
     floating_addresses,
     alarms_without_recipients,
     clashing_ports,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from phoenix.balancer import acme
+from phoenix.database import names
 from phoenix.fleet import addresses, floating
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory, boolean
@@ -22,6 +23,7 @@ SAME_EVERYWHERE = (
     "mongodb_tls_ca",
     "netdata_stream_port",
     "nginx_unwanted_policy",
+    "phoenix_database_domain",
     "phoenix_first_port",
     "phoenix_floating_addresses",
     "phoenix_instances_per_host",
@@ -65,6 +67,14 @@ def second_controls(inventory: Inventory) -> Iterator[Finding]:
 def unusable_addresses(inventory: Inventory) -> Iterator[Finding]:
     own = {host: inventory.value(host, "phoenix_address") for host in inventory.hostvars}
     yield from addresses.own_errors({host: str(address) for host, address in own.items() if address is not None})
+
+
+def unusable_names(inventory: Inventory) -> Iterator[Finding]:
+    """Members of the replica set whose name no host would resolve."""
+    for host in inventory.members("db"):
+        members = inventory.value(host, "mongodb_members") if host in inventory.hostvars else None
+        for message in names.errors(members) if isinstance(members, list) else ():
+            yield host, message
 
 
 def even_voters(inventory: Inventory) -> Iterator[Finding]:
