@@ -147,7 +147,7 @@ def look(client: Any) -> dict[str, Live]:
 
 
 def counted(dump: Dump, names: Mapping[str, fingerprint.Collection]) -> dict[str, fingerprint.Collection]:
-    """Pure: the same with what the dump's proof counted of time series, where nothing else has counted them."""
+    """Pure: the same with what the dump's proof counted, where nothing else has counted it."""
     held = dump.namespaces
     return {name: held.get(name, one) if one.documents is None else one for name, one in names.items()}
 
