@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import aside, exchange, expiry, fingerprint, plan, restore, scratch, sender
+from phoenix.backup import aside, exchange, expiry, fingerprint, left_out, plan, restore, scratch, sender
 from phoenix.backup.order import Refused
 from tests.database.conftest import NAME, Fleet
 from tests.database.generated import legacy_index
@@ -107,6 +107,25 @@ def test_what_expires_is_proven_and_restored(fleet: Fleet) -> None:
     assert sessions.index_information()["at_1"]["expireAfterSeconds"] == 60
     (tokens,) = fleet.client.app.list_collections(filter={"name": "tokens"})
     assert tokens["options"]["expireAfterSeconds"] == 60
+
+
+def test_what_is_in_the_servers_own_databases_is_found(fleet: Fleet) -> None:
+    """By the backup's user, and nothing of what a server, its sessions, transactions and users keep there."""
+    with fleet.client.start_session() as session, session.start_transaction():
+        fleet.client.app.items.insert_one({"_id": 1}, session=session)
+    fleet.client.app.items.find_one_and_update({"_id": 1}, {"$inc": {"n": 1}})
+    fleet.client.config.command("refreshLogicalSessionCacheNow")
+    with sender.connect(fleet.sender) as client:
+        assert left_out.take(client) == []
+        fleet.client.admin.orders.insert_one({"_id": 1})
+        fleet.client.config.own.insert_one({"_id": 1})
+        fleet.client.local.command("create", "noted")  # no write of the driver's, which is repeated by the oplog
+        try:
+            assert left_out.take(client) == ["admin.orders", "config.own", "local.noted"]
+        finally:
+            fleet.client.admin.orders.drop()
+            fleet.client.config.own.drop()
+            fleet.client.local.noted.drop()
 
 
 def test_what_expires_is_counted_by_the_hour(fleet: Fleet) -> None:

@@ -1,7 +1,7 @@
-"""What of a collection deletes itself, and when: by a TTL index, or as an expiring clustered collection or time series.
+"""What of a collection deletes itself, and when: by a TTL index, or by an expiry of its own.
 
-Counted in the scratch server, in which nothing expires, by the hour after the dump's moment. So a later dump is measured
-against what should still have been there.
+Counted in the scratch server, in which nothing expires, by the hour after the dump's moment. So a later dump is
+measured against what should still have been there.
 """
 
 from __future__ import annotations
@@ -60,6 +60,6 @@ def take(client: Any, names: Iterable[str], moment: float) -> dict[str, dict[str
 
 
 def lasting(documents: int, size: int, hours: Mapping[str, int], seconds: float) -> tuple[int, int]:
-    """Pure: of documents, and their bytes in proportion, what should still be there so many seconds after the moment."""
+    """Pure: of documents, and their bytes in proportion, what should be there so many seconds after the moment."""
     left = documents - sum(count for hour, count in hours.items() if int(hour) * HOUR <= seconds)
     return (left, size * left // documents) if documents else (0, 0)

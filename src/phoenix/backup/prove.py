@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from phoenix.backup import expiry, files, fingerprint, plan, scratch
+from phoenix.backup import expiry, files, fingerprint, left_out, plan, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -63,8 +63,8 @@ def _seconds(dump: Dump) -> float:
 def _sizes(dump: Dump, ignored: Sequence[str], after: float | None = None) -> dict[str, tuple[int, int]]:
     """Documents and bytes of a dump's collections, without those that were not counted, and in total.
 
-    after: without what was to expire within so many seconds; None: as they are. What is capped is in no total, as it may
-    lose most of its documents.
+    after: without what was to expire within so many seconds; None: as they are. What is capped is in no total, as it
+    may lose most of its documents.
     """
     patterns = (*ignored, "*.phoenix_*")  # made by a restore
     held = fingerprint.from_json(dump.manifest["namespaces"])
@@ -88,7 +88,8 @@ def judge(
     if differences:
         return "bad", "; ".join(differences[:10])
     if not fingerprint.totals(dump.namespaces)[0]:
-        return "empty", "it holds no document"
+        others = [left_out.condition(name) for name in dump.manifest.get("left_out", ())]
+        return "empty", "; ".join(["it holds no document", *others[:10]])
     if dump.kind != RETURNED and (less := shrunken(dump, known, floor, ignored)):
         more = f"; and {len(less) - 10} more" if len(less) > 10 else ""
         return "shrunken", (

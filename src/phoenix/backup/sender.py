@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import archive, fingerprint, frames, member, scratch
+from phoenix.backup import archive, fingerprint, frames, left_out, member, scratch
 from phoenix.database import tls
 
 PIECE = 1024 * 1024
@@ -274,6 +274,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             version = client.server_info()["version"]
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
             found = fingerprint.take(client, moment=Timestamp(*end.moment), read=count)
+            others = left_out.take(client)
     except PyMongoError as error:
         if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
             taken = time.monotonic() - begun - dumped
@@ -295,6 +296,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         "size": size,
         "sha256": checksum.hexdigest(),
         "namespaces": fingerprint.to_json(found),
+        "left_out": others,
     }
 
 
