@@ -18,7 +18,8 @@ OWN = {
         "external_validation_keys", "oplog.*", "shards", "databases", "collections", "chunks", "tags", "csrs.*",
         "changelog", "actionlog", "locks", "lockpings", "mongos", "vectorClock", "clusterParameters",
         "placementHistory", "migration*", "rangeDeletions*", "resharding*", "localReshardingOperations.*",
-        "localRenameParticipants.*", "sharding_*", "sampled*", "analyzeShardKey*", "queryAnalyzers", "tenant*", "shardSplit*", "shardMerge*",
+        "localRenameParticipants.*",
+        "sharding_*", "sampled*", "analyzeShardKey*", "queryAnalyzers", "tenant*", "shardSplit*", "shardMerge*",
         "unsharded*", "block*", "changes.*", "preimages*",
     ),
     "local": (
