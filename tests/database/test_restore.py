@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import aside, exchange, fingerprint, plan, restore, scratch, sender
+from phoenix.backup import aside, exchange, expiry, fingerprint, left_out, plan, restore, scratch, sender
 from phoenix.backup.order import Refused
 from tests.database.generated import legacy_index
 from tests.harness.real_database import NAME, Fleet
@@ -65,6 +65,7 @@ def test_everything_is_restored_to_equality(fleet: Fleet) -> None:
     before = fleet.state()
     dump = fleet.dump()
     assert dump.state == "good", dump.reason
+    assert dump.namespaces["app.ring"].documents == 50
     fleet.client.app.items.delete_many({"n": 3})
     fleet.client.app.old.drop()
     fleet.client.app.names.drop_index("bytewise")
@@ -106,6 +107,52 @@ def test_what_expires_is_proven_and_restored(fleet: Fleet) -> None:
     assert sessions.index_information()["at_1"]["expireAfterSeconds"] == 60
     (tokens,) = fleet.client.app.list_collections(filter={"name": "tokens"})
     assert tokens["options"]["expireAfterSeconds"] == 60
+
+
+def test_what_is_in_the_servers_own_databases_is_found(fleet: Fleet) -> None:
+    """By the backup's user, and nothing of what a server, its sessions, transactions and users keep there."""
+    with fleet.client.start_session() as session, session.start_transaction():
+        fleet.client.app.items.insert_one({"_id": 1}, session=session)
+    fleet.client.app.items.find_one_and_update({"_id": 1}, {"$inc": {"n": 1}})
+    fleet.client.config.command("refreshLogicalSessionCacheNow")
+    with sender.connect(fleet.sender) as client:
+        assert left_out.take(client) == []
+        fleet.client.admin.orders.insert_one({"_id": 1})
+        fleet.client.config.own.insert_one({"_id": 1})
+        fleet.client.local.command("create", "noted")  # no write of the driver's, which is repeated by the oplog
+        try:
+            assert left_out.take(client) == ["admin.orders", "config.own", "local.noted"]
+        finally:
+            fleet.client.admin.orders.drop()
+            fleet.client.config.own.drop()
+            fleet.client.local.noted.drop()
+
+
+def test_what_expires_is_counted_by_the_hour(fleet: Fleet) -> None:
+    """By the server's own dates: of several the earliest, of several indexes the first; the rest lasts."""
+    app, moment = fleet.client.app, datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+    hour = datetime.timedelta(hours=1)
+    app.mixed.create_index("at", expireAfterSeconds=3600)
+    app.mixed.create_index("own.end", expireAfterSeconds=0)
+    app.mixed.insert_many(
+        [
+            {"at": moment + hour * 0.5},
+            {"at": [moment + hour * 9, moment + hour * 0.6, 5]},
+            {"at": moment + hour * 20, "own": {"end": moment + hour * 2.5}},
+            {"at": moment - hour * 1.5},
+            {"at": moment - hour * 9},
+            {"at": "2100-01-01"},
+            {"at": moment + hour * 24 * 365},
+            {},
+        ]
+    )
+    app.create_collection("metrics", timeseries={"timeField": "t"}, expireAfterSeconds=7200)
+    app.metrics.insert_many([{"t": moment + hour * number} for number in range(-1, 2)])
+    app.lasting.insert_one({"at": moment})
+    assert expiry.take(fleet.client, ["app.mixed", "app.metrics", "app.lasting"], moment.timestamp()) == {
+        "app.mixed": {"-1": 1, "1": 1, "2": 1},
+        "app.metrics": {"1": 1, "2": 1, "3": 1},
+    }
 
 
 def test_what_was_written_since_the_dump_is_kept_and_comes_back(fleet: Fleet) -> None:

@@ -27,7 +27,7 @@ LARGE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Collection:
-    """documents, bytes and sha256 are None where the server can't read the moment: in capped collections."""
+    """documents, bytes and sha256 are None where the server can't read the moment: in capped ones and time series."""
 
     documents: int | None
     bytes: int | None
@@ -38,6 +38,11 @@ class Collection:
     def series(self) -> bool:
         """Whether it is a time series: only these are recorded without an index."""
         return not self.indexes
+
+    @property
+    def capped(self) -> bool:
+        """Whether it is a capped collection, in a manifest."""
+        return self.documents is None and not self.series
 
 
 class Digest:

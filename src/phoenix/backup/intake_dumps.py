@@ -129,8 +129,10 @@ def understand(manifest: dict[str, Any]) -> None:
     try:
         fingerprint.totals(fingerprint.from_json(manifest["namespaces"]))
         float(manifest["dump_seconds"])
+        int(manifest.get("moment", (0,))[0])
         texts = [manifest[name] for name in ("moment_utc", "member", "server_version")]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        texts += list(manifest.get("left_out", ()))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"invalid manifest: {error!r}") from error
     if not all(isinstance(value, str) and value.isprintable() for value in texts):
         raise ValueError("invalid manifest: a text field is not a printable string")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix.backup import exchange, files, fingerprint, members, scratch
+from phoenix.backup import exchange, files, fingerprint, left_out, members, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain
 from phoenix.backup.order import BESIDE, Order, Refused, connect, login
@@ -125,10 +125,11 @@ def obstacles(
 
 
 def conditions(dump: Dump) -> list[str]:
-    """Pure: what a full restore of a dump would be refused for, were the database as it was at the dump's moment."""
+    """Pure: what a full restore of a dump would be refused for, or leaves out, were the database as it was then."""
     names = matching(fingerprint.from_json(dump.manifest["namespaces"]), "")
     live = {name: Live("timeseries" if one.series else "collection") for name, one in names.items()}
-    return obstacles(names, (), live, exchange.fresh_stamp())
+    others = [left_out.condition(name) for name in dump.manifest.get("left_out", ())]
+    return [*others, *obstacles(names, (), live, exchange.fresh_stamp())]
 
 
 def look(client: Any) -> dict[str, Live]:
@@ -147,7 +148,7 @@ def look(client: Any) -> dict[str, Live]:
 
 
 def counted(dump: Dump, names: Mapping[str, fingerprint.Collection]) -> dict[str, fingerprint.Collection]:
-    """Pure: the same with what the dump's proof counted of time series, where nothing else has counted them."""
+    """Pure: the same with what the dump's proof counted, where nothing else has counted it."""
     held = dump.namespaces
     return {name: held.get(name, one) if one.documents is None else one for name, one in names.items()}
 
@@ -217,6 +218,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         else f"{name}: {live[name].documents} documents now, set aside{unless}"
         for name in gone
     ]
+    lines += [left_out.condition(name) for name in dump.manifest.get("left_out", ())]
     room = members.look(order.members, store.config.port, login(store, order))
     lines += members.warnings(room, fingerprint.totals(sizes)[1])
     return dump.name, lines

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from phoenix.backup import files, fingerprint, plan, scratch
+from phoenix.backup import expiry, files, fingerprint, left_out, plan, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -28,39 +28,57 @@ def shrunken(dump: Dump, known: Sequence[Dump], floor: int, ignored: Sequence[st
     """Pure: which collections of a dump are missing, or less than half of the most that a good dump here held.
 
     Measured against all good dumps that are kept, so that a slow loss adds up; an operator who accepts a dump makes it
-    the first to measure against. floor: documents below which a collection may shrink; ignored: patterns of namespaces.
+    the first to measure against. What was to expire since is not missed; and a capped collection drops its oldest for
+    fewer, larger documents, or for as many smaller ones, but not for fewer documents and bytes at once.
+    floor: documents below which a collection may shrink; ignored: patterns of namespaces.
     """
     before = [one for one in known if one.state == "good" and one.counts and one.number < dump.number]
     start = max((index for index, one in enumerate(before) if one.accepted), default=0)
-    now = _sizes(dump, ignored)
+    now, moment = _sizes(dump, ignored), _seconds(dump)
     found: dict[str, tuple[int, str]] = {}
     for earlier in before[start:]:
-        for name, (old_documents, old_size) in _sizes(earlier, ignored).items():
+        capped = {name for name, one in fingerprint.from_json(earlier.manifest["namespaces"]).items() if one.capped}
+        for name, (old_documents, old_size) in _sizes(earlier, ignored, max(moment - _seconds(earlier), 0.0)).items():
             if old_documents < floor or old_documents < found.get(name, (0, ""))[0]:
                 continue
             if name not in now:
                 found[name] = (old_documents, f"{name} is missing ({old_documents} documents in {earlier.name})")
                 continue
             documents, size = now[name]
-            if documents * 2 < old_documents or size * 2 < old_size:
+            less = (documents * 2 < old_documents, size * 2 < old_size)
+            if all(less) if name in capped else any(less):
                 found[name] = (
                     old_documents,
                     f"{name} holds {documents} documents in {size} bytes, less than half of the {old_documents} in "
-                    f"{old_size} of {earlier.name}",
+                    f"{old_size} of {earlier.name}{' that have not expired since' if name in earlier.expiry else ''}",
                 )
     return [sentence for _, sentence in found.values()]
 
 
-def _sizes(dump: Dump, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Documents and bytes of a dump's collections, and in total, without those that can't be counted."""
+def _seconds(dump: Dump) -> float:
+    """The moment of a dump, in seconds since 1970."""
+    return float(dump.manifest.get("moment", (0, 0))[0])
+
+
+def _sizes(dump: Dump, ignored: Sequence[str], after: float | None = None) -> dict[str, tuple[int, int]]:
+    """Documents and bytes of a dump's collections, without those that were not counted, and in total.
+
+    after: without what was to expire within so many seconds; None: as they are. What is capped is in no total, as it
+    may lose most of its documents.
+    """
     patterns = (*ignored, "*.phoenix_*")  # made by a restore
-    spaces = {
-        name: one
+    held = fingerprint.from_json(dump.manifest["namespaces"])
+    sizes = {
+        name: (one.documents, one.bytes or 0)
         for name, one in dump.namespaces.items()
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if one.documents is not None and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
-    sizes = {name: (one.documents, one.bytes or 0) for name, one in spaces.items() if one.documents is not None}
-    return {**sizes, "everything": fingerprint.totals(spaces)}
+    if after is not None:
+        for name, hours in dump.expiry.items():
+            if name in sizes:
+                sizes[name] = expiry.lasting(*sizes[name], hours, after)
+    counted = [size for name, size in sizes.items() if not held[name].capped]
+    return {**sizes, "everything": (sum(one for one, _ in counted), sum(size for _, size in counted))}
 
 
 def judge(
@@ -70,7 +88,8 @@ def judge(
     if differences:
         return "bad", "; ".join(differences[:10])
     if not fingerprint.totals(dump.namespaces)[0]:
-        return "empty", "it holds no document"
+        others = [left_out.condition(name) for name in dump.manifest.get("left_out", ())]
+        return "empty", "; ".join(["it holds no document", *others[:10]])
     if dump.kind != RETURNED and (less := shrunken(dump, known, floor, ignored)):
         more = f"; and {len(less) - 10} more" if len(less) > 10 else ""
         return "shrunken", (
@@ -86,9 +105,10 @@ def settle(
     reason: str,
     seconds: float,
     accepted: bool = False,
-    series: Mapping[str, fingerprint.Collection] = {},
+    counted: Mapping[str, Any] = {},
+    expires: Mapping[str, Mapping[str, int]] = {},
 ) -> None:
-    """Write the result, which takes effect at once. series: what the archive holds of time series."""
+    """Write the result, which takes effect at once. counted, expires: as of Dump."""
     assert dump.folder
     with store.books(quiet=True) as elapsed:
         pass
@@ -99,7 +119,8 @@ def settle(
         "seconds": round(seconds, 3),
         "accepted": accepted,
         "elapsed": elapsed,
-        "series": fingerprint.to_json(series),
+        "counted": counted,
+        "expiry": expires,
         "conditions": plan.conditions(dump)[:10] if state in plan.RESTORABLE else [],
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
@@ -119,7 +140,7 @@ def _tries(dump: Dump) -> int:
 
 
 def prove(store: Store, dump: Dump) -> None:
-    begun, series = time.monotonic(), dict[str, fingerprint.Collection]()
+    begun, counted = time.monotonic(), dump
     if _tries(dump) > TRIES:
         settle(
             store, dump, "bad", f"the proof was interrupted {TRIES} times; see journalctl -u phoenix-backup-prove", 0.0
@@ -128,8 +149,7 @@ def prove(store: Store, dump: Dump) -> None:
     try:
         scratch.check(store, dump)
         with scratch.serving(store, dump) as differences:
-            config, series = store.config, _series(store, dump)
-            counted = replace(dump, series=fingerprint.to_json(series))
+            config, counted = store.config, _counted(store, dump)
             state, reason = judge(counted, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
@@ -137,14 +157,15 @@ def prove(store: Store, dump: Dump) -> None:
             state, reason = "full", f"the store is full: {error}"
     except OSError as error:
         state, reason = ("full" if error.errno == errno.ENOSPC else "bad"), str(error)
-    settle(store, dump, state, reason, time.monotonic() - begun, series=series)
+    settle(store, dump, state, reason, time.monotonic() - begun, counted=counted.counted, expires=counted.expiry)
 
 
-def _series(store: Store, dump: Dump) -> dict[str, fingerprint.Collection]:
-    """Time series in the scratch server: no member can read them at the dump's moment, but the oplog leads to them."""
-    names = [name for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items() if one.series]
+def _counted(store: Store, dump: Dump) -> Dump:
+    """The same dump, with what the scratch server holds of what no member can read at its moment, and what expires."""
+    names = [name for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items() if one.documents is None]
     with contextlib.closing(scratch.client(store)) as client:
-        return fingerprint.take(client, names) if names else {}
+        found = fingerprint.to_json(fingerprint.take(client, names) if names else {})
+        return replace(dump, counted=found, expiry=expiry.take(client, dump.manifest["namespaces"], _seconds(dump)))
 
 
 def predecessor(dump: Dump, known: Sequence[Dump]) -> Dump | None:
@@ -198,8 +219,10 @@ def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
         scratch.forward(store, base, limit)
         with contextlib.closing(scratch.client(store)) as client:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(client))
+        # The content of time series is what the oplog leads to; of that of capped collections it has too little.
         proof = files.read_json((dump.folder or store.root) / "proof.json") or {}
-        return fingerprint.differences(replace(dump, series=proof.get("series", {})).namespaces, seen)
+        series = {name: one for name, one in proof.get("counted", {}).items() if not one["indexes"]}
+        return fingerprint.differences(replace(dump, counted=series).namespaces, seen)
 
 
 def run(store: Store) -> int:
@@ -277,6 +300,6 @@ def accept(store: Store, name: str) -> int:
         print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")
         return 1
     reason = "accepted by an operator: " + found.reason
-    settle(store, found, "good", reason, 0.0, accepted=True, series=fingerprint.from_json(found.series))
+    settle(store, found, "good", reason, 0.0, accepted=True, counted=found.counted, expires=found.expiry)
     store.touch()
     return 0

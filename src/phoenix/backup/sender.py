@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import archive, fingerprint, frames, member, scratch
+from phoenix.backup import archive, catalogue, fingerprint, frames, left_out, member, scratch
 from phoenix.database import tls
 
 PIECE = 1024 * 1024
@@ -232,6 +232,15 @@ def _unlisted(config: Config) -> list[str]:
     return sorted(found)
 
 
+def _named(config: Config, since: float, told: Callable[[list[Mapping[str, Any]]], str]) -> str:
+    """What is told of the catalogue's changes since then; empty where the member can't be asked."""
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - only database hosts have it
+
+    with contextlib.suppress(PyMongoError), contextlib.closing(connect(config)) as client:
+        return told(catalogue.take(client, since))
+    return ""
+
+
 def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
     """Dump, stream, read the member's own counts and hashes at the dump's moment. Returns the manifest.
 
@@ -257,6 +266,8 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             text = complaint(lines)
             if f"Location{UNPARSED}" in text and (names := _unlisted(config)):
                 raise Final(unlisted(names))
+            if catalogue.RENAMES in text and (reason := _named(config, started, catalogue.renamed)):
+                raise Failed(reason)
             raise Failed(f"mongodump ended with {process.returncode}: {text}")
     try:
         end.close()
@@ -274,10 +285,13 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             version = client.server_info()["version"]
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
             found = fingerprint.take(client, moment=Timestamp(*end.moment), read=count)
+            others = left_out.take(client)
     except PyMongoError as error:
         if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
             taken = time.monotonic() - begun - dumped
             raise Final(too_large(window, taken, read[0], end.bytes)) from error
+        if getattr(error, "code", None) == catalogue.CHANGED and (reason := _named(config, started, catalogue.changed)):
+            raise Failed(reason) from error
         raise Failed(f"the member could not be read at the dump's moment {end.moment}: {str(error)[:300]}") from error
     return {
         "format": fingerprint.FORMAT,
@@ -295,6 +309,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         "size": size,
         "sha256": checksum.hexdigest(),
         "namespaces": fingerprint.to_json(found),
+        "left_out": others,
     }
 
 

@@ -70,8 +70,9 @@ class Dump:
     """A dump in the store, or an attempt that left none (state failed or full, no folder).
 
     proof_seconds: how long after its receipt it was proven, in the store's running time; chain: what came of the proof
-    that the oplog leads to it, empty if there was none; conditions: what a full restore would be refused for; series:
-    what the proof counted of time series, as in a manifest, which no member can do at the dump's moment.
+    that the oplog leads to it, empty if there was none; conditions: what a full restore would be refused for; counted:
+    what the proof counted, as in a manifest, of what no member can read at the dump's moment, capped collections and
+    time series; expiry: what expires of it, see there.
     """
 
     name: str
@@ -89,7 +90,8 @@ class Dump:
     proof_seconds: float = 0.0
     chain: Mapping[str, Any] = field(default_factory=dict)
     conditions: Sequence[str] = ()
-    series: Mapping[str, Any] = field(default_factory=dict)
+    counted: Mapping[str, Any] = field(default_factory=dict)
+    expiry: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -98,8 +100,8 @@ class Dump:
 
     @property
     def namespaces(self) -> dict[str, fingerprint.Collection]:
-        """What it holds, time series as far as they were counted."""
-        return fingerprint.from_json({**self.manifest["namespaces"], **self.series})
+        """What it holds, capped collections and time series as far as they were counted."""
+        return fingerprint.from_json({**self.manifest["namespaces"], **self.counted})
 
 
 class Store:
@@ -183,7 +185,9 @@ class Store:
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
                     bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
-                    files.read_json(folder / CHAIN) or {}, proof.get("conditions", ()), proof.get("series", {}),
+                    files.read_json(folder / CHAIN) or {}, proof.get("conditions", ()),
+                    # Versions up to 0.14.0 counted time series alone.
+                    proof.get("counted", proof.get("series", {})), proof.get("expiry", {}),
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):

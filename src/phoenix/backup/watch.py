@@ -103,6 +103,8 @@ def report(
         metrics["phoenix_backup_newest_good_documents"] = float(documents)
         metrics["phoenix_backup_duration_seconds"] = float(dump.manifest["dump_seconds"])
         line = f"{dump.name}, {age / 3600:.1f} h old, {documents} documents, {len(good)} good"
+        if others := dump.manifest.get("left_out"):
+            line += f", without {', '.join(others[:10])}{'…' if len(others) > 10 else ''}: see phoenixctl backup list"
     if problems:
         line += "; " + "; ".join(problems)
     return Report(line, problems, metrics)

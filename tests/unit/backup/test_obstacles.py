@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import aside, cli, definitions, exchange, fingerprint, members, plan, prove, restore, store, watch
+from phoenix.backup import (
+    aside,
+    cli,
+    definitions,
+    exchange,
+    fingerprint,
+    left_out,
+    members,
+    plan,
+    prove,
+    restore,
+    store,
+    watch,
+)
 from phoenix.backup.order import BESIDE, Order, Refused
 from tests.unit.backup.builders import config, dump, manifest
 
@@ -81,6 +94,26 @@ def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
     accepted = kept.dumps()[1]
     assert (accepted.state, accepted.conditions) == ("good", shrunken.conditions)
     assert not any("condition" in problem for problem in watch.look(kept).problems)
+
+
+def test_what_is_in_the_servers_own_databases_is_named(tmp_path: Path) -> None:
+    """No dump brings it back: never silently, and never for what the server or its users' management keeps there."""
+    assert left_out.foreign("admin", ["system.users", "system.roles", "system.version", "system.backup_users"]) == []
+    assert left_out.foreign("config", ["system.sessions", "transactions", "image_collection", "settings"]) == []
+    assert left_out.foreign("local", ["oplog.rs", "replset.election", "startup_log", "system.replset"]) == []
+    found = left_out.foreign("admin", ["orders", "system.users"]) + left_out.foreign("config", ["a.b"])
+    assert found == ["admin.orders", "config.a.b"]
+    kept = dump(1, manifest={**manifest(1), "left_out": found})
+    one, other = plan.conditions(kept)
+    assert (
+        one.startswith("admin.orders is in a database of the server's own") and "neither verified nor restored" in one
+    )
+    assert 'db.getSiblingDB("admin").getCollection("orders").aggregate([{$out: {db: "NAME", coll: "orders"}}])' in one
+    assert '.getCollection("a.b")' in other
+    none = dump(1, manifest={**manifest(0), "left_out": found})
+    assert prove.judge(none, [], []) == ("empty", f"it holds no document; {one}; {other}")
+    told = watch.report([kept], 0.0, 0.0, 1, 3600.0, 0)
+    assert "without admin.orders, config.a.b: see phoenixctl backup list" in told.line and told.problems == []
 
 
 def test_what_restores_left_is_not_restored() -> None:

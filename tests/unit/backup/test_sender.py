@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phoenix.backup import cli, sender
+from phoenix.backup import catalogue, cli, sender
 
 
 def test_a_tools_complaint_is_found() -> None:
@@ -27,6 +27,33 @@ def test_collections_whose_indexes_can_not_be_listed_are_named_with_the_command(
     assert 'db.getSiblingDB("app").runCommand({collMod: "a.b"})' in text
     assert text.endswith('runCommand({collMod: "odd \\"name\\""})')
     assert "c9 and 2 more" in sender.unlisted([f"app.c{number}" for number in range(12)])
+
+
+def test_what_was_renamed_during_a_dump_is_named_with_what_to_do() -> None:
+    """mongodump names neither; each $out is a rename of a collection with a name that nobody knows."""
+    out = {"renameCollection": "app.tmp.agg_out.0a1b", "to": "app.report"}
+    entries = [
+        {"ns": "app.$cmd", "o": {"renameCollection": "app.new", "to": "app.items"}},
+        {"ns": "app.$cmd", "o": {"create": "t"}},
+        *({"ns": "app.$cmd", "o": {**out, "renameCollection": f"app.tmp.agg_out.{n}"}} for n in range(9)),
+    ]
+    text = catalogue.renamed(entries)
+    assert ": app.new renamed to app.items; $out into app.report. It is tried again" in text
+    assert "backup_schedule" in text and "$merge" in text
+    assert catalogue.renamed(entries[1:2]) == ""
+    many = [{"ns": "a.$cmd", "o": {"renameCollection": f"a.{n}", "to": f"a.r{n}"}} for n in range(8)]
+    assert "a.7 renamed to a.r7; and 3 more." in catalogue.renamed(many)
+
+
+def test_what_was_changed_during_a_dump_is_named() -> None:
+    entries = [
+        {"ns": "app.$cmd", "o": {"create": "t"}},
+        {"ns": "app.$cmd", "o": {"create": "tmp.agg_out.0a1b"}},
+        {"ns": "app.$cmd", "o": {"commitIndexBuild": "items", "indexes": []}},
+        {"ns": "admin.$cmd", "o": {"applyOps": []}},
+    ]
+    assert "during the dump: app.t made; app.items indexed. It is tried again" in catalogue.changed(entries)
+    assert catalogue.changed(entries[3:]) == ""
 
 
 @pytest.mark.parametrize(

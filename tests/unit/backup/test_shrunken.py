@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from phoenix.backup import fingerprint, plan, prove, store
+from phoenix.backup import expiry, fingerprint, plan, prove, store
 from tests.unit.backup.builders import dump, manifest
 
 
@@ -45,7 +46,7 @@ def test_time_series_count_as_the_proof_has_counted_them() -> None:
         counted = fingerprint.Collection(documents, documents * 100, "00", [])
         spaces = {"iot.metrics": fingerprint.Collection(None, None, None, [])}
         held = {**manifest(1), "namespaces": fingerprint.to_json(spaces)}
-        return dump(number, manifest=held, series=fingerprint.to_json({"iot.metrics": counted}))
+        return dump(number, manifest=held, counted=fingerprint.to_json({"iot.metrics": counted}))
 
     one = measured(1, 10_000)
     assert verdict(one) == ("good", "") and verdict(measured(1, 0))[0] == "empty"
@@ -84,8 +85,62 @@ def test_what_may_shrink() -> None:
     assert verdict(before, holding(2, events=200_000), ignored=("*.sessions",))[0] == "good"
 
 
-def test_collections_that_cannot_be_counted_are_no_measure() -> None:
+def test_collections_that_were_not_counted_are_no_measure() -> None:
     assert verdict(holding(1, events=1000, capped=None), holding(2, events=1000, capped=None))[0] == "good"
+
+
+@pytest.mark.parametrize(
+    ("documents", "size", "state"),
+    [
+        (900, 1_000_000, "good"),  # fewer and larger ones
+        (10_000, 90_000, "good"),  # as many as `max` allows, and smaller ones
+        (4_999, 499_999, "shrunken"),
+        (0, 0, "shrunken"),
+        (None, None, "shrunken"),  # missing
+    ],
+)
+def test_a_capped_collection_drops_its_oldest_and_nothing_else(
+    documents: int | None, size: int | None, state: str
+) -> None:
+    """The manifest can't count it; the proof can. What it may lose is in no total either."""
+
+    def capped(number: int, documents: int | None, size: int | None) -> store.Dump:
+        night = holding(number, False, events=1000, **({} if documents is None else {"log": None}))
+        one = fingerprint.Collection(documents, size, "00", ["_id_"])
+        return replace(night, counted={} if documents is None else fingerprint.to_json({"app.log": one}))
+
+    found, reason = verdict(capped(1, 10_000, 1_000_000), capped(2, documents, size))
+    assert found == state
+    assert ("app.log" in reason) == (state == "shrunken") and "everything" not in reason
+
+
+def test_what_was_to_expire_is_not_missed() -> None:
+    """A quiet day empties sessions; one that loses what had not expired, or all of the collection, is noticed."""
+
+    def night(number: int, hour: int, sessions: int | None, hours: dict[str, int]) -> store.Dump:
+        held = {"users": 1000} if sessions is None else {"users": 1000, "sessions": sessions}
+        found = replace(holding(number, False, **held), expiry={"app.sessions": hours} if sessions is not None else {})
+        found.manifest["moment"] = [1_764_000_000 + hour * 3600, 1]
+        return found
+
+    first = night(1, 0, 10_000, {"-1": 100, "3": 4900, "20": 3000, "30": 1500})
+    assert verdict(first, night(2, 24, 1100, {}))[0] == "good", "2000 are left at that hour"
+    state, reason = verdict(first, night(2, 24, 900, {}))
+    assert state == "shrunken" and "half of the 2000 in 200000 of" in reason and "not expired since" in reason
+    assert "everything" not in reason
+    assert verdict(first, night(2, 48, 240, {}))[0] == "shrunken", "500 have no date"
+    assert verdict(first, night(2, 1, 0, {}))[0] == "shrunken", "within the hour"
+    assert "app.sessions is missing (500" in verdict(first, night(2, 48, None, {}))[1]
+    assert verdict(night(1, 0, 10_000, {"3": 9950}), night(2, 24, 0, {}))[0] == "good", "50 are below the floor"
+
+
+def test_fields_by_which_documents_expire() -> None:
+    by_index: list[dict[str, Any]] = [{"key": {"_id": 1}}, {"key": {"a.at": 1}, "expireAfterSeconds": 60}]
+    assert expiry.fields({}, by_index) == [("a.at", 60.0)]
+    assert expiry.fields({"clusteredIndex": {}, "expireAfterSeconds": 5}, []) == [("_id", 5.0)]
+    assert expiry.fields({"timeseries": {"timeField": "t"}, "expireAfterSeconds": 5}, []) == [("t", 5.0)]
+    assert expiry.fields({}, [{"key": {"$at": 1}, "expireAfterSeconds": 1}]) == [], "no expression can name it"
+    assert expiry.fields({}, [{"key": {"at": 1}, "expireAfterSeconds": float("nan")}]) == []
 
 
 def test_what_a_restore_set_aside_may_be_dropped() -> None:
