@@ -19,7 +19,7 @@ from tests.harness import load
 from tests.harness.alarms import busy_instance
 from tests.harness.autoscaling import UNITS
 from tests.harness.database import admin, answer, primaries
-from tests.harness.hosts import REMOTE, first_of, output_of, ssh
+from tests.harness.hosts import REMOTE, first_of, output_of, remote, ssh
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     # The archive is reached through links that move with every version: a process keeps the version it started with.
-    sys.path[0] = os.path.realpath(sys.path[0])
+    here = Path(sys.path[0]).resolve()
     # Its modules, compiled when it was installed: Python compiles those of an archive at every start.
-    compiled = os.path.join(os.path.dirname(sys.path[0]), "lib")
-    if os.path.isfile(sys.path[0]) and os.path.isdir(compiled):
-        sys.path[0] = compiled
+    compiled = here.with_name("lib")
+    sys.path[0] = str(compiled if here.is_file() and compiled.is_dir() else here)
 
     from phoenix.cli import main
 

@@ -29,6 +29,7 @@ from phoenix.common import tar
 from phoenix.database import tls
 from phoenix.instances import command
 from tests.harness import debian
+from tests.harness.corpus import APPS
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))

@@ -219,13 +219,15 @@ def judge(
     samples, limit = memory.get("samples", []), float(memory.get("max_mb", 0))
     last = float(samples[-1][1]) if samples else 0.0
     rate = growth(samples)
-    # V8 lets buffers of 64 MB outside its heap pile up before it collects: until then growth proves nothing.
+    # V8 lets buffers of 64 MB outside its heap pile up before it collects: until then growth proves nothing, unless
+    # there is no room for as many.
     grown = last - float(samples[0][1]) if samples else 0.0
+    counts = grown > rules.memory_margin_mb or limit - last < rules.memory_margin_mb
     watched = float(samples[-1][0]) - float(samples[0][0]) if samples else 0.0
     horizon = min(rules.memory_horizon_s, FORESIGHT * watched)
     if others_mb and last > max(others_mb) + rules.memory_margin_mb:
         faults.append(f"it takes {last:.0f} MB of memory (the others: {max(others_mb):.0f} MB at most)")
-    elif grown > rules.memory_margin_mb and limit and rate > 0 and last + rate * horizon > limit:
+    elif counts and limit and rate > 0 and last + rate * horizon > limit:
         faults.append(
             f"its memory grows by {rate:.1f} MB a second, from {last:.0f} MB to the limit of "
             f"{limit:.0f} MB in {max(0.0, (limit - last) / rate):.0f} s"

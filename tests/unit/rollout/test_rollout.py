@@ -262,6 +262,7 @@ def test_memory() -> None:
     uploads = memory(30, 30, 30, 31, 31, 31, 38, 45, 52, 59, 66)
     assert judge(good, good, uploads) == []
     assert "from 110 MB to the limit" in judge(good, good, memory(*[30, *(38 + 8 * n for n in range(10))]))[0]
+    assert "to the limit" in judge(good, good, memory(*[192 + 6 * n for n in range(11)]))[0]
     assert "ended 2 times" in judge(good, good, memory(60, 60, ended=2))[0]
     assert judge(good, good, {**memory(*[60 + 5 * n for n in range(20)]), "max_mb": 0}) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -202,7 +203,7 @@ def test_make_soak_gives_the_limit(
     monkeypatch.setenv("PHOENIX_URL", "https://192.0.2.1")
     monkeypatch.setattr(program, "FOLDER", tmp_path)
     monkeypatch.setattr(program, "still", lambda _: nullcontext())
-    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(run, "plan", lambda *_: run.Plan(7, iter(()), {}))
     monkeypatch.setattr(run, "run", lambda *_: soaked)
     monkeypatch.setattr(plays, "run", lambda *_: subprocess.CompletedProcess([], 0, "", ""))
