@@ -27,6 +27,7 @@ LINES = [
     f"https://me:1{WORD}" + "@example.org",
     'digest = "0123456789ab' + 'cdef0fedcba987654321"',
     f"{WORD}: hunter-12",
+    f'DB_{WORD.upper()} = "hunter-14"',
     'checksum_of_key = "0123456789ab' + 'cdef0fedcba987654321"',
 ]
 
