@@ -1,8 +1,9 @@
-"""What a drill is, where it is played, and what came of it."""
+"""What a drill and a provocation are, where they are played, and what came of a drill."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -101,3 +102,28 @@ class Outcome:
         if not self.equal:
             found.append("the members' data differ")
         return found
+
+
+# Entered for a fault, and left for its end.
+Fault = Callable[[Scene], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Provocation:
+    """A fault, or a state that stands for one, and the alarms that it has to raise.
+
+    stage: what has to be there before the fault and until the alarms are over. uses: what its fault shares with others,
+    which wait for it. settings: limits that are lowered for it, as the true ones would take too long. real: whether it
+    is a fault; else a state is fed. mark: what its message has to name, such as a chart.
+    """
+
+    alarms: tuple[str, ...]
+    how: str
+    act: Fault
+    stage: Fault = lambda scene: nullcontext()
+    uses: tuple[str, ...] = ()
+    settings: Mapping[str, float] = field(default_factory=dict)
+    real: bool = True
+    mark: str = ""
+    raise_s: float = 300
+    clear_s: float = 420

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from drills.model import Scene
-from drills.provocations import NOT_PROVOKED, PROVOCATIONS, Provocation
+from drills.model import Provocation, Scene
+from drills.provocations import NOT_PROVOKED, PROVOCATIONS
 from tests.harness import plays
 from tests.harness.alarms import RECEIVED
 from tests.harness.hosts import first_of

@@ -146,7 +146,7 @@ def _sum(
             requests += seen.get("requests", 0)
             asked += seen.get("asked", 0)
             errors += seen.get("errors", 0)
-            # A host's package of before 0.14.0 counts all kinds together.
+            # A host's package of before 0.14.0, which a deploy may come straight from, counts all kinds together.
             for kind, buckets in seen.get("kinds", {latencies.REST: seen.get("buckets", {})}).items():
                 counted = kinds.setdefault(kind, {})
                 for index, count in buckets.items():
