@@ -33,8 +33,15 @@ DOCUMENTS, WRITING = "20000", "5"
 # What an operator keeps outside of the fleet.
 OWN = {"backup-offsite", "offsite-ssh", "offsite-ssh.pub"}
 RECORD = ("release", "capacity", "configuration")
-# What only a copy brings back, by the group that has it: the certificate, and the key with which control deploys.
-KEYS = {"lb": "/etc/nginx/tls/*", "control": "/var/lib/phoenix-runner/.ssh/id_*"}
+# What only a copy brings back, by the group that has it: the certificate; the key with which control deploys, the
+# releases to which it may return, and what the pipeline's repository has, where there is one.
+REPOSITORY = "/var/lib/phoenix-ci/application.git"
+CARRIED = {
+    "lb": "sha256sum /etc/nginx/tls/*",
+    "control": "sha256sum /var/lib/phoenix-runner/.ssh/id_* && "
+    "find /var/lib/phoenix/releases -type f -name '*.tar.gz' -exec sha256sum {} + | sort && "
+    f"if [ -d {REPOSITORY} ]; then git -c safe.directory='*' -C {REPOSITORY} for-each-ref; fi",
+}
 
 
 def left_out(what: str) -> pytest.MarkDecorator:
@@ -59,14 +66,18 @@ def record(control: Any) -> dict[str, Any]:
     return {name: shown[name] for name in RECORD}
 
 
-def keys(inventory: str) -> dict[str, str]:
-    found = [(name, host, place) for group, place in KEYS.items() for name, host in hosts_of(group, inventory).items()]
-    return {name: host.check_output(f"sha256sum {place}") for name, host, place in found}
+def carried(inventory: str) -> dict[str, str]:
+    """What each host has of it, by its checksums."""
+    return {
+        f"{group} {name}": host.check_output(command)
+        for group, command in CARRIED.items()
+        for name, host in hosts_of(group, inventory).items()
+    }
 
 
 def copy(inventory: str, trial: Trial) -> None:
     """Send what the hosts seal to the store, and all of it off-site."""
-    for group in KEYS:
+    for group in CARRIED:
         for host in hosts_of(group, inventory).values():
             host.check_output("systemctl start phoenix-backup-state")
     # Twice: the first may join a copy that the timer began before all was there.
@@ -137,7 +148,7 @@ def test_what_is_lost_is_back_with_its_data(what: str, client: Any, base_url: st
             lambda: trial.order(programs.BACKUP_PLAN, moment=moment).returncode == 0, 60, "the oplog of the writes"
         )
         copy(inventory, trial)
-        before = (written, digest(trial), record(trial.store), keys(inventory), secrets(inventory))
+        before = (written, digest(trial), record(trial.store), carried(inventory), secrets(inventory))
         with ExitStack() as serving:
             got = serving.enter_context(load(client, base_url, 5)) if what == "control" else None
             if what == "fleet":
@@ -148,7 +159,7 @@ def test_what_is_lost_is_back_with_its_data(what: str, client: Any, base_url: st
         report(what, made, taken)
         if got is not None:
             assert_none_failed(got)
-        after = (trial.documents("count"), digest(trial), record(trial.store), keys(inventory), secrets(inventory))
+        after = (trial.documents("count"), digest(trial), record(trial.store), carried(inventory), secrets(inventory))
         assert after == before
         wait_for(lambda: consistent(inventory), 60, "the instances, as recorded")
         assert_none_failed(send(client, f"{base_url}/", 5, 5))
