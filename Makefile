@@ -141,5 +141,6 @@ browser-test: ## the status page in a real headless browser
 test: bootstrap ## everything: checks, unit tests, the application's tests, the browser's, molecule with the end-to-end tests
 	@# What comes over the network arrives meanwhile.
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint unit .images
-	@$(MAKE) --no-print-directory app-test browser-test
+	@# The application's tests wait for their servers most of the time.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target app-test browser-test
 	$(ENGINE) tests/molecule

@@ -7,12 +7,22 @@ which seconds count run their commands by this.
 from __future__ import annotations
 
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+# Ansible loads this file by its path, wherever it was started, and does not find the package by itself.
+_SOURCES = str(Path(__file__).resolve().parent.parent / "src")
+if _SOURCES not in sys.path:
+    sys.path.insert(0, _SOURCES)
+
+from ansible.plugins.action import ActionBase  # noqa: E402
+
+from phoenix.fleet import package  # noqa: E402
 
 PROGRAM = "/usr/local/bin/phoenixctl"
 NOT_FOUND = 127  # the shell's
+UNKNOWN = (2, 64)  # an option or a verb, by argparse, or an area: perhaps of a newer package
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -42,6 +52,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "changed": False, "rc": 0, "stdout": f"skipped, since {PROGRAM} is not installed"}
         answer = {name: done[name].rstrip("\r\n") for name in ("stdout", "stderr")}
         if done["rc"]:
-            result.update(failed=True, msg=answer["stderr"] or f"{shlex.join(words[:3])} ended with {done['rc']}")
+            message = answer["stderr"] or f"{shlex.join(words[:3])} ended with {done['rc']}"
+            older = self._older(task_vars or {}) if done["rc"] in UNKNOWN else ""
+            result.update(failed=True, msg=f"{message}\n{older}" if older else message)
         lines = {f"{name}_lines": text.splitlines() for name, text in answer.items()}
         return {**result, "changed": True, "rc": done["rc"], **answer, **lines}
+
+    def _older(self, task_vars: dict[str, Any]) -> str:
+        """Where the host's package is older than the play, that it is; "" where it is not."""
+        shown = self._low_level_execute_command(shlex.join([PROGRAM, "--version"]), in_data=b"\n")
+        return package.hint(str(self._task.delegate_to or task_vars.get("inventory_hostname", "the host")), shown["stdout"])

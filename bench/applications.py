@@ -14,7 +14,7 @@ from typing import Any
 import docker
 
 from bench.fleet import Fleet, Row
-from lab.fleet import LABEL
+from lab.containers import LABEL
 from tests.harness.deploys import play, releases_of, succeed
 from tests.harness.hosts import output_of
 from tests.harness.load import running

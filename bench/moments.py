@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pymongo.uri_parser import parse_uri
@@ -17,12 +16,13 @@ from tests.harness import programs
 from tests.harness.backup import ROOT, Trial, own_store
 from tests.harness.database import another_is_primary, connection_string, kept_down, primaries, whole
 from tests.harness.deploys import play, succeed
-from tests.harness.hosts import PYTHON_WITH_DRIVER, output_of, remote, ssh, ssh_command
+from tests.harness.hosts import PYTHON_WITH_DRIVER, output_of, remote, ssh
 from tests.harness.machines import machines, stopped
 from tests.harness.waiting import wait_for
+from tests.harness.writes import writes
 
 COLLECTION = "moments_known"
-RATE = 20  # majority writes a second
+KEPT = ("--collection", COLLECTION)
 CALM_S = 10  # between two faults
 SMALL = "/run/phoenix-test-store"
 # A small file system in the place of the store: less is free than the store keeps for others.
@@ -43,7 +43,7 @@ def measure(fleet: Fleet) -> list[Row]:
     seed = int(time.time())
     with own_store(trial):
         try:
-            with writing(trial) as writer:
+            with writes(fleet.inventory, next(iter(trial.members)), "--known", *KEPT) as writer:
                 succeed(play(fleet.inventory, "backup"))
                 begun = int(time.time()) + 1
                 notes = faults(trial)
@@ -54,7 +54,7 @@ def measure(fleet: Fleet) -> list[Row]:
                 status = trial.store.check_output(programs.BACKUP_STATUS).partition("; ")[2]
         finally:
             documents(trial, "drop")
-    known = writer[0]
+    known = writer["known"]
     equal = [moment for moment in moments if agrees(known, there[moment], moment, ended)]
     answered = sum(acknowledged is not None for _, acknowledged in known)
     return [
@@ -133,30 +133,10 @@ def written(second: int) -> str:
 def documents(trial: Trial, verb: str) -> list[int]:
     """Read the numbers that are there, or drop the collection."""
     host = next(iter(trial.members))
-    command = remote("known", verb, COLLECTION, runner=PYTHON_WITH_DRIVER)
+    command = remote("acknowledged", verb, *KEPT, runner=PYTHON_WITH_DRIVER)
     done = ssh(trial.inventory, host, command, connection_string(trial.inventory) + "\n")
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout or "[]"))
-
-
-@contextmanager
-def writing(trial: Trial) -> Iterator[list[list[tuple[float, float | None]]]]:
-    """Write while the block runs; afterwards the list holds what the writer knew of each number."""
-    known: list[list[tuple[float, float | None]]] = []
-    command = remote("known", "write", COLLECTION, RATE, runner=PYTHON_WITH_DRIVER)
-    words = ssh_command(trial.inventory, next(iter(trial.members)), command)
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdin and process.stdout
-        process.stdin.write(connection_string(trial.inventory) + "\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "writing\n"
-        try:
-            yield known
-        finally:
-            output, _ = process.communicate(timeout=120)
-            known.append(json.loads(output))
 
 
 def restored(fleet: Fleet, trial: Trial, moment: int) -> set[int]:
@@ -178,14 +158,14 @@ def restored(fleet: Fleet, trial: Trial, moment: int) -> set[int]:
     return numbers
 
 
-def agrees(known: list[tuple[float, float | None]], there: set[int], moment: int, ended: int) -> bool:
+def agrees(known: Sequence[tuple[float, float | None]], there: set[int], moment: int, ended: int) -> bool:
     """Whether every number is there that was acknowledged before the moment, and none that was sent after it.
 
     Numbers that were sent after `ended` are those that were written while it was restored.
     """
     for number, (sent, acknowledged) in enumerate(known):
         if sent >= ended:
-            break
+            continue
         if acknowledged is not None and acknowledged < moment and number not in there:
             print(f"{written(moment)}: {number}, acknowledged at {acknowledged:.3f}, is not there", flush=True)
             return False

@@ -13,7 +13,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from lab import archives, engine, fleet, image, proxy
+from lab import archives, containers, engine, fleet, image, proxy
 
 TOP = Path(__file__).resolve().parents[1]
 CACHE = TOP / ".cache"
@@ -64,10 +64,10 @@ def _fetch_archives(components: Iterable[archives.Component] = archives.COMPONEN
 
 
 def _up(client: docker.DockerClient) -> None:
-    fleet.refuse_others(client, _inventory().name)
+    containers.refuse_others(client, _inventory().name)
     _fetch_archives()
     ours = fleet.read(_inventory())
-    fleet.up(client, ours, STATE, CACHE, _report)
+    containers.up(client, ours, STATE, CACHE, _report)
     if ours.engine_port:
         engine.start(ENGINE)
 
@@ -83,7 +83,7 @@ def _prepare(client: docker.DockerClient) -> None:
 
 def _down(client: docker.DockerClient) -> None:
     engine.stop(ENGINE)
-    fleet.down(client, generated(TOP), _report)
+    containers.down(client, generated(TOP), _report)
 
 
 def _images(client: docker.DockerClient) -> None:
@@ -109,7 +109,7 @@ WITH_ENGINE: Mapping[str, Callable[[docker.DockerClient], object]] = {
     "clean": lambda client: image.remove(client, CACHE, _report),
     "images": _images,
     "prepare": _prepare,
-    "apt-conf": lambda client: print(proxy.apt_conf(fleet.default_gateway(client)), end=""),
+    "apt-conf": lambda client: print(proxy.apt_conf(containers.default_gateway(client)), end=""),
 }
 
 
@@ -119,8 +119,8 @@ def _run(command: str) -> int:
         return 0
     client = _engine()
     if command == "exists":
-        fleet.refuse_others(client, _inventory().name)
-        return 0 if fleet.hosts(client) else 1
+        containers.refuse_others(client, _inventory().name)
+        return 0 if containers.hosts(client) else 1
     WITH_ENGINE[command](client)
     return 0
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import fleet, image, proxy
+from lab import fleet, image, proxy, settings
 from lab.ports import free_ports
 
 # A provider's plain image, which brings its kernel.
@@ -97,7 +97,7 @@ def make(machine: Machine, report: Callable[[str], None]) -> None:
     image.bootstrap(host.debian, root, PACKAGES)
     files = folder / "files.tar"
     files.touch(0o600)
-    files.write_bytes(fleet.tar(first_files(machine)))
+    files.write_bytes(settings.tar(first_files(machine)))
     image.as_root(["tar", "-x", "-f", str(files), "--no-same-owner", "-C", str(root)])
     image.as_root(["chroot", str(root), "sh", "-euc", _setup(host.user)])
     disk = folder / "disk.img"
@@ -111,7 +111,7 @@ def make(machine: Machine, report: Callable[[str], None]) -> None:
     files.unlink()
 
 
-def first_files(machine: Machine) -> fleet.Files:
+def first_files(machine: Machine) -> settings.Files:
     """What a provider's first configuration writes: name, network, user, keys; and this machine's package sources."""
     host, folder = machine.host, machine.folder
     network = (
@@ -127,7 +127,7 @@ def first_files(machine: Machine) -> fleet.Files:
     # The settings of clients whose proxy listens on the loopback address here: there it is the gateway's.
     clients = {
         "etc/apt/apt.conf.d/90lab": (proxy.apt_conf(LOOPBACK).encode(), 0o644),
-        **fleet.registry_settings(LOOPBACK),
+        **settings.registry_settings(LOOPBACK),
     }
     return {
         **{name: (text.encode(), 0o644) for name, text in texts.items()},
@@ -139,7 +139,7 @@ def first_files(machine: Machine) -> fleet.Files:
             name: (data.replace(LOOPBACK.encode(), machine.gateway.encode()), mode)
             for name, (data, mode) in clients.items()
         },
-        **fleet.certificates(),
+        **settings.certificates(),
     }
 
 

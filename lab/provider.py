@@ -11,8 +11,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from lab import fleet as lab
-from lab import proxy
+from lab import containers, proxy, settings
 from phoenix.provider.contract import Conflict, Failed, Foreign, Host, Invalid, Spec, Unavailable
 from phoenix.provider.serve import serve
 
@@ -96,23 +95,29 @@ class Docker:
         return container
 
     def _create(self, fleet: str, name: str, spec: Spec) -> Container:
-        labels = {FLEET_LABEL: fleet, KEY_LABEL: spec.host_key["public"], lab.CHECKOUT_LABEL: lab.CHECKOUT}
+        labels = {
+            FLEET_LABEL: fleet,
+            KEY_LABEL: spec.host_key["public"],
+            containers.CHECKOUT_LABEL: containers.CHECKOUT,
+        }
         network = spec.network or "bridge"
         attached = {network: [spec.address] if spec.address else []}
-        container = lab.create_container(self.client, spec.image, name, labels, attached)
+        container = containers.create_container(self.client, spec.image, name, labels, attached)
         gateway = self.client.networks.get(network).attrs["IPAM"]["Config"][0].get("Gateway")
-        files: lab.Files = {
+        files: settings.Files = {
             "etc/ssh/ssh_host_ed25519_key": (spec.host_key["private"].encode(), 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": (f"{spec.host_key['public']}\n".encode(), 0o644),
             "etc/apt/apt.conf.d/90lab": (
-                proxy.apt_conf(gateway or lab.default_gateway(self.client)).encode(),
+                proxy.apt_conf(gateway or containers.default_gateway(self.client)).encode(),
                 0o644,
             ),
         }
-        container.put_archive("/", lab.tar(files))
+        container.put_archive("/", settings.tar(files))
         keys = "".join(f"{key}\n" for key in spec.authorized_keys)
         home = f"home/{USER}/.ssh/"
-        container.put_archive("/", lab.tar({home: (b"", 0o700), f"{home}authorized_keys": (keys.encode(), 0o600)}, UID))
+        container.put_archive(
+            "/", settings.tar({home: (b"", 0o700), f"{home}authorized_keys": (keys.encode(), 0o600)}, UID)
+        )
         return container
 
 

@@ -38,7 +38,7 @@ AREAS: Mapping[str, Area] = {
     ),
     "autoscaler": Area("phoenix.autoscaler.cli", "the autoscaler: serve, validate", python=AUTOSCALER_PYTHON),
     "backup": Area("phoenix.backup.cli", "dumps, logs and the store", driver=True),
-    "build": Area("phoenix.build.cli", "releases and archives: release, source, project, toolkit, plugins"),
+    "build": Area("phoenix.build.cli", "releases and archives: release, source, export, project, toolkit, plugins"),
     "capacity": Area("phoenix.autoscaler.capacity", "the number of instances: explain, hold, release"),
     "certificates": Area("phoenix.balancer.acme", "certificates by ACME: account, due, issue, validate"),
     "demand": Area("phoenix.provider.service", "hosts on demand: serve, validate, show", python=AUTOSCALER_PYTHON),

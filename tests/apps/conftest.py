@@ -31,7 +31,6 @@ from tests.harness import debian
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
-APPS = TOP / "tests" / "fixtures" / "apps"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 START_SECONDS = 30
 
@@ -278,9 +277,8 @@ def mongodb(root: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def former_mongodb(root: Path) -> Iterator[str]:
-    """Of the last series that drivers before 3.1 can talk to. It is built for Debian 11."""
-    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
-    with server(root, "5.0.4", {**os.environ, "LD_LIBRARY_PATH": str(libraries)}) as address:
+    """Of the last series that drivers before 3.1 can talk to."""
+    with server(root, "5.0.4", debian.for_former_mongodb()) as address:
         yield address
 
 

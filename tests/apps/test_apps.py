@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,15 @@ import pytest
 
 from lab.ports import free_port
 from phoenix.build.start import BuildError
-from tests.apps.conftest import APPS, Builder, Built, accepts, ask, builder
+from tests.apps.conftest import Builder, Built, accepts, ask, builder
+from tests.harness.corpus import APPS, USES, Client, make_repository, write_git_dependency
 from tests.unit.shared import TOP
 
 LEGACY = TOP / "tests" / "fixtures" / "legacy-app"
+
+
+def client(*ports: int, headers: Mapping[str, str] | None = None) -> Client:
+    return Client(*(f"http://127.0.0.1:{port}" for port in ports), headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +68,12 @@ def test_of_mongodb_6_an_old_driver_is_told_that_it_is_too_old(legacy: Built, mo
 
 def test_socketio_answers_polls_and_upgrades_to_a_websocket(old: Builder) -> None:
     with old.build(APPS / "socketio").running() as port:
-        opened = ask(port, "/socket.io/?EIO=3&transport=polling")
-        assert opened.status == 200
-        session = json.loads(opened.body[opened.body.index("{") : opened.body.rindex("}") + 1])
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
-            key = base64.b64encode(secrets.token_bytes(16)).decode()
-            client.sendall(
-                f"GET /socket.io/?EIO=3&transport=websocket&sid={session['sid']} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-            )
-            assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+        USES["socketio"](client(port))
 
 
 def test_events_stream_and_a_poll_waits(old: Builder) -> None:
     with old.build(APPS / "streams").running() as port:
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
-            client.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            seen = b""
-            while b"tick 3" not in seen:
-                block = client.recv(4096)
-                assert block, seen
-                seen += block
+        USES["streams"](client(port))
         with socket.create_connection(("127.0.0.1", port), 10) as poll:
             poll.sendall(b"GET /poll HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             # Published until the poll has reached it: the two are separate connections.
@@ -104,29 +90,15 @@ def test_events_stream_and_a_poll_waits(old: Builder) -> None:
 
 
 def test_an_upload_of_50_mb_arrives_whole(old: Builder) -> None:
-    content = os.urandom(1 << 20) * 50
-    body = (
-        b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
-        + content
-        + b"\r\n--edge--\r\n"
-    )
     with old.build(APPS / "uploads").running() as port:
-        answer = ask(port, "/files", data=body, headers={"Content-Type": "multipart/form-data; boundary=edge"})
-        assert json.loads(answer.body) == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        assert len(ask(port, "/download?pieces=50").body) == 50 * 4096
+        USES["uploads"](client(port))
 
 
 def test_sessions_in_mongodb_belong_to_no_instance(old: Builder, mongodb: str) -> None:
     built = old.build(APPS / "sessions")
     given = {"DB_CONNECTION_STRING": f"{mongodb}/sessions", "SESSION_SECRET": secrets.token_hex(16)}
     with built.running(**given) as one, built.running(**given) as other:
-        first = ask(one)
-        cookie = {"Cookie": first.headers["Set-Cookie"].partition(";")[0]}
-        assert [first.body, ask(other, headers=cookie).body, ask(one, headers=cookie).body] == [
-            "visit 1\n",
-            "visit 2\n",
-            "visit 3\n",
-        ]
+        USES["sessions"](client(one, other))
 
 
 def test_typescript_is_compiled_and_its_compiler_is_not_in_the_release(old: Builder) -> None:
@@ -134,39 +106,34 @@ def test_typescript_is_compiled_and_its_compiler_is_not_in_the_release(old: Buil
     assert "dist/server.js" in built.names()
     assert "node_modules/typescript" not in built.names()
     with built.running() as port:
-        assert json.loads(ask(port).body) == {"from": "typescript"}
+        USES["typescript"](client(port))
 
 
 def test_a_native_module_is_compiled_for_nodejs_8_by_todays_python(old: Builder) -> None:
     with old.build(APPS / "native").running() as port:
-        assert ask(port).body == "42\n"
+        USES["native"](client(port))
 
 
 def test_start_with_cross_env_preloads_and_npms_variables(old: Builder) -> None:
     with old.build(APPS / "start-shapes").running() as port:
-        assert json.loads(ask(port).body) == {"preloaded": True, "colour": "blue", "version": "2.3.4"}
+        USES["start-shapes"](client(port))
 
 
 def test_es_modules_with_a_current_driver_on_a_current_nodejs(current: Builder, mongodb: str) -> None:
     with current.build(APPS / "esm").running(DB_CONNECTION_STRING=f"{mongodb}/esm") as port:
-        assert [ask(port).body, ask(port).body] == ["1\n", "2\n"]
+        USES["esm"](client(port))
 
 
 def test_a_dependency_from_git(old: Builder, root: Path) -> None:
     folder, repository = root / "git-dependency", root / "greeting"
-    shutil.copytree(APPS / "git-dependency", folder, ignore=shutil.ignore_patterns("greeting"))
-    shutil.copytree(APPS / "git-dependency" / "greeting", repository)
-    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "First"]):
-        subprocess.run([*git, *words], cwd=repository, check=True)
+    make_repository(repository)
     # Git reads no repository of another user's.
     user = builder()
     for path in (repository, *repository.rglob("*")):
         os.chown(path, user.pw_uid, user.pw_gid)
-    package = folder / "package.json"
-    package.write_text(package.read_text().replace("/REPOSITORY", str(repository)))
+    write_git_dependency(folder, f"file://{repository}")
     with old.build(folder).running() as port:
-        assert ask(port).body == "hello from git\n"
+        USES["git-dependency"](client(port))
 
 
 def test_without_a_lock_file_the_versions_are_recorded_and_shown(old: Builder) -> None:
@@ -175,13 +142,13 @@ def test_without_a_lock_file_the_versions_are_recorded_and_shown(old: Builder) -
     (warning,) = built.warnings
     assert f"(express {recorded})" in warning
     with built.running() as port:
-        assert ask(port).body == "no lock\n"
+        USES["no-lock"](client(port))
 
 
 def test_an_application_that_redirects_to_https_trusts_the_proxys_header(old: Builder) -> None:
     with old.build(APPS / "https-redirect").running() as port:
         assert ask(port).status == 301
-        assert ask(port, headers={"X-Forwarded-Proto": "https"}).body == "https\n"
+        USES["https-redirect"](client(port, headers={"X-Forwarded-Proto": "https"}))
 
 
 def test_an_application_that_writes_beside_its_code_needs_a_writable_path(old: Builder, root: Path) -> None:
@@ -195,7 +162,7 @@ def test_an_application_that_writes_beside_its_code_needs_a_writable_path(old: B
     os.chown(writable, builder().pw_uid, builder().pw_gid)
     (built.folder / "uploads").symlink_to(writable)  # what the documentation advises to commit
     with built.running() as port:
-        assert ask(port, "/first").body == "/first\n"
+        USES["writes-beside"](client(port))
 
 
 def test_a_migration_runs_in_the_releases_environment_before_it_starts(old: Builder, mongodb: str) -> None:
@@ -206,7 +173,7 @@ def test_a_migration_runs_in_the_releases_environment_before_it_starts(old: Buil
     done = built.run("npm run migrate -- --to 2", **given)
     assert (done.returncode, done.stdout) == (0, "before\nmigrated by migration --to 2\n"), done.stderr
     with built.running(**given) as port:
-        assert ask(port).body == "schema 2\n"
+        USES["migration"](client(port))
 
 
 def test_of_an_application_with_a_worker_the_web_process_runs_and_a_job_can_be_run(old: Builder) -> None:

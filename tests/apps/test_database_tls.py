@@ -19,8 +19,9 @@ import yaml
 from lab.ports import free_port
 from phoenix.database import authority, certificate, tls
 from phoenix.fleet import uri
-from tests.apps.conftest import APPS, unpack
+from tests.apps.conftest import unpack
 from tests.harness import debian
+from tests.harness.corpus import APPS
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, read_yaml, rendered
 
@@ -73,11 +74,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     net = {"port": made.port, "bindIp": "127.0.0.1,127.0.0.2", "unixDomainSocket": {"enabled": False}, "tls": options}
     (root / "db").mkdir()
     (root / "mongod.conf").write_text(yaml.safe_dump({"net": net, "storage": {"dbPath": str(root / "db")}}))
-    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(
             [programs / "mongodb/bin/mongod", "--config", root / "mongod.conf"],
-            stdout=log, env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+            stdout=log, env=debian.for_former_mongodb(),
         )  # fmt: skip
     try:
         wait_for(lambda: b"Waiting for connections" in (root / "log").read_bytes(), 60, "the server listens")

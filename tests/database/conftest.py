@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.ports import free_port
-from phoenix.backup import scratch
-from tests.harness.real_database import Fleet, found, one_member, unpacked
+from tests.harness.real_database import Fleet, one_member, patch_scratch, unpacked
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +26,7 @@ def running(programs: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(running: Fleet, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     """The running set, empty, with an empty store."""
-    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
-    monkeypatch.setattr(scratch, "PORT", free_port())
+    patch_scratch(monkeypatch, programs)
     running.empty()
     for folder in ("dumps", "receipts"):
         shutil.rmtree(running.store.root / folder)

@@ -128,19 +128,34 @@ class Set:
         return True
 
 
-class Writer:
+class Writing(threading.Thread):
+    """Writes with a client of its own until the block ends; what it writes, its kind knows."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self.client, self.over = client, threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+        self.client.close()
+
+
+class Writer(Writing):
     """Writes one document after the other with majority acknowledgement, as the application's driver does."""
 
     def __init__(self, members: Set, ca: str = "") -> None:
+        super().__init__(members.connect(ca))
         self.members, self.ca = members, ca
-        self.client = members.connect(ca)
         self.acknowledged, self.failed = list[int](), list[str]()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.work)
 
-    def work(self) -> None:
+    def run(self) -> None:
         number = 0
-        while not self.ended.wait(0.02):
+        while not self.over.wait(0.02):
             number += 1
             try:
                 self.write(number)
@@ -149,23 +164,18 @@ class Writer:
                 self.failed.append(f"{number}: {error}")
 
     def write(self, number: int) -> None:
-        self.client.app[self.thread.name].insert_one({"_id": number})
+        self.client.app[self.name].insert_one({"_id": number})
 
     def __enter__(self) -> Self:
-        self.thread.start()
+        super().__enter__()
         while not self.acknowledged and not self.failed:
             time.sleep(0.05)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        self.thread.join()
-        self.client.close()
-
     def check(self, ca: str = "") -> None:
         """No write failed, and none that was acknowledged is lost. ca: by which the database is reached now."""
         with self.members.connect(ca) as client:
-            there = {one["_id"] for one in client.app[self.thread.name].find()}
+            there = {one["_id"] for one in client.app[self.name].find()}
         lost = set(self.acknowledged) - there
         assert self.acknowledged and not self.failed, f"{len(self.failed)} writes failed: {self.failed[:3]}"
         assert not lost, f"acknowledged writes are lost: {sorted(lost)[:9]}"

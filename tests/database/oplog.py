@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -22,12 +21,13 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from lab.ports import free_port
-from phoenix.backup import prove, restore, scratch, sender, store
+from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
+from phoenix.backup.order import Order
+from tests.database.members import MEMBERS, Writing
 from tests.harness.real_database import found
 from tests.unit.shared import TOP
 
-MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 OPLOG_MB = 64
 MB = 1024 * 1024
 # Of a store on a disk of its own: what is kept free for others.
@@ -199,11 +199,15 @@ class Set:
         wait(lambda: alone.admin.command("hello").get("isWritablePrimary"), 60, "a primary")
         wait(lambda: self._created(alone), 30, "the first user")
         alone.close()
-        self.client: Any = pymongo.MongoClient(
-            [f"{address}:{self.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
-            password=self.password, w="majority",
-        )  # fmt: skip
+        self.client = self.connect()
         self.client.admin.command("createUser", "backup", pwd=self.password, roles=["backup"])
+
+    def connect(self, **options: Any) -> Any:
+        """A client of the whole set, which waits for majorities."""
+        return pymongo.MongoClient(
+            [f"{address}:{self.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
+            password=self.password, w="majority", **options,
+        )  # fmt: skip
 
     def alone(self, address: str, **login: Any) -> Any:
         """A client of one member."""
@@ -247,13 +251,13 @@ class Set:
         """Wait until the store has the oplog up to a second."""
         wait(lambda: self.ranges() and self.ranges()[-1].last >= (seconds, 0), patience, f"the oplog up to {seconds}")
 
-    def order(self, **more: Any) -> restore.Order:
-        return restore.Order("admin", self.password, list(MEMBERS), **{"dump": "newest", **more})
+    def order(self, **more: Any) -> Order:
+        return Order("admin", self.password, list(MEMBERS), **{"dump": "newest", **more})
 
     @contextlib.contextmanager
     def at(self, seconds: int) -> Iterator[Any]:
         """A client of the scratch server, brought to a second."""
-        dump, limit = restore.choose_for(self.store, self.order(time=show(seconds)))
+        dump, limit = plan.choose_for(self.store, self.order(time=show(seconds)))
         assert limit and moment_of(dump) < limit
         with (
             scratch.holding(self.store, dump, limit=limit),
@@ -264,13 +268,13 @@ class Set:
     def restore(self, **more: Any) -> list[str]:
         """Plan and restore as the playbook does; the scratch server is not a unit here."""
         order = self.order(**more)
-        name, _ = restore.plan(self.store, order)
+        name, _ = plan.plan(self.store, order)
         order = replace(order, dump=name)
-        dump, limit = restore.choose_for(self.store, order)
+        dump, limit = plan.choose_for(self.store, order)
         with scratch.holding(self.store, dump, order.collection, limit):
-            names = restore.brought_forward(self.store, order) if limit else restore.wanted(dump, order.collection)
+            names = restore.brought_forward(self.store, order) if limit else plan.wanted(dump, order.collection)
             return restore.replace(
-                self.store, order, dump, self.client, names, restore.planned(self.store, dump, order, names)
+                self.store, order, dump, self.client, names, plan.planned(self.store, dump, order, names)
             )
 
     def reset(self) -> None:
@@ -348,16 +352,11 @@ class Write:
     repeated: bool
 
 
-class Writer(threading.Thread):
+class Writer(Writing):
     """Writes on, and knows what the data was at each moment."""
 
     def __init__(self, members: Set) -> None:
-        super().__init__()
-        self.client: Any = pymongo.MongoClient(
-            [f"{address}:{members.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
-            password=members.password, w="majority", retryWrites=True,
-        )  # fmt: skip
-        self.over = threading.Event()
+        super().__init__(members.connect())
         self.known: list[Write] = []
         self.error: Exception | None = None
 
@@ -403,15 +402,6 @@ class Writer(threading.Thread):
             else:
                 content[one.which] = one.value
         return content
-
-    def __enter__(self) -> Writer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-        self.client.close()
 
 
 @contextlib.contextmanager

@@ -8,16 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
-from lab.ports import free_port
-from phoenix.backup import exchange, restore, scratch
-from tests.database.oplog import MEMBERS, Set, three_members, wait
-from tests.harness.real_database import found
+from phoenix.backup import exchange
+from phoenix.backup.order import Refused
+from tests.database.members import Writing
+from tests.database.oplog import Set, three_members, wait
+from tests.harness.real_database import patch_scratch
 
 TITLES = [f"c{number}" for number in range(6)]
 
@@ -25,25 +25,19 @@ TITLES = [f"c{number}" for number in range(6)]
 @pytest.fixture(scope="module")
 def members(programs: Path) -> Iterator[Set]:
     with pytest.MonkeyPatch.context() as patch, three_members(programs) as made:
-        patch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-        patch.setattr(scratch, "SERVER", found(programs, "mongod"))
-        patch.setattr(scratch, "PORT", free_port())
+        patch_scratch(patch, programs)
         for title in TITLES:
             made.client.app[title].insert_one({"_id": "dumped"})
         assert made.dump().state == "good"
         yield made
 
 
-class Writer(threading.Thread):
+class Writer(Writing):
     """Inserts into all collections, and knows what a majority acknowledged."""
 
     def __init__(self, members: Set) -> None:
-        super().__init__()
-        self.client: Any = pymongo.MongoClient(
-            [f"{address}:{members.port}" for address in MEMBERS], replicaSet="phoenix", username="admin",
-            password=members.password, w="majority", serverSelectionTimeoutMS=60000,
-        )  # fmt: skip
-        self.over, self.acknowledged = threading.Event(), set[str]()
+        super().__init__(members.connect(serverSelectionTimeoutMS=60000))
+        self.acknowledged = set[str]()
 
     def run(self) -> None:
         number = 0
@@ -54,15 +48,10 @@ class Writer(threading.Thread):
                 self.client.app[TITLES[number % len(TITLES)]].insert_one({"_id": name})
                 self.acknowledged.add(name)
 
-    def __enter__(self) -> Writer:
-        self.start()
+    def __enter__(self) -> Self:
+        super().__enter__()
         wait(lambda: self.acknowledged, 60, "a first write")
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-        self.client.close()
 
 
 def primary(members: Set) -> str:
@@ -127,7 +116,7 @@ def test_an_election_in_the_middle_of_the_exchange(members: Set, monkeypatch: py
     with Writer(members) as writer:
         try:
             members.restore()
-        except restore.Refused as error:  # undone
+        except Refused as error:  # undone
             assert "the live data is as it was" in str(error)
             whole = False
         for thread in running:

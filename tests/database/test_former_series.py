@@ -16,10 +16,8 @@ from tests.harness.real_database import NAME, Fleet, one_member, unpacked
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[Path]:
-    # The server is built for Debian 11.
-    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
     with pytest.MonkeyPatch.context() as patch, unpacked("mongodb-5.0.4") as folder:
-        patch.setenv("LD_LIBRARY_PATH", str(libraries))
+        patch.setenv("LD_LIBRARY_PATH", debian.for_former_mongodb()["LD_LIBRARY_PATH"])
         yield folder
 
 

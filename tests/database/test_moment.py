@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from lab.ports import free_port
-from phoenix.backup import exchange, files, fingerprint, prove, restore, scratch, watch
+from phoenix.backup import exchange, files, fingerprint, plan, prove, restore, scratch, watch
 from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
+from phoenix.backup.order import Refused
 from phoenix.backup.store import UNPROVEN
 from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
-from tests.harness.real_database import found, state_of
+from tests.harness.real_database import patch_scratch, state_of
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,7 @@ def running(programs: Path) -> Iterator[Set]:
 
 @pytest.fixture
 def members(running: Set, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Set]:
-    monkeypatch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-    monkeypatch.setattr(scratch, "SERVER", found(programs, "mongod"))
-    monkeypatch.setattr(scratch, "PORT", free_port())
+    patch_scratch(monkeypatch, programs)
     running.reset()
     yield running
     for host in running.hosts:
@@ -189,7 +188,7 @@ def test_what_the_oplog_makes_and_drops_is_restored(members: Set) -> None:
     members.restore(time=show(before_all))
     assert app.later.distinct("_id") == [1] and app.dropped.distinct("_id") == ["since"]
     assert app.made.distinct("_id") == [1]
-    with pytest.raises(restore.Refused, match=r"holds no collection app\.dropped"):
+    with pytest.raises(Refused, match=r"holds no collection app\.dropped"):
         members.restore(time=when, collection="app.dropped")
 
 
@@ -220,7 +219,7 @@ def test_one_collection_is_followed_through_renames_and_transactions(members: Se
     app.metrics.insert_many([{"t": now, "m": number} for number in range(5)])
     before, moment = state_of(members.client), pause()
     members.shipped(moment)
-    dump, limit = restore.choose_for(members.store, members.order(time=show(moment)))
+    dump, limit = plan.choose_for(members.store, members.order(time=show(moment)))
     for collection in ("app.items", "app.left", "app.written", "app.metrics", "app"):
         with scratch.holding(members.store, dump, collection, limit) as changes:
             with contextlib.closing(scratch.client(members.store)) as client:
@@ -250,7 +249,7 @@ def test_a_time_series_is_replayed(members: Set) -> None:
         for title, documents in (("early", 11), ("late", 10)):
             assert client.app[title].count_documents({}) == documents
     # Alone, one made since the dump: beside another view, and as the first.
-    dump, limit = restore.choose_for(members.store, members.order(time=show(moment)))
+    dump, limit = plan.choose_for(members.store, members.order(time=show(moment)))
     for database, documents in (("app", 10), ("other", 1)):
         with (
             scratch.holding(members.store, dump, f"{database}.late", limit),
@@ -292,9 +291,7 @@ def test_a_gap_is_reported_refused_and_followed_by_a_dump(members: Set) -> None:
     wait(lambda: len(members.ranges()) == 2, 120, "a second range")
     metrics = Path(members.store.config.oplog_metrics)
     assert "phoenix_backup_oplog_gap_result 2\n" in metrics.read_text()
-    with pytest.raises(
-        restore.Refused, match=rf"gap .* what can be restored: \S+ to {show(members.ranges()[0].last[0])}"
-    ):
+    with pytest.raises(Refused, match=rf"gap .* what can be restored: \S+ to {show(members.ranges()[0].last[0])}"):
         members.restore(time=show(begun + 1))
     made = wait(lambda: [one for one in members.store.dumps() if one.name not in before], 240, "a dump after the gap")[
         0
@@ -353,7 +350,7 @@ def test_refusals_before_anything_changes(members: Set, monkeypatch: pytest.Monk
         (show(dump.manifest["moment"][0]), "is before the first good dump"),
         ("2026-11-25 10:00", "is not a time in UTC"),
     ):
-        with pytest.raises(restore.Refused, match=why):
+        with pytest.raises(Refused, match=why):
             members.restore(time=when)
     assert fingerprint.take(members.client) == before
 

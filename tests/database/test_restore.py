@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import exchange, fingerprint, restore, scratch, sender
+from phoenix.backup import aside, exchange, fingerprint, plan, restore, scratch, sender
+from phoenix.backup.order import Refused
 from tests.database.generated import legacy_index
 from tests.harness.real_database import NAME, Fleet
 
@@ -114,16 +115,16 @@ def test_what_was_written_since_the_dump_is_kept_and_comes_back(fleet: Fleet) ->
     before = fleet.state()
     fleet.restore()
     assert fleet.client.app.items.distinct("_id") == [1]
-    stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
-    report = restore.put_back(fleet.store, fleet.order(aside=stamp))
+    stamp = aside.show(fleet.store, fleet.order()).split()[3].rstrip(":")
+    report = aside.put_back(fleet.store, fleet.order(aside=stamp))
     assert "put back app.items" in report
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
     # And what the restore brought is set aside in turn.
-    stamp = restore.list_aside(fleet.store, fleet.order()).split()[3].rstrip(":")
-    assert f"dropped app.phoenix_aside.{stamp}.items" in restore.drop_aside(fleet.store, fleet.order(aside=stamp))
+    stamp = aside.show(fleet.store, fleet.order()).split()[3].rstrip(":")
+    assert f"dropped app.phoenix_aside.{stamp}.items" in aside.drop(fleet.store, fleet.order(aside=stamp))
     assert fleet.state() == before
-    with pytest.raises(restore.Refused, match="nothing is set aside"):
-        restore.put_back(fleet.store, fleet.order(aside=stamp))
+    with pytest.raises(Refused, match="nothing is set aside"):
+        aside.put_back(fleet.store, fleet.order(aside=stamp))
 
 
 def test_what_was_set_aside_is_in_no_restore(fleet: Fleet) -> None:
@@ -230,13 +231,37 @@ def test_time_series_are_restored_where_they_are_gone_and_refused_by_name_where_
     assert told.startswith("app.zmetrics is a time series"), "known in the night, not only when it is restored"
     before = fleet.state()
     fleet.client.app.requests.insert_one({"_id": "marker"})
-    with pytest.raises(restore.Refused, match=r"app\.zmetrics is a time series, which can't be renamed"):
+    with pytest.raises(Refused, match=r"app\.zmetrics is a time series, which can't be renamed"):
         fleet.restore()
     assert fleet.client.app.requests.count_documents({"_id": "marker"}) == 1
     fleet.client.app.zmetrics.drop()
     fleet.restore()
     assert {name: one for name, one in fleet.state().items() if ".phoenix_aside." not in name} == before
     assert "m_1_t_1" in fleet.client.app.zmetrics.index_information()
+
+
+def test_a_database_of_time_series_alone_is_judged_and_restored(fleet: Fleet) -> None:
+    """No member counts them at a dump's moment: what their buckets hold is known from the scratch server."""
+
+    def measure(count: int) -> None:
+        fleet.client.drop_database("iot")
+        fleet.client.iot.create_collection("metrics", timeseries={"timeField": "t"})
+        fleet.client.iot.metrics.insert_many([{"t": EXPIRED + datetime.timedelta(seconds=n)} for n in range(count)])
+
+    measure(300)
+    whole = fleet.dump()
+    assert whole.state == "good", whole.reason
+    before = fleet.state()
+    fleet.client.drop_database("iot")
+    assert "with 300 documents" in fleet.restore(collection="iot")[0]
+    assert fleet.state() == before
+    measure(100)
+    fewer = fleet.dump("20261125T010000Z-db1")
+    assert fewer.state == "shrunken" and "iot.metrics holds 100 documents" in fewer.reason
+    fleet.client.drop_database("iot")
+    fleet.client.app.items.insert_one({"_id": 1})
+    none = fleet.dump("20261126T010000Z-db1")
+    assert none.state == "shrunken" and "iot.metrics is missing (300 documents" in none.reason
 
 
 def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
@@ -250,11 +275,9 @@ def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
     app[title].insert_one({"t": EXPIRED, "m": 5, "n": "since"})
     app.create_collection("later", timeseries={"timeField": "t"})
     app.requests.insert_one({"_id": "since"})
-    with pytest.raises(
-        restore.Refused, match=r"-e phoenix_restore_series=beside restores it as app\.phoenix_restored\.STAMP"
-    ):
+    with pytest.raises(Refused, match=r"-e phoenix_restore_series=beside restores it as app\.phoenix_restored\.STAMP"):
         fleet.restore()
-    with pytest.raises(restore.Refused, match="is 'besides'"):
+    with pytest.raises(Refused, match="is 'besides'"):
         fleet.restore(series="besides")
     done = fleet.restore(series="beside")
     (said,) = [line for line in done if "beside the live one" in line]
@@ -267,12 +290,12 @@ def test_a_time_series_is_restored_beside_a_live_one(fleet: Fleet) -> None:
     second = fleet.dump("20261125T010000Z-db1")
     assert second.state == "good", second.reason
     fleet.restore(dump=second.name, collection="app.requests")
-    listed = restore.list_aside(fleet.store, fleet.order())
+    listed = aside.show(fleet.store, fleet.order())
     stamp = beside.name.split(".")[1]
     assert f"restored beside as {stamp}: app.{beside.name}" in listed
-    restore.put_back(fleet.store, fleet.order(aside=stamp))
+    aside.put_back(fleet.store, fleet.order(aside=stamp))
     assert app.requests.distinct("_id") == [1, "since"] and beside.count_documents({}) == 10
-    restore.drop_aside(fleet.store, fleet.order(aside=stamp))
+    aside.drop(fleet.store, fleet.order(aside=stamp))
     assert beside.name not in app.list_collection_names()
 
 
@@ -283,7 +306,7 @@ def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:
     fleet.client.app.zv.drop()
     fleet.client.app.command({"create": "zv", "viewOn": "requests", "pipeline": []})
     fleet.client.app.requests.insert_one({"_id": "marker"})
-    with pytest.raises(restore.Refused, match=r"app\.zv is a view now"):
+    with pytest.raises(Refused, match=r"app\.zv is a view now"):
         fleet.restore()
     assert fleet.client.app.requests.count_documents({"_id": "marker"}) == 1
 
@@ -291,13 +314,13 @@ def test_a_view_in_a_collections_place_is_refused_by_name(fleet: Fleet) -> None:
 def test_a_collection_of_after_the_plan_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.client.app.items.insert_one({"_id": 1})
     fleet.dump()
-    planned = restore.planned
+    planned = plan.planned
 
     def later(*arguments: Any) -> list[str]:
         fleet.client.app.later.insert_one({"_id": 1})
         return planned(*arguments)
 
-    monkeypatch.setattr(restore, "planned", later)
+    monkeypatch.setattr(plan, "planned", later)
     fleet.restore()
     assert fleet.client.app.later.count_documents({}) == 1
 
@@ -337,7 +360,7 @@ def test_a_switch_that_cannot_be_finished_is_undone(fleet: Fleet, monkeypatch: p
 
     monkeypatch.setattr(exchange, "_reach", reach)
     try:
-        with pytest.raises(restore.Refused, match="the live data is as it was"):
+        with pytest.raises(Refused, match="the live data is as it was"):
             fleet.restore()
     finally:
         fail_renames(fleet, "off", 13)
@@ -394,7 +417,7 @@ def test_a_moment_that_takes_too_long_to_read_fails_with_the_setting_that_helps(
 def test_the_name_of_the_dump_is_planned_first(fleet: Fleet) -> None:
     fleet.client.app.items.insert_one({"_id": 1})
     dump = fleet.dump()
-    with pytest.raises(restore.Refused, match="there is no plan"):
-        restore.planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"), {})
-    name, lines = restore.plan(fleet.store, fleet.order())
+    with pytest.raises(Refused, match="there is no plan"):
+        plan.planned(fleet.store, dump, fleet.order(dump=NAME, collection="app.other"), {})
+    name, lines = plan.plan(fleet.store, fleet.order())
     assert name == NAME and lines[0].startswith(f"dump {NAME}, good: ")

@@ -6,12 +6,11 @@ The servers' options are those of the role's template.
 
 from __future__ import annotations
 
+import gzip
 import json
-import os
 import secrets
 import ssl
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,13 +27,14 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from phoenix.backup import copying, scratch, sender
 from phoenix.backup import member as backup_member
 from phoenix.backup import members as backup_members
-from phoenix.backup import scratch, sender
+from phoenix.backup.store import Config, Store
 from phoenix.database import authority, certificate, replica_set, tls
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
-from tests.harness.real_database import ARCHIVES, found
+from tests.harness.real_database import found, unpack
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, rendered
 
@@ -132,7 +132,7 @@ class Patient(Writer):
                 if not there:
                     super().write(number)
                 else:
-                    self.client.app[self.thread.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
+                    self.client.app[self.name].update_one({"_id": number}, {"$inc": {"again": 1}}, upsert=True)
             except (NotPrimaryError, WriteConcernError) as error:
                 # The latter of a primary that stops, or loses the election, after it has written; "there" follows.
                 again = isinstance(error, NotPrimaryError) or error.has_error_label("RetryableWriteError")
@@ -150,14 +150,11 @@ class Patient(Writer):
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
     """The lab's two versions: the program of each, and its environment."""
     folder = tmp_path_factory.mktemp("mongod")
-    for version in ("5.0.4", "6.0.5"):
-        with tarfile.open(ARCHIVES / f"mongodb-{version}.tar") as packed:
-            packed.extractall(folder, filter="tar")
-    # The former one is built for Debian 11.
-    libraries = {**os.environ, "LD_LIBRARY_PATH": str(debian.library("bullseye", "libssl1.1", "libssl.so.1.1"))}
+    environments = {"5.0.4": debian.for_former_mongodb(), "6.0.5": None}
+    unpack(folder, *(f"mongodb-{version}" for version in environments))
     return {
-        version: (folder / f"mongodb-{version}" / "bin" / "mongod", libraries if version == "5.0.4" else None)
-        for version in ("5.0.4", "6.0.5")
+        version: (folder / f"mongodb-{version}" / "bin" / "mongod", environment)
+        for version, environment in environments.items()
     }
 
 
@@ -261,6 +258,26 @@ def dumps(secure: Secure, programs: Path, folder: Path) -> None:
     assert roles == {"primary", "secondary"}
     login = {"username": "backup", "password": secret, **tls.options(config.ca)}
     assert all(room.free for room in backup_members.look(config.members, config.port, login))
+    restores(secure, config, secret, found(programs, "mongorestore"), done.stdout, folder / "tools")
+
+
+def restores(
+    secure: Secure, config: sender.Config, secret: str, mongorestore: Path, archive: bytes, tools: Path
+) -> None:
+    """What a restore writes with reaches them, too. The archive stands for what is read from the scratch server."""
+    tools.mkdir()
+    (tools / "mongorestore").symlink_to(mongorestore)
+    (tools / "archive").write_bytes(gzip.decompress(archive))
+    (tools / "mongodump").write_text(f"#!/bin/sh\nexec cat {tools / 'archive'}\n")
+    (tools / "mongodump").chmod(0o755)
+    hosts = f"keys/{','.join(f'{member}:{config.port}' for member in MEMBERS)}"
+    settings = Config("/", "", "keys", 7, 0, 0, 0, 30, 0.25, "", config.port, False, ca=config.ca)
+    beside = ["--nsInclude=app.items", "--nsFrom=app.items", "--nsTo=app.copied"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "TOOLS", tools)
+        copying.pipe(Store(settings), [], beside, {"username": "backup", "password": secret}, hosts)
+    with secure.members.connect(config.ca) as client:
+        assert client.app.copied.count_documents({}) == 1
 
 
 def replaces_certificates(secure: Secure) -> None:

@@ -5,9 +5,7 @@ What upgrade.refusal() refuses, the servers refuse as well.
 
 from __future__ import annotations
 
-import os
 import secrets
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from lab import archives
 from phoenix.database import replica_set, upgrade
 from tests.database.members import MEMBERS, Set, Writer, three
 from tests.harness import debian
-from tests.harness.real_database import ARCHIVES
+from tests.harness.real_database import unpack
 
 FORMER, NEXT = "5.0.4", archives.NEXT_MONGODB.version
 KEY = secrets.token_hex(32)
@@ -76,17 +74,14 @@ class Upgrade:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("mongod")
-    for version in (FORMER, NEXT):
-        with tarfile.open(ARCHIVES / f"mongodb-{version}.tar") as packed:
-            packed.extractall(folder, filter="tar")
+    unpack(folder, f"mongodb-{FORMER}", f"mongodb-{NEXT}")
     return {version: folder / f"mongodb-{version}" / "bin" / "mongod" for version in (FORMER, NEXT)}
 
 
 @pytest.fixture
 def members(versions: dict[str, Path]) -> Iterator[Set]:
-    # Both are built for Debian 11.
-    libraries = debian.library("bullseye", "libssl1.1", "libssl.so.1.1")
-    with three(versions[FORMER], KEY, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}) as made:
+    # The next one is built for Debian 11, too.
+    with three(versions[FORMER], KEY, debian.for_former_mongodb()) as made:
         yield made
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,31 @@ def source(tmp_path: Path) -> Iterator[Any]:
     yield lambda defect: str(releases.make(defect, tmp_path / defect, time.strftime("%H%M%S")))
 
 
+# A release command that takes longer than it may.
+ENDLESS = {"phoenix_release_command": "sleep 600", "phoenix_release_command_timeout": 3}
+
+
 def test_a_slow_version_is_stopped_at_the_canary(
-    client: Any, base_url: str, inventory: str, application_hosts: Hosts, control: Any, start: str, source: Any
+    client: Any,
+    base_url: str,
+    inventory: str,
+    application_hosts: Hosts,
+    application_pids: Callable[[], Any],
+    control: Any,
+    start: str,
+    source: Any,
 ) -> None:
+    """And before that, at its release command: then nothing of it ran, and no instance was touched."""
+    made = source("slow")
     with load(client, base_url) as result:
-        output = put_back(play(inventory, "deploy", phoenix_source=source("slow")), application_hosts, control, start)
+        before = application_pids()
+        roll = play(inventory, "deploy", phoenix_source=made, **ENDLESS)
+        output = put_back(roll, application_hosts, control, start)
+        assert re.search(r"`sleep 600` failed on .* took longer than 3 s and was ended", output, re.DOTALL), output[
+            -3000:
+        ]
+        assert application_pids() == before
+        output = put_back(play(inventory, "deploy", phoenix_source=made), application_hosts, control, start)
     # The load decides which is found first: slow answers, or fewer requests, since the balancers avoid a slow instance.
     assert re.search(r"its median was|it answered \d+ requests while each of the others", output), output[-3000:]
     assert "phoenix_deploy_last_result 1\n" in control.check_output("cat /var/lib/phoenix/metrics/deploy.prom") + "\n"

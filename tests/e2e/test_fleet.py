@@ -6,6 +6,7 @@ Load is sent from the inventory's client host; failures are provoked over SSH, o
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -66,6 +67,24 @@ def test_other_hosts_cannot_reach_inside(client: Any, serving: Hosts) -> None:
     assert client.run(remote("connect", "10.186.0.11", 443)).rc == 0
     for address, port in (("10.186.0.21", 3000), ("10.186.0.31", 27017), ("10.186.0.41", 22)):
         assert client.run(remote("connect", address, port)).rc != 0, (address, port)
+
+
+def test_a_command_runs_in_the_environment_of_an_instance(inventory: str) -> None:
+    command = "node -p \"process.env.PORT + ('DB_CONNECTION_STRING' in process.env)\""
+    done = plays.run(inventory, "run", phoenix_command=command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "- 0true\n" in done.stdout, done.stdout
+
+
+def test_the_logs_of_all_instances_are_shown_in_the_order_of_time(inventory: str, serving: Hosts) -> None:
+    since, lines = "30 days ago", 5000
+    # Their hosts' newest; more may come until the play reads them.
+    newest = [host.check_output(f"phoenixctl logs --since '{since}' --lines 1") for host in serving.values()]
+    done = plays.run(inventory, "logs", phoenix_since=since, phoenix_log_lines=lines)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = re.findall(r"^ *- [\"']?(\d{4}-\d\d-\d\dT[\d:.]+Z) (\S+) ", done.stdout, re.MULTILINE)
+    assert {tuple(line.split()[:2]) for line in newest} <= set(shown), newest
+    assert [when for when, _ in shown] == sorted(when for when, _ in shown)
 
 
 def test_killed_instances_are_unseen(client: Any, base_url: str, serving: Hosts) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import docker
 import pytest
 
-from lab import fleet
+from lab import containers, fleet
 from tests.harness import plays, programs
 from tests.harness.autoscaling import consistent
 from tests.harness.backup import Trial
@@ -82,7 +82,7 @@ def lose(inventory: str, hosts: Set[str]) -> float:
     for one in ours.hosts:
         if one.name in hosts:
             engine.containers.get(one.container).remove(force=True, v=True)
-    fleet.up(engine, ours, Path(inventory).parents[1] / ".lab", plays.TOP / ".cache", print)
+    containers.up(engine, ours, Path(inventory).parents[1] / ".lab", plays.TOP / ".cache", print)
     return time.monotonic() - began
 
 

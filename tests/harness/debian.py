@@ -58,6 +58,11 @@ def library(suite: str, package: str, name: str) -> Path:
     return next(cache.rglob(name)).parent
 
 
+def for_former_mongodb() -> dict[str, str]:
+    """For a MongoDB that is built for Debian 11: with that release's OpenSSL, which later ones lack."""
+    return {**os.environ, "LD_LIBRARY_PATH": str(library("bullseye", "libssl1.1", "libssl.so.1.1"))}
+
+
 def fetch(cache: Path, *packages: str, suite: str = "") -> None:
     """Unpack the packages' files into the cache; suite: of another release of Debian than the machine's."""
     (cache / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)

@@ -39,8 +39,8 @@ def load(
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result without its series."""
-    return {name: value for name, value in result.items() if name != "series"}
+    """A result without its series, and without what is known of each write."""
+    return {name: value for name, value in result.items() if name not in ("series", "known")}
 
 
 @contextmanager

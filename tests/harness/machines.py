@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 
+from lab import containers
 from lab import fleet as lab
 from tests.harness.hosts import output_of, reread, ssh_config
 from tests.harness.plays import TOP
@@ -41,7 +42,7 @@ ADDED = "zz-added.yml"
 
 def machines() -> dict[str, Any]:
     """Inventory name -> container, of every host of the fleet, running or not."""
-    found = docker.from_env().containers.list(all=True, filters={"label": lab.LABEL})
+    found = docker.from_env().containers.list(all=True, filters={"label": containers.LABEL})
     return {container.name.removeprefix("phoenix-"): container for container in found}
 
 
@@ -80,7 +81,7 @@ def replace(inventory: str, name: str, debian: str = "") -> None:
     machine.remove(v=True)
     ours = lab.read(Path(inventory))
     hosts = tuple(changed(host, debian=debian) if debian and host.name == name else host for host in ours.hosts)
-    lab.up(client, changed(ours, hosts=hosts), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
+    containers.up(client, changed(ours, hosts=hosts), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
     time.sleep(KEPT_SECONDS)
 
 
@@ -117,7 +118,8 @@ def take_out(inventory: str) -> bool:
 def _up(inventory: str) -> None:
     """Start what the inventory has, and note the hosts' keys and addresses."""
     reread()
-    lab.up(docker.from_env(), lab.read(Path(inventory)), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
+    state = ssh_config(inventory).resolve().parent
+    containers.up(docker.from_env(), lab.read(Path(inventory)), state, TOP / ".cache", print)
 
 
 @contextmanager

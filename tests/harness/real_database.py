@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
+import pytest
 
 from lab.ports import free_port
-from phoenix.backup import fingerprint, prove, restore, scratch, sender, store
+from phoenix.backup import fingerprint, plan, prove, restore, scratch, sender, store
+from phoenix.backup.order import Order, connect
 from tests.unit.shared import TOP
 
 ARCHIVES = Path(os.environ.get("PHOENIX_ARCHIVES", TOP / ".cache" / "archives"))
@@ -87,18 +89,18 @@ class Fleet:
         prove.run(self.store)
         return next(one for one in self.store.dumps() if one.name == name)
 
-    def order(self, **more: Any) -> restore.Order:
-        return restore.Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
+    def order(self, **more: Any) -> Order:
+        return Order("admin", self.password, ["127.0.0.1"], **{"dump": NAME, **more})
 
     def restore(self, **more: Any) -> list[str]:
         """Plan and restore as the playbook does; the scratch server is not a unit here."""
         order = self.order(**more)
-        restore.plan(self.store, order)
-        dump = restore.choose(self.store.dumps(), order.dump)
+        plan.plan(self.store, order)
+        dump = plan.choose(self.store.dumps(), order.dump)
         with scratch.holding(self.store, dump, order.collection):
-            names = restore.wanted(dump, order.collection)
-            gone = restore.planned(self.store, dump, order, names)
-            with restore.connect(self.store, order) as client:
+            names = plan.wanted(dump, order.collection)
+            gone = plan.planned(self.store, dump, order, names)
+            with connect(self.store, order) as client:
                 return restore.replace(self.store, order, dump, client, names, gone)
 
     def state(self) -> dict[str, Any]:
@@ -110,19 +112,30 @@ class Fleet:
                 self.client.drop_database(name)
 
 
+def unpack(folder: Path, *archives: str) -> None:
+    for archive in archives:
+        with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
+            packed.extractall(folder, filter="tar")
+
+
 @contextlib.contextmanager
 def unpacked(server: str = "mongodb-6.0.5") -> Iterator[Path]:
     """The unpacked archives of the server and the tools."""
     folder = Path(tempfile.mkdtemp(prefix="phx-"))
-    for archive in (server, "mongodb-tools-100.7.0"):
-        with tarfile.open(ARCHIVES / f"{archive}.tar") as packed:
-            packed.extractall(folder, filter="tar")
+    unpack(folder, server, "mongodb-tools-100.7.0")
     yield folder
     shutil.rmtree(folder)
 
 
 def found(folder: Path, name: str) -> Path:
     return next(folder.rglob(f"bin/{name}"))
+
+
+def patch_scratch(patch: pytest.MonkeyPatch, programs: Path) -> None:
+    """Have the scratch server run by these programs, at a port of its own."""
+    patch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
+    patch.setattr(scratch, "SERVER", found(programs, "mongod"))
+    patch.setattr(scratch, "PORT", free_port())
 
 
 @contextlib.contextmanager

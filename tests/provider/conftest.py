@@ -18,8 +18,7 @@ from typing import Any
 import docker
 import pytest
 
-from lab import fleet as lab
-from lab import image
+from lab import containers, image
 from lab.provider import FLEET_LABEL
 from phoenix.provider import cli, cloud_config
 from phoenix.provider.client import Client
@@ -28,11 +27,11 @@ from tests.harness.waiting import wait_for
 
 TOP = Path(__file__).resolve().parents[2]
 # The same in every run of a checkout, so that one which was killed is cleaned up by the next.
-FLEET = f"contract-{zlib.crc32(lab.CHECKOUT.encode()):08x}"
+FLEET = f"contract-{zlib.crc32(containers.CHECKOUT.encode()):08x}"
 NETWORK = "phoenix-contract"
 SUBNET = "10.187.77.0/24"
 NOBODY = 65534
-TEST_LABELS = {"org.phoenix.test": "contract", lab.CHECKOUT_LABEL: lab.CHECKOUT}
+TEST_LABELS = {"org.phoenix.test": "contract", containers.CHECKOUT_LABEL: containers.CHECKOUT}
 
 
 class Backend(ABC):

@@ -317,3 +317,17 @@ def test_the_end_of_a_long_connection_is_no_request(sites: Sites, metering: Mete
     connection.close()
     wait_for(lambda: metering.open(site) == 0, 5, "its end")
     assert metering.meter.counters.requests == 0
+
+
+def test_every_client_behind_a_trusted_proxy_is_served_and_counted(sites: Sites, metering: Metering) -> None:
+    """As one address, which they have in common, they would share its limit, and the autoscaler would see one."""
+    site = sites(
+        nginx_trusted_proxies=["127.0.0.1"], nginx_client_connections=1, nginx_metering_address=metering.address
+    )
+    clients = [f"192.0.2.{number}" for number in range(1, 7)]
+    connections = [opened(site, "/socket", f"X-Forwarded-For: {client}")[0] for client in clients]
+    wait_for(lambda: metering.open(site) == len(clients), 10, "as many open requests as clients")
+    again = [site.get("/", ("X-Forwarded-For", client)).status for client in (clients[0], "192.0.2.99")]
+    assert again == [429, 200], "each has the limit for itself"
+    for connection in connections:
+        connection.close()

@@ -85,6 +85,15 @@ def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TO
     return dict(json.loads(done.stdout))
 
 
+def phoenixctl(folder: Path) -> Path:
+    """Make a folder, for PATH, that holds `phoenixctl` as a program, of this checkout."""
+    folder.mkdir()
+    program = folder / "phoenixctl"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={TOP / "src"} exec {sys.executable} -m phoenix "$@"\n')
+    program.chmod(0o755)
+    return folder
+
+
 class Clock:
     """A clock that stands still until it is set."""
 

@@ -17,7 +17,7 @@ import pytest
 from docker.errors import APIError, DockerException
 
 from lab import __main__ as command
-from lab import fleet, image, proxy
+from lab import containers, image, proxy
 from tests.unit.shared import TOP, read_yaml
 
 ACCOUNT = "user:word"
@@ -53,7 +53,7 @@ def names(collection: Collection) -> list[str]:
 
 
 def labels(checkout: str, inventory: str = "lab") -> dict[str, str]:
-    return {fleet.LABEL: inventory, fleet.CHECKOUT_LABEL: checkout}
+    return {containers.LABEL: inventory, containers.CHECKOUT_LABEL: checkout}
 
 
 def engine(*hosts: tuple[str, dict[str, str]], networks: tuple[tuple[str, dict[str, str]], ...] = ()) -> Any:
@@ -61,16 +61,20 @@ def engine(*hosts: tuple[str, dict[str, str]], networks: tuple[tuple[str, dict[s
 
 
 def test_down_removes_only_this_checkouts_containers_and_networks() -> None:
-    scenario = {fleet.CHECKOUT_LABEL: fleet.CHECKOUT, "org.phoenix.scenario": "hosts"}
+    scenario = {containers.CHECKOUT_LABEL: containers.CHECKOUT, "org.phoenix.scenario": "hosts"}
     client = engine(
-        ("phoenix-app1", labels(fleet.CHECKOUT)),
+        ("phoenix-app1", labels(containers.CHECKOUT)),
         ("phoenix-hosts-bookworm", scenario),
         ("phoenix-db1", labels(OTHER)),
         ("somebody's", {}),
-        networks=(("phoenix-lab", labels(fleet.CHECKOUT)), ("phoenix-single", labels(OTHER, "single")), ("bridge", {})),
+        networks=(
+            ("phoenix-lab", labels(containers.CHECKOUT)),
+            ("phoenix-single", labels(OTHER, "single")),
+            ("bridge", {}),
+        ),
     )
     said: list[str] = []
-    fleet.down(client, [], said.append)
+    containers.down(client, [], said.append)
     assert names(client.containers) == ["phoenix-db1", "somebody's"]
     assert names(client.networks) == ["phoenix-single", "bridge"]
     assert said == ["removing phoenix-app1", "removing phoenix-hosts-bookworm"]
@@ -84,7 +88,7 @@ def test_down_removes_only_the_secrets_of_the_labs_inventories(tmp_path: Path) -
     for folder in (tmp_path / ".lab", *secrets.values()):
         folder.mkdir()
         (folder / "mongodb-admin").write_text("secret")
-    fleet.down(engine(), command.generated(tmp_path), print)
+    containers.down(engine(), command.generated(tmp_path), print)
     assert not (tmp_path / ".lab").exists()
     kept = {name for name, folder in secrets.items() if (folder / "mongodb-admin").exists()}
     assert kept == secrets.keys() - set(command.PROFILES.values())
@@ -111,29 +115,29 @@ def test_second_fleet_is_refused_with_the_way_to_end_the_first(tmp_path: Path, k
     theirs = ("phoenix-app1", labels(str(tmp_path)))
     client = engine(theirs) if kind == "containers" else engine(networks=(theirs,))
     with pytest.raises(RuntimeError, match=rf"^the fleet of {tmp_path} .* \(make -C {tmp_path} down\)$"):
-        fleet.refuse_others(client, "lab")
+        containers.refuse_others(client, "lab")
 
 
 def test_fleet_of_a_deleted_checkout_can_be_removed() -> None:
     client = engine(("phoenix-app1", labels(OTHER)))
     with pytest.raises(RuntimeError, match=r"docker rm -fv \$\(docker ps -aqf label=org\.phoenix\.checkout=/home/ann/"):
-        fleet.refuse_others(client, "lab")
+        containers.refuse_others(client, "lab")
 
 
 def test_second_profile_is_refused() -> None:
-    client = engine(("phoenix-vm1", labels(fleet.CHECKOUT, "single")))
+    client = engine(("phoenix-vm1", labels(containers.CHECKOUT, "single")))
     with pytest.raises(RuntimeError, match=r"^the fleet of inventories/single is there, .* \(make down\)$"):
-        fleet.refuse_others(client, "lab")
-    fleet.refuse_others(client, "single")
+        containers.refuse_others(client, "lab")
+    containers.refuse_others(client, "single")
 
 
 def test_only_this_checkouts_hosts_count_as_its_fleet() -> None:
     client = engine(
-        ("phoenix-app1", labels(fleet.CHECKOUT)),
+        ("phoenix-app1", labels(containers.CHECKOUT)),
         ("phoenix-app2", labels(OTHER)),
-        ("phoenix-hosts-trixie", {fleet.CHECKOUT_LABEL: fleet.CHECKOUT}),
+        ("phoenix-hosts-trixie", {containers.CHECKOUT_LABEL: containers.CHECKOUT}),
     )
-    assert [container.name for container in fleet.hosts(client)] == ["phoenix-app1"]
+    assert [container.name for container in containers.hosts(client)] == ["phoenix-app1"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_only_this_checkouts_hosts_count_as_its_fleet() -> None:
 def test_gateway_of_the_default_network(config: dict[str, str], gateway: str) -> None:
     bridge = SimpleNamespace(attrs={"IPAM": {"Config": [config]}})
     client = SimpleNamespace(networks=SimpleNamespace(get={"bridge": bridge}.__getitem__))
-    assert fleet.default_gateway(client) == gateway
+    assert containers.default_gateway(client) == gateway
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_scenarios_containers_carry_their_checkout() -> None:
         for platform in scenario["platforms"]:
             assert platform["name"].endswith("-${PHOENIX_CHECKOUT:-by-hand}"), path
             assert platform["labels"] == {
-                fleet.CHECKOUT_LABEL: "${MOLECULE_PROJECT_DIRECTORY}",
+                containers.CHECKOUT_LABEL: "${MOLECULE_PROJECT_DIRECTORY}",
                 "org.phoenix.scenario": path.parent.name,
             }
             assert platform["volumes"] == ["${PHOENIX_APT_CONF:-/dev/null}:/etc/apt/apt.conf.d/90lab:ro"]
@@ -266,4 +270,4 @@ def test_scenarios_containers_carry_their_checkout() -> None:
     ],
 )
 def test_a_network_that_the_labs_would_hide_is_found(route: dict[str, str], there: str) -> None:
-    assert fleet.in_the_way(ipaddress.IPv4Network("10.186.0.0/24"), json.dumps([route])) == there
+    assert containers.in_the_way(ipaddress.IPv4Network("10.186.0.0/24"), json.dumps([route])) == there

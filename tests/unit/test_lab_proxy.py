@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import fleet, proxy
+from lab import proxy, settings
 
 GATEWAY = "127.0.0.2"  # stands for this machine's address in the hosts' network
 ACCOUNT = "user:word"
@@ -121,10 +121,10 @@ def test_control_is_given_the_proxy_for_npm_and_pip(monkeypatch: pytest.MonkeyPa
     npm.chmod(0o755)
     monkeypatch.setenv("https_proxy", f"http://localhost:{port}")
     monkeypatch.setenv("PIP_INDEX_URL", "https://pip.example.org/simple")
-    files = {name: data.decode() for name, (data, _) in fleet.registry_settings(GATEWAY).items()}
+    files = {name: data.decode() for name, (data, _) in settings.registry_settings(GATEWAY).items()}
     assert "registry=https://npm.example.org/\n" in files["etc/npmrc"]
     assert f"https-proxy=http://{GATEWAY}:{port}\n" in files["etc/npmrc"]
     assert "index-url = https://pip.example.org/simple\n" in files["etc/pip.conf"]
     assert f"proxy = http://{GATEWAY}:{port}\n" in files["etc/pip.conf"]
     monkeypatch.setenv("no_proxy", "pip.example.org")
-    assert "proxy" not in fleet._pip_settings(GATEWAY)
+    assert "proxy" not in settings._pip_settings(GATEWAY)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from phoenix import __version__
 from tests.unit.shared import TOP
 
 
@@ -43,7 +44,7 @@ def run(host: Host, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         None,
         {name: arguments.get(name, one.get("default")) for name, one in spec.items()},
     )
-    result: dict[str, Any] = action.run(task_vars={})
+    result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "db1"})
     return result
 
 
@@ -65,6 +66,14 @@ def test_standard_input_is_passed_as_it_is() -> None:
 def test_a_failure_says_what_the_program_says(stderr: str, message: str) -> None:
     result = run(Host(rc=75, stderr=stderr), argv=["lock", "acquire"])
     assert result["failed"] and result["rc"] == 75 and message in result["msg"]
+
+
+@pytest.mark.parametrize(("rc", "version", "told"), [(2, "0.13.0-1", True), (64, "0.13.0-1", True), (2, "", False), (1, "0.13.0-1", False)])
+def test_a_package_that_does_not_know_a_word_is_named_where_it_is_older(rc: int, version: str, told: bool) -> None:
+    host = Host(rc=rc, stdout=f"phoenixctl {version or __version__}", stderr="unrecognized arguments: --new")
+    result = run(host, argv=["logs", "--new"])
+    assert result["failed"] and result["msg"].startswith("unrecognized arguments: --new")
+    assert ("db1 has Phoenix's package 0.13.0-1, this play is of" in result["msg"]) is told
 
 
 def test_a_host_without_the_program_is_skipped_only_on_request() -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phoenix.backup import (
+    aside,
     exchange,
     inventory,
     logs,
     offsite,
+    plan,
     prove,
     recovery,
     rekey,
@@ -27,6 +29,7 @@ from phoenix.backup import (
 )
 from phoenix.backup.held import held
 from phoenix.backup.oplog import ship
+from phoenix.backup.order import Refused, read_order
 from phoenix.backup.serve import serve
 from phoenix.backup.store import Config, Store
 
@@ -111,28 +114,28 @@ def on_restore(store: Store, options: argparse.Namespace) -> int:
     if options.order:
         text = options.order.read_text(encoding="utf-8")
         options.order.unlink()
-    order = restore.read_order(text if options.order else sys.stdin.read())
+    order = read_order(text if options.order else sys.stdin.read())
     try:
         if verb == "verify":
             differences = restore.verify(store, order)
             print("\n".join(differences) or "equal to the manifest")
             return int(bool(differences))
         if verb == "plan":
-            name, lines = restore.plan(store, order)
-            planned = {"dump": name, "lines": lines, "covered": restore.covered(store, order)}
+            name, lines = plan.plan(store, order)
+            planned = {"dump": name, "lines": lines, "covered": plan.covered(store, order)}
             print(json.dumps(planned) if options.json else "\n".join(lines))
             return 0
         if verb == "covered":
-            return int(not restore.covered(store, order))
+            return int(not plan.covered(store, order))
         verbs = {
             "restore": restore.run,
-            "list-aside": restore.list_aside,
-            "put-back": restore.put_back,
-            "drop-aside": restore.drop_aside,
+            "list-aside": aside.show,
+            "put-back": aside.put_back,
+            "drop-aside": aside.drop,
         }
         with held(order.lock):
             print(verbs[verb](store, order))
-    except restore.Refused as error:
+    except Refused as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
     except exchange.Mixed as error:

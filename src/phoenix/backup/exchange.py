@@ -6,6 +6,7 @@ repeated after an election, when it is unknown whether the last one took place.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ RESTORED = "phoenix_restored."
 SECONDS = 60.0
 PAUSE = 0.3
 LONGEST = 255  # of a namespace, in bytes
+STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]+)?")
 # Server errors: a concurrent operation won, or an election is due. 26 and 48: a name vanished, or was taken.
 PASSING = (6, 7, 24, 26, 46, 48, 50, 64, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
 
@@ -36,6 +38,11 @@ class Undone(Exception):
 
 class Mixed(Exception):
     """The exchange could neither be finished nor undone."""
+
+
+def fresh_stamp() -> str:
+    """What marks the collections that are set aside now, all of them alike."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def _unreserved(title: str) -> str:

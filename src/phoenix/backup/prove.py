@@ -10,9 +10,10 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from phoenix.backup import files, fingerprint, restore, scratch
+from phoenix.backup import files, fingerprint, plan, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -55,7 +56,7 @@ def _sizes(dump: Dump, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
     patterns = (*ignored, "*.phoenix_*")  # made by a restore
     spaces = {
         name: one
-        for name, one in fingerprint.from_json(dump.manifest["namespaces"]).items()
+        for name, one in dump.namespaces.items()
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
     sizes = {name: (one.documents, one.bytes or 0) for name, one in spaces.items() if one.documents is not None}
@@ -68,7 +69,7 @@ def judge(
     """Pure: state and reason of a dump that was restored. known: everything in the store."""
     if differences:
         return "bad", "; ".join(differences[:10])
-    if not fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0]:
+    if not fingerprint.totals(dump.namespaces)[0]:
         return "empty", "it holds no document"
     if dump.kind != RETURNED and (less := shrunken(dump, known, floor, ignored)):
         more = f"; and {len(less) - 10} more" if len(less) > 10 else ""
@@ -99,7 +100,7 @@ def settle(
         "accepted": accepted,
         "elapsed": elapsed,
         "series": fingerprint.to_json(series),
-        "conditions": restore.conditions(dump)[:10] if state in restore.RESTORABLE else [],
+        "conditions": plan.conditions(dump)[:10] if state in plan.RESTORABLE else [],
     }
     files.write(dump.folder / "proof.json", json.dumps(proof))
     (dump.folder / UNPROVEN).unlink(missing_ok=True)
@@ -127,9 +128,9 @@ def prove(store: Store, dump: Dump) -> None:
     try:
         scratch.check(store, dump)
         with scratch.serving(store, dump) as differences:
-            config = store.config
-            state, reason = judge(dump, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
-            series = _series(store, dump)
+            config, series = store.config, _series(store, dump)
+            counted = replace(dump, series=fingerprint.to_json(series))
+            state, reason = judge(counted, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
         if shutil.disk_usage(store.root).free < store.config.min_free:
@@ -198,8 +199,7 @@ def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
         with contextlib.closing(scratch.client(store)) as client:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(client))
         proof = files.read_json((dump.folder or store.root) / "proof.json") or {}
-        wanted = {**dump.manifest["namespaces"], **proof.get("series", {})}
-        return fingerprint.differences(fingerprint.from_json(wanted), seen)
+        return fingerprint.differences(replace(dump, series=proof.get("series", {})).namespaces, seen)
 
 
 def run(store: Store) -> int:
@@ -237,6 +237,8 @@ def run(store: Store) -> int:
 def hold(store: Store, instance: str) -> int:
     """Serve a dump from the scratch server for a restore, until SIGTERM; notifies READY once it is verified again.
 
+    Ends by itself once that restore is gone: see scratch.noted.
+
     instance: the dump's name, or NAME:SECONDS for its content brought forward to that time. Of what a restore noted
     for this instance, only its collection or database is served.
     """
@@ -245,20 +247,20 @@ def hold(store: Store, instance: str) -> int:
     if found is None:
         print(f"{name}: there is no such dump")
         return 1
-    handle = (store.root / "scratch.lock").open("a")
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        noted = files.read_json(store.root / scratch.NOTE) or {}
-        collection = str(noted.get("collection", "")) if noted.get("instance") == instance else ""
-        begun, limit = time.monotonic(), (int(seconds), 0) if seconds else None
-        with scratch.holding(store, found, collection, limit) as changes:
-            print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
-            files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
-            systemd.notify("READY=1")
-            _sleep()
-    except scratch.Unproven as error:
-        print(f"{name}: {error}", flush=True)
-        return 1
+    limit = (int(seconds), 0) if seconds else None
+    # Before it waits for the lock, perhaps that of another restore's server: this one may be killed meanwhile, too.
+    with scratch.noted(store, instance) as collection, (store.root / "scratch.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        try:
+            with scratch.holding(store, found, collection, limit) as changes:
+                print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
+                files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
+                systemd.notify("READY=1")
+                _sleep()
+        except scratch.Unproven as error:
+            print(f"{name}: {error}", flush=True)
+            return 1
     return 0
 
 
@@ -274,8 +276,7 @@ def accept(store: Store, name: str) -> int:
     if found is None or found.state != "shrunken":
         print(f"{name}: {'there is no such dump' if found is None else 'it is ' + found.state + ', not shrunken'}")
         return 1
-    series = (files.read_json((found.folder or store.root) / "proof.json") or {}).get("series", {})
     reason = "accepted by an operator: " + found.reason
-    settle(store, found, "good", reason, 0.0, accepted=True, series=fingerprint.from_json(series))
+    settle(store, found, "good", reason, 0.0, accepted=True, series=fingerprint.from_json(found.series))
     store.touch()
     return 0

@@ -9,15 +9,20 @@ socket.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import json
+import os
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from phoenix.backup import files, fingerprint, narrow
 from phoenix.backup.archive import Moment
@@ -37,7 +42,9 @@ LEGACY = ("--convertLegacyIndexes", "--drop")
 PIECE = 1024 * 1024
 UNPACKED = 4 * 1024 * 1024  # of a piece that may hold a thousand times its size
 # In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
+# The restore keeps it locked, so that its instance sees when it is gone.
 NOTE = "scratch.json"
+ABANDONED_SECONDS = 2.0
 # What the instance that runs was started for, as in the note; it is gone with the server's data.
 SERVED = "scratch/served.json"
 
@@ -190,6 +197,63 @@ def _replaying() -> Iterator[None]:
         yield
     except (Unreachable, Unreplayable, segment.Damaged, PyMongoError) as error:
         raise Unproven(f"the oplog can't be replayed: {str(error)[:500]}") from error
+
+
+@contextlib.contextmanager
+def noting(store: Store, needed: Mapping[str, str]) -> Iterator[None]:
+    """Note what a restore needs of the instance that it starts: instance, collection. Locked until the block ends."""
+    note = store.root / NOTE
+    # Written by root, read by the store's user.
+    files.write(note, json.dumps(needed), 0o644)
+    with note.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def noted(store: Store, instance: str) -> Iterator[str]:
+    """Yields the collection or database that a restore has noted for this instance, "" for all.
+
+    A restore that was killed can't end its instance, which would hold up the proofs and any other restore: so this
+    process ends as by SIGTERM once the lock of its note is free. One that nobody keeps locked counts, and is not watched.
+    """
+    with contextlib.ExitStack() as later:
+        try:
+            note = later.enter_context((store.root / NOTE).open("rb"))
+            found = json.loads(note.read())
+        except (FileNotFoundError, ValueError):
+            found = {}
+        if found.get("instance") != instance:
+            yield ""
+            return
+        if not _abandoned(note):
+            ended = threading.Event()
+            watch = threading.Thread(target=_end_with_its_restore, args=(note, ended), daemon=True)
+            watch.start()
+            later.callback(watch.join)
+            later.callback(ended.set)
+        yield str(found.get("collection", ""))
+
+
+def _end_with_its_restore(note: IO[bytes], ended: threading.Event) -> None:
+    while not ended.wait(ABANDONED_SECONDS):
+        if _abandoned(note):
+            print("the restore that this server is for was killed: the server ends, and others go on", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _abandoned(note: IO[bytes]) -> bool:
+    """Whether no restore keeps this note locked."""
+    try:
+        fcntl.flock(note, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(note, fcntl.LOCK_UN)
+    return True
 
 
 def _restore(store: Store, dump: Dump, scope: Scope, *more: str) -> subprocess.CompletedProcess[str]:

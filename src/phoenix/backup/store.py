@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import clock, files, retention
+from phoenix.backup import clock, files, fingerprint, retention
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9][a-z0-9.-]*")
 KINDS = ("nightly", "manual", "safety")
@@ -70,7 +70,8 @@ class Dump:
     """A dump in the store, or an attempt that left none (state failed or full, no folder).
 
     proof_seconds: how long after its receipt it was proven, in the store's running time; chain: what came of the proof
-    that the oplog leads to it, empty if there was none; conditions: what a full restore would be refused for.
+    that the oplog leads to it, empty if there was none; conditions: what a full restore would be refused for; series:
+    what the proof counted of time series, as in a manifest, which no member can do at the dump's moment.
     """
 
     name: str
@@ -88,11 +89,17 @@ class Dump:
     proof_seconds: float = 0.0
     chain: Mapping[str, Any] = field(default_factory=dict)
     conditions: Sequence[str] = ()
+    series: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
         """Whether it is one of the store's own backups: neither a safety dump nor brought back by hand."""
         return self.kind not in ("safety", RETURNED)
+
+    @property
+    def namespaces(self) -> dict[str, fingerprint.Collection]:
+        """What it holds, time series as far as they were counted."""
+        return fingerprint.from_json({**self.manifest["namespaces"], **self.series})
 
 
 class Store:
@@ -176,7 +183,7 @@ class Store:
                     folder.name, receipt["number"], receipt["elapsed"], receipt["received"], receipt["kind"],
                     receipt["host"], receipt["request"], proof["state"], proof.get("reason", ""), folder, manifest,
                     bool(proof.get("accepted")), max(float(proof.get("elapsed", 0.0)) - receipt["elapsed"], 0.0),
-                    files.read_json(folder / CHAIN) or {}, proof.get("conditions", ()),
+                    files.read_json(folder / CHAIN) or {}, proof.get("conditions", ()), proof.get("series", {}),
                 )
             )  # fmt: skip
         for path in (self.root / "failures").glob("*.json"):

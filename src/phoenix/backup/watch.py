@@ -96,7 +96,7 @@ def report(
     line = "no good dump"
     if good:
         dump = good[-1]
-        documents, _ = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))
+        documents, _ = fingerprint.totals(dump.namespaces)
         metrics["phoenix_backup_newest_good_timestamp_seconds"] = dump.received + delay
         metrics["phoenix_backup_oldest_good_timestamp_seconds"] = good[0].received
         metrics["phoenix_backup_newest_good_bytes"] = float(dump.manifest["size"])
@@ -217,7 +217,7 @@ def table(store: Store) -> str:
     form = "{:<34} {:<8} {:<8} {:<9} {:>10} {:>10} {:<5}  {}".format
     lines = [form("DUMP", "KIND", "MEMBER", "STATE", "DOCUMENTS", "BYTES", "OPLOG", "REASON")]
     for dump in store.dumps():
-        documents = fingerprint.totals(fingerprint.from_json(dump.manifest["namespaces"]))[0] if dump.folder else 0
+        documents = fingerprint.totals(dump.namespaces)[0] if dump.folder else 0
         size = dump.manifest.get("size", 0)
         proven = dump.chain.get("state", "-")
         told = [dump.reason] if dump.reason else []

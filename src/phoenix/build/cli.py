@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from phoenix.build import plugins, project, release, source, toolkit
+from phoenix.build import export, plugins, project, release, source, toolkit
 
 WHAT = {
+    "export": export.main,
     "plugins": plugins.main,
     "project": project.main,
     "release": release.main,

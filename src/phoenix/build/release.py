@@ -235,7 +235,7 @@ def _exists(path: Path) -> bool:
 def refuse_left_out(source: Path) -> None:
     """Refuse a source without what Git keeps elsewhere: its submodules, and files of Git LFS. Raises BuildError.
 
-    Of submodules Git exports empty folders, of files of Git LFS small texts that name the content.
+    Of submodules that are not checked out it has empty folders, of files of Git LFS small texts that name the content.
     """
     with tarfile.open(source) as archive:
 
@@ -250,9 +250,9 @@ def refuse_left_out(source: Path) -> None:
     empty = [path for path in _SUBMODULE.findall(text) if not any(name.startswith(f"{path}/") for name in held)]
     if empty:
         raise BuildError(
-            f".gitmodules names the submodules {', '.join(empty)}, which the source does not hold: Git exports none. "
-            "Let phoenix_source be a folder in which they are checked out (git submodule update --init --recursive), "
-            "or commit their files, or make them dependencies in package.json"
+            f".gitmodules names the submodules {', '.join(empty)}, which the source does not hold. Let phoenix_source "
+            "be the Git URL, or a folder in which they are checked out (git submodule update --init --recursive). "
+            "A pipeline fetches none: commit their files, or make them dependencies in package.json"
         )
     if pointers:
         more = f" and {len(pointers) - 5} more" if len(pointers) > 5 else ""

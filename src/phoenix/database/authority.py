@@ -1,7 +1,8 @@
 """The small CA on control that issues the certificates of the database's members (decision 65).
 
   phoenixctl authority show              prints {authority, next, bundle, phase}
-  phoenixctl authority create            makes the CA where there is none, for {known, trusted} on standard input
+  phoenixctl authority create            makes the CA where there is none, for {known, trusted} on standard input; one
+                                         that the fleet does not trust is trusted beside what it does
   phoenixctl authority sign              prints a certificate for {request, names} on standard input
   phoenixctl authority begin             makes the next CA, which is trusted beside the present one
   phoenixctl authority switch            has the next CA issue; the present one is still trusted
@@ -124,7 +125,7 @@ class Authority:
         known: whether a host that knows them was asked. Raises ValueError where none was: they would be forgotten.
         """
         if self.present.exists():
-            return False
+            return known and self._adopt(trusted)
         if not known:
             raise ValueError(
                 "there is no CA, and no database host takes part in this run, which would know the CAs that the fleet "
@@ -132,10 +133,27 @@ class Authority:
             )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Hosts of a run that was cut may trust different ones.
-        if former := dict.fromkeys(certificates(trusted)):
-            files.replace(self.former, "".join(former), 0o600, durable=True)
+        if former := certificates(trusted):
+            self._keep_former(*former)
         self._make(self.present)
         return True
+
+    def _adopt(self, trusted: str) -> bool:
+        """Trust a fleet's CAs beside this one, where the fleet does not trust this one: it came back from an older copy.
+
+        Not where it does: what else it trusts then is of a replacement that is over, and is to be forgotten.
+        """
+        listed, own = dict.fromkeys(certificates(trusted)), self._certificates(self.present)
+        known = [one for path in (self.present, self.next, self.former) for one in self._certificates(path)]
+        if not listed or listed.keys() & own or listed.keys() <= {*known}:
+            return False
+        self._keep_former(*listed)
+        return True
+
+    def _keep_former(self, *others: str) -> None:
+        """Trust these as well, as former ones."""
+        kept = dict.fromkeys([*self._certificates(self.former), *others])
+        files.replace(self.former, "".join(kept), 0o600, durable=True)
 
     def begin(self) -> bool:
         """Make the next one; not in the middle of a replacement, which is to be completed."""
@@ -148,7 +166,7 @@ class Authority:
         if self.phase != "next":
             return False
         # In this order: one that is cut in between is repeated, and whatever issues is trusted.
-        files.replace(self.former, "".join(self._certificates(self.present)), 0o600, durable=True)
+        self._keep_former(*self._certificates(self.present))
         self.next.replace(self.present)
         return True
 

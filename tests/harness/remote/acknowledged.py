@@ -1,16 +1,22 @@
 #!/usr/bin/python3
-"""Write documents with majority acknowledgement at a constant rate, then look for each of them. Needs pymongo.
+"""Write numbered documents with majority acknowledgement at a constant rate, then look for each. Needs pymongo.
 
-usage: acknowledged.py RATE [--series] < connection string on the first line; ends with its standard input
+usage: acknowledged.py RATE [--series] [--known] [--collection NAME]  ends with its standard input
+       acknowledged.py read|drop [--collection NAME]
+The connection string is the first line of the standard input, as it holds a password.
 
 Prints "writing" once the first one is acknowledged, and at the end JSON: acknowledged (count), lost (numbers that were
 acknowledged and are not there), failed (count, and the first few as `failures`: not acknowledged, also after the
 driver's own second attempt), gap_s (longest time between two acknowledgements, in seconds), began (by the monotonic
 clock). With --series also each acknowledgement: seconds after the beginning, and after the write was due.
+
+With --known the collection stays, and in place of lost stands `known`: of each number, in order, when it was sent, and
+when it was acknowledged, or null; both by time.time(). read prints the numbers that are there, drop removes them.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import sys
@@ -42,6 +48,7 @@ class Writer:
         self.next = 0
         self.ended = False
         self.acknowledged: list[tuple[float, int]] = []
+        self.known: dict[int, tuple[float, float | None]] = {}
         self.failures: list[str] = []
 
     def work(self) -> None:
@@ -51,16 +58,19 @@ class Writer:
                     return
                 number, self.next = self.next, self.next + 1
             time.sleep(max(0.0, self.due(number) - time.monotonic()))
+            sent = time.time()
             try:
                 self.collection.insert_one({"_id": number})
             except PyMongoError as error:
                 with self.lock:
+                    self.known[number] = (sent, None)
                     self.failures.append(f"{time.monotonic() - self.start:.2f} s: {type(error).__name__}")
                     # As what is started again once the database's CA was replaced.
                     if "certificate verify failed" in str(error):
                         self.collection = self.connect()
                 continue
             with self.lock:
+                self.known[number] = (sent, time.time())
                 self.acknowledged.append((time.monotonic(), number))
 
     def due(self, number: int) -> float:
@@ -78,12 +88,9 @@ class Writer:
         for worker in workers:
             worker.join()
         times = sorted(at for at, _ in self.acknowledged)
-        self.collection = self.connect()
-        there = {document["_id"] for document in self.collection.find({}, {"_id": 1})}
         result = {
             "began": round(self.start, 3),
             "acknowledged": len(times),
-            "lost": sorted(number for _, number in self.acknowledged if number not in there),
             "failed": len(self.failures),
             "failures": self.failures[:10],
             "gap_s": round(max((b - a for a, b in itertools.pairwise(times)), default=0.0), 2),
@@ -93,8 +100,23 @@ class Writer:
             result["series"] = [(round(at - self.start, 3), round(at - self.due(n), 3)) for at, n in acknowledged]
         return result
 
+    def lost(self) -> list[int]:
+        self.collection = self.connect()
+        there = set(numbers(self.collection))
+        return sorted(number for _, number in self.acknowledged if number not in there)
+
+
+def numbers(collection: Any) -> list[int]:
+    return sorted(document["_id"] for document in collection.find({}, {"_id": 1}))
+
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", metavar="RATE|read|drop")
+    parser.add_argument("--series", action="store_true")
+    parser.add_argument("--known", action="store_true")
+    parser.add_argument("--collection", default=NAME)
+    options = parser.parse_args()
     uri = sys.stdin.readline().strip()
 
     def connect() -> Any:
@@ -106,12 +128,21 @@ def main() -> None:
             socketTimeoutMS=SILENT_MS,
             readConcernLevel="majority",
         )
-        return client.get_default_database()[NAME]
+        return client.get_default_database()[options.collection]
 
+    if options.what == "read":
+        print(json.dumps(numbers(connect())))
+        return
     connect().drop()
-    writer = Writer(connect, float(sys.argv[1]))
-    result = writer.run("--series" in sys.argv)
-    writer.collection.drop()
+    if options.what == "drop":
+        return
+    writer = Writer(connect, float(options.what))
+    result = writer.run(options.series)
+    if options.known:
+        result["known"] = [writer.known[number] for number in sorted(writer.known)]
+    else:
+        result["lost"] = writer.lost()
+        writer.collection.drop()
     print(json.dumps(result))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import cli, definitions, exchange, fingerprint, members, prove, restore, store, watch
+from phoenix.backup import aside, cli, definitions, exchange, fingerprint, members, plan, prove, restore, store, watch
+from phoenix.backup.order import BESIDE, Order, Refused
 from tests.unit.backup.builders import config, dump, manifest
 
 PLAIN = fingerprint.Collection(1, 10, "00", ["_id_"])
@@ -18,8 +19,8 @@ STAMP = "20261124T010000Z"
 
 
 def told(names: dict[str, fingerprint.Collection], gone: list[str], **live: str) -> list[str]:
-    kinds = {f"app.{title}": restore.Live(kind) for title, kind in live.items()}
-    return restore.obstacles(names, gone, kinds, STAMP)
+    kinds = {f"app.{title}": plan.Live(kind) for title, kind in live.items()}
+    return plan.obstacles(names, gone, kinds, STAMP)
 
 
 def test_kinds_that_cannot_change_places_are_named() -> None:
@@ -37,19 +38,19 @@ def test_kinds_that_cannot_change_places_are_named() -> None:
 
 def test_a_live_time_series_stays_where_it_is_said_so() -> None:
     """The refusal names the way, which needs a name that the server accepts for its buckets."""
-    live = {f"app.{title}": restore.Live("timeseries") for title in ("a", "b", "x" * 210)}
+    live = {f"app.{title}": plan.Live("timeseries") for title in ("a", "b", "x" * 210)}
     for names, gone in (({"app.a": SERIES}, []), ({}, ["app.b"])):
-        (refused,) = restore.obstacles(names, gone, live, STAMP)
+        (refused,) = plan.obstacles(names, gone, live, STAMP)
         assert "-e phoenix_restore_series=beside" in refused
         assert ("app.phoenix_restored.STAMP.a" in refused) == bool(names)
-        assert restore.obstacles(names, gone, live, STAMP, restore.BESIDE) == []
+        assert plan.obstacles(names, gone, live, STAMP, BESIDE) == []
     long = f"app.{'x' * 210}"
-    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP, restore.BESIDE)
+    (refused,) = plan.obstacles({long: SERIES}, [], live, STAMP, BESIDE)
     assert "too long a name" in refused
-    assert restore.obstacles({}, [long], live, STAMP, restore.BESIDE) == [], "it only stays"
-    (refused,) = restore.obstacles({long: SERIES}, [], live, STAMP)
+    assert plan.obstacles({}, [long], live, STAMP, BESIDE) == [], "it only stays"
+    (refused,) = plan.obstacles({long: SERIES}, [], live, STAMP)
     assert "can't be renamed" in refused
-    assert len(restore.obstacles({"app.a": PLAIN}, [], live, STAMP, restore.BESIDE)) == 1
+    assert len(plan.obstacles({"app.a": PLAIN}, [], live, STAMP, BESIDE)) == 1
 
 
 def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
@@ -85,7 +86,7 @@ def test_what_a_full_restore_would_be_refused_for_is_told_in_the_night(
 def test_what_restores_left_is_not_restored() -> None:
     spaces = dict.fromkeys(("app.a", f"app.phoenix_aside.{STAMP}.a", "app.phoenix_restoring.a"), PLAIN)
     held: dict[str, Any] = {**manifest(1), "namespaces": fingerprint.to_json(spaces)}
-    assert list(restore.wanted(dump(1, manifest=held), "")) == ["app.a"]
+    assert list(plan.wanted(dump(1, manifest=held), "")) == ["app.a"]
 
 
 def rooms(*free: int | None) -> list[members.Room]:
@@ -117,8 +118,8 @@ def test_what_leaves_its_place_goes_home_or_aside() -> None:
 
 @pytest.mark.parametrize("stamp", ["", "x", "../x", "20261124T010000Z.a", "20261124"])
 def test_only_a_stamp_names_what_is_set_aside(stamp: str) -> None:
-    with pytest.raises(restore.Refused, match="is not a stamp"):
-        restore._held(None, stamp)
+    with pytest.raises(Refused, match="is not a stamp"):
+        aside._held(None, stamp)
 
 
 def test_an_index_without_a_collation_stays_so() -> None:
@@ -135,7 +136,7 @@ def test_an_earlier_manifest_knows_no_stored_functions() -> None:
     assert fingerprint.comparable({"format": 1}, seen) == {"app.a": PLAIN}
     assert fingerprint.comparable({"format": 2}, seen) == seen
     assert not fingerprint.internal("system.js") and fingerprint.internal("system.views")
-    order = restore.Order("", "", [])
+    order = Order("", "", [])
     assert "--nsExclude=*.system.js" in restore._selection(order, {"app.a": PLAIN})[1]
     assert "--nsExclude=*.system.js" not in restore._selection(order, seen)[1]
 
@@ -145,7 +146,7 @@ def test_an_order_in_a_file_is_gone_once_it_is_read(tmp_path: Path, monkeypatch:
     path.write_text('{"user": "admin", "password": "x", "members": []}')
     seen: list[bool] = []
 
-    def run(_: object, order: restore.Order) -> str:
+    def run(_: object, order: Order) -> str:
         seen.append(path.exists() or order.password != "x")
         return "done"
 
@@ -158,5 +159,5 @@ def test_whether_the_store_has_every_second_is_an_exit_code(tmp_path: Path, monk
     path = tmp_path / "order.json"
     for covered in (True, False):
         path.write_text('{"user": "admin", "password": "x", "members": []}')
-        monkeypatch.setattr(restore, "covered", lambda *_, seen=covered: seen)
+        monkeypatch.setattr(plan, "covered", lambda *_, seen=covered: seen)
         assert cli.on_restore(None, Namespace(verb="covered", order=path)) == int(not covered)  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.backup import clock, intake_dumps, offsite, prove, restore, store, watch
+from phoenix.backup import clock, intake_dumps, offsite, plan, prove, store, watch
+from phoenix.backup.order import Refused
 from tests.unit.backup.builders import DAY, HOUR, config, dump, manifest
 
 
@@ -76,8 +77,8 @@ def test_the_clock_does_not_jump(held: store.Store, elsewhere: Path) -> None:
 def test_it_is_never_the_newest(held: store.Store, elsewhere: Path) -> None:
     bring_back(held, elsewhere, "20991231T010000Z-db1")
     known = held.dumps()
-    assert restore.choose(known, "newest").name == "20261120T010000Z-db2"
-    assert restore.choose(known, "20991231T010000Z-db1").kind == store.RETURNED
+    assert plan.choose(known, "newest").name == "20261120T010000Z-db2"
+    assert plan.choose(known, "20991231T010000Z-db1").kind == store.RETURNED
     seen = watch.report(known, 20 * DAY, 20 * DAY, 10**9, 26 * HOUR, 0)
     assert seen.line.startswith("20261120T010000Z-db2") and not seen.problems
     assert intake_dumps.admit([known[0]], "nightly", "", True, 0.0, 12 * HOUR) == ("go", "")
@@ -85,8 +86,8 @@ def test_it_is_never_the_newest(held: store.Store, elsewhere: Path) -> None:
 
 def test_a_store_with_nothing_else_wants_it_named(tmp_path: Path) -> None:
     only = dump(0, kind=store.RETURNED)
-    with pytest.raises(restore.Refused, match=only.name):
-        restore.choose([only], "newest")
+    with pytest.raises(Refused, match=only.name):
+        plan.choose([only], "newest")
     assert "no good dump" in watch.report([only], 0.0, 0.0, 10**9, 26 * HOUR, 0).line
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import fingerprint, prove, store
+from phoenix.backup import fingerprint, plan, prove, store
 from tests.unit.backup.builders import dump, manifest
 
 
@@ -36,6 +36,26 @@ def test_a_small_collection_that_lost_its_documents_beside_a_large_one(users: in
 def test_a_collection_that_vanished() -> None:
     state, reason = verdict(holding(1, events=200_000, users=10_000), holding(2, events=200_000))
     assert (state, reason.split(" (")[0]) == ("shrunken", "app.users is missing")
+
+
+def test_time_series_count_as_the_proof_has_counted_them() -> None:
+    """The manifest can't: a database of nothing else was empty, and one that lost them was not shrunken."""
+
+    def measured(number: int, documents: int) -> store.Dump:
+        counted = fingerprint.Collection(documents, documents * 100, "00", [])
+        spaces = {"iot.metrics": fingerprint.Collection(None, None, None, [])}
+        held = {**manifest(1), "namespaces": fingerprint.to_json(spaces)}
+        return dump(number, manifest=held, series=fingerprint.to_json({"iot.metrics": counted}))
+
+    one = measured(1, 10_000)
+    assert verdict(one) == ("good", "") and verdict(measured(1, 0))[0] == "empty"
+    assert "iot.metrics holds 4999 documents" in verdict(one, measured(2, 4999))[1]
+    assert "iot.metrics is missing (10000 documents" in verdict(one, holding(2, users=10_000))[1]
+    wanted = plan.wanted(one, "iot")
+    assert fingerprint.totals(wanted) == (0, 0), "compared with the scratch server"
+    assert fingerprint.totals(plan.counted(one, wanted)) == (10_000, 1_000_000), "for which the members need room"
+    now = {"iot.metrics": fingerprint.Collection(5, 500, "00", [])}
+    assert plan.counted(one, now) == now, "at another moment"
 
 
 def test_three_nights_of_forty_nine_percent_add_up() -> None:

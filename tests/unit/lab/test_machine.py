@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import fleet, machine, proxy
+from lab import fleet, machine, proxy, settings
 from lab.machine import Machine
 
 PORTS = {"ssh": 40022, "https": 40443}
@@ -59,7 +59,7 @@ def test_the_hosts_private_key_is_roots_alone(vm: Machine, monkeypatch: pytest.M
     for name in ("host_key", "host_key.pub", "id_ed25519.pub"):
         (vm.folder / name).write_text(name)
     monkeypatch.setattr(proxy, "apt_conf", lambda _: "")
-    monkeypatch.setattr(fleet, "registry_settings", lambda _: {})
+    monkeypatch.setattr(settings, "registry_settings", lambda _: {})
     files = machine.first_files(vm)
     assert files["etc/ssh/ssh_host_ed25519_key"] == (b"host_key", 0o600)
     assert not [name for name, (data, _) in files.items() if data == b"id_ed25519"]
@@ -72,7 +72,7 @@ def test_a_proxy_of_this_machines_loopback_address_is_reached_by_the_gateway(
         (vm.folder / name).touch()
     monkeypatch.setattr(proxy, "apt_conf", lambda at: f'acquire::http::proxy "http://{at}:3128";\n')
     monkeypatch.setattr(
-        fleet, "registry_settings", lambda at: {"etc/npmrc": (f"proxy=http://{at}:3128\n".encode(), 0o644)}
+        settings, "registry_settings", lambda at: {"etc/npmrc": (f"proxy=http://{at}:3128\n".encode(), 0o644)}
     )
     files = machine.first_files(vm)
     assert files["etc/apt/apt.conf.d/90lab"][0] == b'acquire::http::proxy "http://10.186.1.1:3128";\n'

@@ -16,7 +16,7 @@ import pytest
 from docker.errors import NotFound
 from docker.types import EndpointConfig, NetworkingConfig
 
-from lab import fleet
+from lab import containers, fleet, settings
 from phoenix.fleet.inventory import known_variables, shared_variables
 from tests.unit.shared import SAMPLES, TOP, evaluate, read_yaml, rendered
 
@@ -99,7 +99,7 @@ def engine(networks: fleet.Fleet, monkeypatch: pytest.MonkeyPatch) -> Engine:
     found = Engine()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="[]"))
     for network in networks.networks:
-        fleet._network(found, networks, network)
+        containers._network(found, networks, network)
     return found
 
 
@@ -117,14 +117,14 @@ def test_both_networks_have_both_kinds_of_address(engine: Engine) -> None:
     }
     for words in engine.made.values():
         assert words["enable_ipv6"] is True
-        assert words["labels"] == {fleet.LABEL: "networks", fleet.CHECKOUT_LABEL: fleet.CHECKOUT}
+        assert words["labels"] == {containers.LABEL: "networks", containers.CHECKOUT_LABEL: containers.CHECKOUT}
 
 
 def test_a_network_of_one_kind_stays_one(usual: fleet.Fleet, engine: Engine) -> None:
     (network,) = usual.networks
-    fleet._network(engine, usual, network)
+    containers._network(engine, usual, network)
     assert engine.made["phoenix-lab"]["enable_ipv6"] is False
-    fleet._create(engine, usual, host_of(usual, "app1"), "image")
+    containers._create(engine, usual, host_of(usual, "app1"), "image")
     endpoints = engine.created["networking_config"]["EndpointsConfig"]
     assert {name: one["IPAMConfig"] for name, one in endpoints.items()} == {
         "phoenix-lab": {"IPv4Address": "10.186.0.21"}
@@ -141,11 +141,11 @@ def test_a_network_that_ipv6_would_hide_is_found(networks: fleet.Fleet, monkeypa
 
     monkeypatch.setattr(subprocess, "run", shown)
     with pytest.raises(RuntimeError, match=r"reaches fd00:186::/32 on wg0, .*fd00:186:2::/64 would hide"):
-        fleet._network(Engine(), networks, networks.networks[0])
+        containers._network(Engine(), networks, networks.networks[0])
 
 
 def test_balancers_are_in_both_networks(engine: Engine, networks: fleet.Fleet) -> None:
-    fleet._create(engine, networks, host_of(networks, "lb1"), "image")
+    containers._create(engine, networks, host_of(networks, "lb1"), "image")
     ((name, endpoint),) = engine.created["networking_config"]["EndpointsConfig"].items()
     # The first by its name, through which the engine lets a host in several reach package sources.
     assert name == FRONT
@@ -178,26 +178,26 @@ def test_a_container_that_was_never_started_is_made_again(engine: Engine, networ
             removed.append(status)
 
         return SimpleNamespace(
-            status=status, labels={fleet.LABEL: "networks"}, remove=remove, put_archive=engine.put_archive
+            status=status, labels={containers.LABEL: "networks"}, remove=remove, put_archive=engine.put_archive
         )
 
     for status in ("created", "exited", "running"):
         found = existing(status)
         engine.containers = SimpleNamespace(get=lambda _, found=found: found)
-        fleet._container(engine, networks, app1, "image")
+        containers._container(engine, networks, app1, "image")
     assert removed == ["created"]
     assert engine.created["name"] == "phoenix-app1"
 
 
 def test_apt_asks_for_ipv4_where_ipv6_leads_nowhere(networks: fleet.Fleet, usual: fleet.Fleet) -> None:
-    assert fleet.apt_conf(host_of(networks, "app1"), "// own\n") == '// own\nAcquire::ForceIPv4 "true";\n'
-    assert fleet.apt_conf(host_of(usual, "app1"), "// own\n") == "// own\n"
+    assert settings.apt_conf(host_of(networks, "app1"), "// own\n") == '// own\nAcquire::ForceIPv4 "true";\n'
+    assert settings.apt_conf(host_of(usual, "app1"), "// own\n") == "// own\n"
 
 
 def test_ssh_goes_through_the_bastion(networks: fleet.Fleet) -> None:
-    text = fleet._ssh_config(host_of(networks, "app1"), Path("/state"))
+    text = containers._ssh_config(host_of(networks, "app1"), Path("/state"))
     assert "  HostName fd00:186:3::21\n  Port 2222\n  ProxyJump bastion1\n" in text
-    assert "ProxyJump" not in fleet._ssh_config(host_of(networks, "bastion1"), Path("/state"))
+    assert "ProxyJump" not in containers._ssh_config(host_of(networks, "bastion1"), Path("/state"))
 
 
 @pytest.mark.parametrize(
@@ -231,12 +231,12 @@ def given(tmp_path_factory: pytest.TempPathFactory, networks: fleet.Fleet) -> di
     shutil.copytree(INVENTORY, folder, ignore=lambda *_: [".secrets"])
     state = top / ".lab"
     state.mkdir()
-    containers = {host.container: host.name for host in networks.hosts}
+    names = {host.container: host.name for host in networks.hosts}
 
     def started(name: str) -> Any:
-        return SimpleNamespace(exec_run=lambda _: (0, f"ssh-ed25519 KEY{containers[name]} root@x\n".encode()))
+        return SimpleNamespace(exec_run=lambda _: (0, f"ssh-ed25519 KEY{names[name]} root@x\n".encode()))
 
-    fleet._write_known_hosts(SimpleNamespace(containers=SimpleNamespace(get=started)), networks, state)
+    containers._write_known_hosts(SimpleNamespace(containers=SimpleNamespace(get=started)), networks, state)
     set_here = {name for path in folder.glob("group_vars/**/*.yml") for name in read_yaml(path)}
     wanted = (shared_variables(TOP / "playbooks").keys() | set_here) - {"backup_store_host_key"}  # of a host's facts
     known = known_variables(TOP / "roles", TOP / "playbooks")

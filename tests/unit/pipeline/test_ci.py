@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from phoenix.pipeline import forced
-from tests.unit.shared import TOP, rendered
+from tests.unit.shared import TOP, phoenixctl, rendered
 
 FILES = TOP / "roles" / "ci" / "files"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
@@ -194,7 +194,7 @@ def test_the_delivery_sends_the_commit_out_of_the_repository(tmp_path: Path) -> 
         [str(FILES / "phoenix-stage"), "deliver"],
         cwd=tmp_path / "work",
         env={
-            "PATH": "/usr/bin:/bin",
+            "PATH": f"{phoenixctl(tmp_path / 'bin')}:/usr/bin:/bin",
             "GIT_DIR": str(tmp_path / "application.git"),
             "PHOENIX_COMMIT": commits[0],
             "PHOENIX_DEPLOY": str(control),
@@ -224,7 +224,7 @@ def delivery(folder: Path, control: str, limit: str, programs: str = "") -> subp
         [str(FILES / "phoenix-stage"), "deliver"],
         cwd=folder,
         env={
-            "PATH": f"{programs}/usr/bin:/bin",
+            "PATH": f"{programs}{phoenixctl(folder / 'phoenix')}:/usr/bin:/bin",
             "PHOENIX_DEPLOY": str(folder / "control"),
             "PHOENIX_STAGE_TIMEOUT": limit,
         },
