@@ -1,11 +1,17 @@
-"""The load balancers: the address moved on purpose, and by the loss of the one that has it."""
+"""The load balancers: the address moved on purpose, and by the loss of the one that has it; one replaced, one added."""
 
 from __future__ import annotations
 
-from drills.model import Drill, Scene
-from tests.harness.pair import status_of
+import time
 
-SECTION = ("A load balancer is taken out on purpose, or lost",)
+from drills.model import WITHOUT_AUTOSCALER, Drill, Scene
+from tests.harness.machines import add, replace, take_out
+from tests.harness.pair import Pair, status_of
+
+LOST = "A load balancer is taken out on purpose, or lost"
+SECTION = (LOST,)
+ADDED_OR_REPLACED = (LOST, "A host is added, replaced or removed")
+SERVED = "openssl s_client -connect 127.0.0.1:443 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint"
 
 
 def move_the_address(scene: Scene) -> dict[str, float]:
@@ -32,7 +38,67 @@ def lose_the_holder(scene: Scene) -> dict[str, float]:
     return {"recovered": took}
 
 
+def _certificates(pair: Pair) -> set[str]:
+    return {host.check_output(SERVED) for host in pair.hosts.values()}
+
+
+def give_it_to_the_second(scene: Scene) -> None:
+    scene.play("switch", phoenix_master=scene.second("lb"))
+
+
+def replace_the_holder(scene: Scene) -> dict[str, float]:
+    """The second one, while it has the address: removed, and an empty one in its place, which clients find no other."""
+    name, known = scene.second("lb"), _certificates(scene.pair)
+    assert scene.pair.holders() == [name]
+    began = time.monotonic()
+    scene.play("remove-host", phoenix_host=name)
+    assert scene.pair.holders() == [scene.first("lb")]
+    replace(scene.inventory, name)
+    scene.play("replace-host", *WITHOUT_AUTOSCALER, phoenix_host=name)
+    assert scene.pair.roles() == (scene.first("lb"), name)
+    assert _certificates(scene.pair) == known
+    taken = time.monotonic() - began
+    give_it_to_the_second(scene)
+    assert scene.pair.holders() == [name]
+    return {"recovered": taken}
+
+
+def add_a_balancer(scene: Scene) -> dict[str, float]:
+    """A third one, which then has the address; and for good out of the fleet again."""
+    known = _certificates(scene.pair)
+    began = time.monotonic()
+    name = add(scene.inventory, "lb")
+    scene.play("add-host", *WITHOUT_AUTOSCALER, phoenix_host=name)
+    added = time.monotonic() - began
+    all_of_them = Pair(scene.inventory, scene.url)
+    assert _certificates(all_of_them) == known
+    scene.play("switch", phoenix_master=name)
+    assert all_of_them.holders() == [name]
+    scene.play("remove-host", phoenix_host=name)
+    assert len(all_of_them.holders()) == 1 and not all_of_them.holds(name)
+    take_out(scene.inventory)
+    scene.play("site", *WITHOUT_AUTOSCALER)
+    scene.pair.roles()
+    return {"added": added, "recovered": time.monotonic() - began - added}
+
+
+def have_the_pair(scene: Scene) -> None:
+    """Also after a drill that failed before its end: both could serve, and the first has the address."""
+    if take_out(scene.inventory) or not all(map(scene.pair.ready, scene.pair.hosts)):
+        scene.play("site", *WITHOUT_AUTOSCALER)
+    bring_it_home(scene)
+
+
 DRILLS = [
     Drill("switch-balancer", SECTION, move_the_address, clean=bring_it_home, moved=True, quick=True),
+    Drill(
+        "replace-balancer",
+        ADDED_OR_REPLACED,
+        replace_the_holder,
+        prepare=give_it_to_the_second,
+        clean=have_the_pair,
+        moved=True,
+    ),
+    Drill("add-balancer", ADDED_OR_REPLACED, add_a_balancer, clean=have_the_pair, moved=True),
     Drill("lose-balancer", SECTION, lose_the_holder, clean=bring_it_home, moved=True),
 ]

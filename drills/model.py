@@ -28,6 +28,10 @@ class Scene:
     def first(self, group: str) -> str:
         return next(iter(self.hosts(group)))
 
+    def second(self, group: str) -> str:
+        """In the lab an application host that serves, or the balancer that did not make a generated certificate."""
+        return list(self.hosts(group))[1]
+
     def play(self, name: str, *options: str, **variables: Any) -> str:
         """Run a play as an operator does, and return its output. Raises AssertionError where it failed."""
         done = plays.run(self.inventory, name, *options, **variables)

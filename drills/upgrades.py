@@ -90,14 +90,9 @@ def have_the_former(scene: Scene) -> None:
 # --- Debian
 
 
-def _second(scene: Scene) -> str:
-    """The second application host, which serves."""
-    return list(scene.hosts("app"))[1]
-
-
 def _with_debian(scene: Scene, release: str) -> float:
     """As the runbook has it without a provider: out of service, another host in its place, into service."""
-    name = _second(scene)
+    name = scene.second("app")
     wanted = {"phoenix_host": name, "phoenix_debian": release}
     began = time.monotonic()
     refused(scene, "upgrade-debian", f"Then install Debian {release} on it", *WITHOUT_AUTOSCALER, **wanted)
@@ -114,7 +109,7 @@ def replace_by_the_next_release(scene: Scene) -> dict[str, float]:
 
 
 def have_it_on_the_inventorys(scene: Scene) -> None:
-    name = _second(scene)
+    name = scene.second("app")
     other = output_of(scene.hosts("app")[name], RELEASE) != BEFORE
     if other:
         replace(scene.inventory, name)

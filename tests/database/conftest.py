@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.ports import free_port
-from phoenix.backup import scratch
-from tests.harness.real_database import Fleet, found, one_member, unpacked
+from tests.harness.real_database import Fleet, one_member, patch_scratch, unpacked
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +21,6 @@ def programs() -> Iterator[Path]:
 def running(programs: Path) -> Iterator[Fleet]:
     with one_member(programs) as fleet:
         yield fleet
-
-
-def patch_scratch(patch: pytest.MonkeyPatch, programs: Path) -> None:
-    """Have the scratch server run by these programs, at a port of its own."""
-    patch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
-    patch.setattr(scratch, "SERVER", found(programs, "mongod"))
-    patch.setattr(scratch, "PORT", free_port())
 
 
 @pytest.fixture

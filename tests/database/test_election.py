@@ -15,9 +15,9 @@ from pymongo.errors import PyMongoError
 
 from phoenix.backup import exchange
 from phoenix.backup.order import Refused
-from tests.database.conftest import patch_scratch
 from tests.database.members import Writing
 from tests.database.oplog import Set, three_members, wait
+from tests.harness.real_database import patch_scratch
 
 TITLES = [f"c{number}" for number in range(6)]
 

@@ -22,9 +22,8 @@ from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
 from phoenix.backup.order import Refused
 from phoenix.backup.store import UNPROVEN
-from tests.database.conftest import patch_scratch
 from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
-from tests.harness.real_database import state_of
+from tests.harness.real_database import patch_scratch, state_of
 
 
 @pytest.fixture(scope="module")

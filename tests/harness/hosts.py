@@ -36,6 +36,11 @@ def _fleet(inventory: str) -> fleet.Fleet:
     return fleet.read(Path(inventory))
 
 
+def reread() -> None:
+    """Forget what was read of inventories, as one has changed."""
+    _fleet.cache_clear()
+
+
 def hosts_of(group: str, inventory: str) -> Hosts:
     """Return inventory name -> testinfra host as root, for every host of a group of the lab's fleet."""
     return {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace as changed
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import docker
 
 from lab import containers
 from lab import fleet as lab
-from tests.harness.hosts import output_of, ssh_config
+from tests.harness.hosts import output_of, reread, ssh_config
 from tests.harness.plays import TOP
 from tests.harness.waiting import wait_for
 
@@ -34,6 +36,8 @@ HEAL = "nft delete table inet cut"
 # Ansible's kept connection to a host that is gone asks for a sign of life that often (ansible.cfg), and ends with the
 # refusal by the host that has its address now. A play that begins before finds the host unreachable.
 KEPT_SECONDS = 16
+# A file of the inventory beside hosts.yml, read after it, so that the hosts there stay the first of their groups.
+ADDED = "zz-added.yml"
 
 
 def machines() -> dict[str, Any]:
@@ -79,6 +83,43 @@ def replace(inventory: str, name: str, debian: str = "") -> None:
     hosts = tuple(changed(host, debian=debian) if debian and host.name == name else host for host in ours.hosts)
     containers.up(client, changed(ours, hosts=hosts), ssh_config(inventory).resolve().parent, TOP / ".cache", print)
     time.sleep(KEPT_SECONDS)
+
+
+def add(inventory: str, group: str) -> str:
+    """Put one more host into a group of the inventory, start it, empty, and return its name.
+
+    It has the next number and the next address of the group. take_out() is for its end.
+    """
+    ours = lab.read(Path(inventory))
+    alike = ours.members(group)
+    name = f"{group}{len(alike) + 1}"
+    address = str(max(ip_address(host.address) for host in alike) + 1)
+    taken = [host.name for host in ours.hosts if host.name == name or address in host.addresses]
+    assert not taken, f"{name} at {address} would be another host of {group}, but {', '.join(taken)} has that"
+    described = {group: {"hosts": {name: {"ansible_host": address}}}}
+    (Path(inventory) / ADDED).write_text(json.dumps({"all": {"children": described}}) + "\n", encoding="utf-8")
+    _up(inventory)
+    return name
+
+
+def take_out(inventory: str) -> bool:
+    """Take the host that add() has put there out of the inventory, and remove it; return whether there was one."""
+    file = Path(inventory) / ADDED
+    if not file.exists():
+        return False
+    ((added, *_),) = (group["hosts"] for group in json.loads(file.read_text())["all"]["children"].values())
+    file.unlink()
+    for machine in (one for name, one in machines().items() if name == added):
+        machine.remove(force=True, v=True)
+    _up(inventory)
+    return True
+
+
+def _up(inventory: str) -> None:
+    """Start what the inventory has, and note the hosts' keys and addresses."""
+    reread()
+    state = ssh_config(inventory).resolve().parent
+    containers.up(docker.from_env(), lab.read(Path(inventory)), state, TOP / ".cache", print)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
+import pytest
 
 from lab.ports import free_port
 from phoenix.backup import fingerprint, plan, prove, restore, scratch, sender, store
@@ -128,6 +129,13 @@ def unpacked(server: str = "mongodb-6.0.5") -> Iterator[Path]:
 
 def found(folder: Path, name: str) -> Path:
     return next(folder.rglob(f"bin/{name}"))
+
+
+def patch_scratch(patch: pytest.MonkeyPatch, programs: Path) -> None:
+    """Have the scratch server run by these programs, at a port of its own."""
+    patch.setattr(scratch, "TOOLS", found(programs, "mongodump").parent)
+    patch.setattr(scratch, "SERVER", found(programs, "mongod"))
+    patch.setattr(scratch, "PORT", free_port())
 
 
 @contextlib.contextmanager
