@@ -131,8 +131,8 @@ class Authority:
             return self._adopt(certificates(of_members) or certificates(trusted), silent)
         if silent and len(silent) == len(members):
             raise ValueError(
-                f"there is no CA, and no database host answers ({', '.join(silent)}), which would know the CAs that the "
-                "fleet trusts already: run site.yml once one of them answers"
+                f"there is no CA, and no database host answers ({', '.join(silent)}), which would know the CAs that "
+                "the fleet trusts already: run site.yml once one of them answers"
             )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Hosts of a run that was cut may trust different ones.
@@ -154,8 +154,8 @@ class Authority:
         if silent:
             raise ValueError(
                 "the hosts that answered trust other CAs than this one: either it is from an older copy, or they are. "
-                f"The database hosts that do not answer decide ({', '.join(silent)}): run site.yml once they do, or take "
-                "those that are lost out of the inventory"
+                f"The database hosts that do not answer decide ({', '.join(silent)}): run site.yml once they do, or "
+                "take those that are lost out of the inventory"
             )
         self._keep_former(*trusted)
         return True

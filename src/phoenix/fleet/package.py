@@ -42,8 +42,8 @@ def refusal(results: Sequence[Mapping[str, Any]], wanted: Mapping[str, str] = {}
         f"Phoenix's package is older than this play, which is of {__version__}: "
         f"{', '.join(f'{host} has {version}' for host, version in older.items())}. Run playbooks/site.yml first, for "
         "these hosts as well. Where it is refused because hosts are lost, or an older package was put back on purpose, "
-        "give this play that version (-e toolkit_version=VERSION), or run it from the checkout of that release. Nothing "
-        "was changed."
+        "give this play that version (-e toolkit_version=VERSION), or run it from the checkout of that release. "
+        "Nothing was changed."
     )
 
 
