@@ -112,7 +112,7 @@ def run_ansible(program: Path | str, *words: Any, given: str = "", **more: str) 
         status = int(fork_server().recv(16) or b"70")
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(request["words"], status, out.read(), err.read())
+        return subprocess.CompletedProcess(list(map(str, (program, *words))), status, out.read(), err.read())
 
 
 def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TOP) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def evaluate(inventory: Path, expressions: Mapping[str, str], project: Path = TO
     if project == TOP:
         done = run_ansible(program, *words, given=given)
     else:  # which has an ansible.cfg of its own
-        command = [sys.executable, program, *words]
+        command = list(map(str, (sys.executable, program, *words)))
         done = subprocess.run(command, cwd=project, env=CLEAN, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout))

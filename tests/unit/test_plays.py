@@ -260,23 +260,30 @@ def test_a_value_that_the_command_line_cuts_at_its_space_is_refused(name: str, g
     assert not refused or message.startswith(f'"{refused}" on the command line belongs to no variable')
 
 
-@pytest.mark.parametrize(("run", "known"), [(["control1", "app1", "db2"], True), (["control1", "app1"], False)])
-def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts(run: list[str], known: bool) -> None:
-    """Of a run that was cut, hosts trust different CAs; whether any that counts was asked, the limit decides."""
+def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts() -> None:
+    """Of a run that was cut, hosts trust different CAs; database hosts that the limit leaves out are asked as well."""
     block = read_yaml(TOP / "playbooks" / "tasks" / "trust-database.yml")[-2]["block"]
+    others = [
+        {"item": "db1", "unreachable": True, "msg": "No route to host"},
+        {"item": "db3", "content": "dGhyZWUK"},
+        {"item": "db4", "msg": "file not found"},
+    ]
     variables = {
-        "groups": {"db": ["db1", "db2"]},
-        "ansible_play_hosts": run,
+        "groups": {"db": ["db1", "db2", "db3", "db4"]},
+        "ansible_play_hosts": ["control1", "app1", "db2"],
+        "trust_database_others": {"results": others},
         "hostvars": {
             "control1": {"mongodb_trusted_before": ""},
             "app1": {"mongodb_trusted_before": "one\n"},
             "db2": {"mongodb_trusted_before": "two\n"},
         },
-        **block[0]["vars"],
+        **block[1]["vars"],
     }
     templar = Templar(loader=DataLoader(), variables=trusted(variables))
-    assert templar.template(trusted("{{ mongodb_trusted.split() }}")) == (["one", "two"] if known else ["one"])
-    assert templar.template(trusted("{{ mongodb_trusted_known }}")) is known
+    assert sorted(templar.template(trusted(block[0]["loop"]))) == ["db1", "db3", "db4"]
+    assert templar.template(trusted("{{ mongodb_trusted.split() }}")) == ["one", "two"]
+    members = {"db1": None, "db2": "two\n", "db3": "three\n", "db4": ""}
+    assert templar.template(trusted("{{ mongodb_trusted_members }}")) == members
 
 
 def test_what_a_host_has_no_more_stays_sealed() -> None:

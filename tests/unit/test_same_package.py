@@ -95,6 +95,8 @@ esac
         ({}, True),
         ({"package_hosts": ["db1", "db3", "lb1"]}, False),
         ({"toolkit_version": "0.13.0-ba9876543210"}, False),
+        ({"put_back": {"lb": "0.13.0-ba9876543210"}}, True),
+        ({"put_back": {"db": "0.13.0-ba9876543210"}}, False),  # for a group alone
     ],
 )
 def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[str, Any], refused: bool) -> None:
@@ -103,10 +105,15 @@ def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[st
     (tmp_path / "ssh").chmod(0o755)
     common = {"ansible_connection": "ssh", "ansible_ssh_executable": str(tmp_path / "ssh"), "ansible_become": False}
     groups = {"db": ["db1", "db2", "db3"], "lb": ["lb1"], "control": ["control1"]}
+
+    def own(group: str) -> dict[str, str]:
+        version = variables.get("put_back", {}).get(group)
+        return {"toolkit_version": version} if version else {}
+
     inventory = {
         "all": {
             "vars": {**common, "toolkit_version": "", **variables},
-            "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
+            "children": {name: {"hosts": dict.fromkeys(hosts), "vars": own(name)} for name, hosts in groups.items()},
         }
     }
     (tmp_path / "hosts.yml").write_text(json.dumps(inventory))
@@ -114,7 +121,7 @@ def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[st
     after = {"ansible.builtin.debug": {"msg": "goes on"}}
     (tmp_path / "play.json").write_text(
         json.dumps([{"hosts": "control", "gather_facts": False, "tasks": [check]},
-                    {"hosts": "control", "gather_facts": False, "tasks": [after]}])
+                    {"hosts": "db", "gather_facts": False, "tasks": [after]}])
     )  # fmt: skip
     words = [PLAYBOOK, "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.json")]
     done = subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)

@@ -141,7 +141,10 @@ def resolve(folders: list[Path], **environment: str) -> dict[str, dict[str, dict
     """Return the value that arrives, by inventory, role, option. Ansible reads its configuration once per process."""
     program, path = TOP / "tests" / "unit" / "resolve_settings.py", f"{TOP / 'src'}:{TOP}"
     if environment:
-        command, env = [sys.executable, program, PLAYS, *folders], {**CLEAN, "PYTHONPATH": path, **environment}
+        command, env = (
+            list(map(str, (sys.executable, program, PLAYS, *folders))),
+            {**CLEAN, "PYTHONPATH": path, **environment},
+        )
         done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, check=False)
     else:
         done = run_ansible(program, PLAYS, *folders, PYTHONPATH=path)

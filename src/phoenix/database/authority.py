@@ -1,8 +1,8 @@
 """The small CA on control that issues the certificates of the database's members (decision 65).
 
   phoenixctl authority show              prints {authority, next, bundle, phase}
-  phoenixctl authority create            makes the CA where there is none, for {known, trusted} on standard input; one
-                                         that the fleet does not trust is trusted beside what it does
+  phoenixctl authority create            makes the CA where there is none, for {trusted, members} on standard input; one
+                                         that no member trusts is trusted beside what they do
   phoenixctl authority sign              prints a certificate for {request, names} on standard input
   phoenixctl authority begin             makes the next CA, which is trusted beside the present one
   phoenixctl authority switch            has the next CA issue; the present one is still trusted
@@ -23,7 +23,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,35 +119,45 @@ class Authority:
     def _certificates(path: Path) -> list[str]:
         return certificates(path.read_text()) if path.exists() else []
 
-    def create(self, trusted: str = "", known: bool = True) -> bool:
-        """Make the CA where there is none. trusted: the CAs of a fleet whose own is lost, as former ones.
+    def create(self, trusted: str = "", members: Mapping[str, str | None] = {}) -> bool:
+        """Make the CA where there is none, and trust the CAs of a fleet whose own is lost as former ones.
 
-        known: whether a host that knows them was asked. Raises ValueError where none was: they would be forgotten.
+        trusted: the CAs that hosts of the run trust; members: those of each database host, None where it was not asked.
+        Raises ValueError where the hosts that were not asked might trust a CA that would be forgotten.
         """
+        silent = [host for host, pem in members.items() if pem is None]
+        of_members = "".join(pem for pem in members.values() if pem)
         if self.present.exists():
-            return known and self._adopt(trusted)
-        if not known:
+            return self._adopt(certificates(of_members) or certificates(trusted), silent)
+        if silent and len(silent) == len(members):
             raise ValueError(
-                "there is no CA, and no database host takes part in this run, which would know the CAs that the fleet "
-                "trusts already: run site.yml without --limit, or for a database host as well (--limit control,db)"
+                f"there is no CA, and no database host answers ({', '.join(silent)}), which would know the CAs that "
+                "the fleet trusts already: run site.yml once one of them answers"
             )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Hosts of a run that was cut may trust different ones.
-        if former := certificates(trusted):
+        if former := certificates(f"{of_members}\n{trusted}"):
             self._keep_former(*former)
         self._make(self.present)
         return True
 
-    def _adopt(self, trusted: str) -> bool:
+    def _adopt(self, trusted: Sequence[str], silent: Sequence[str]) -> bool:
         """Trust a fleet's CAs beside this one where the fleet does not trust this one: it came back from an older copy.
 
-        Not where it does: what else it trusts then is of a replacement that is over, and is to be forgotten.
+        Not where a member does: what else is trusted then is of a replacement that is over, and is to be forgotten.
+        silent: the members that were not asked. Raises ValueError where these decide.
         """
-        listed, own = dict.fromkeys(certificates(trusted)), self._certificates(self.present)
-        known = [one for path in (self.present, self.next, self.former) for one in self._certificates(path)]
-        if not listed or listed.keys() & own or listed.keys() <= {*known}:
+        own = self._certificates(self.present)
+        known = {one for path in (self.present, self.next, self.former) for one in self._certificates(path)}
+        if {*trusted} & {*own} or {*trusted} <= known:
             return False
-        self._keep_former(*listed)
+        if silent:
+            raise ValueError(
+                "the hosts that answered trust other CAs than this one: either it is from an older copy, or they are. "
+                f"The database hosts that do not answer decide ({', '.join(silent)}): run site.yml once they do, or "
+                "take those that are lost out of the inventory"
+            )
+        self._keep_former(*trusted)
         return True
 
     def _keep_former(self, *others: str) -> None:
@@ -229,7 +239,7 @@ def main(arguments: list[str]) -> int:
         steps = {"begin": authority.begin, "switch": authority.switch, "end": authority.end}
         if options.verb == "create":
             order = json.load(sys.stdin)
-            answer["changed"] = authority.create(order["trusted"], order["known"])
+            answer["changed"] = authority.create(order["trusted"], order["members"])
         elif options.verb in steps:
             answer["changed"] = steps[options.verb]()
     except (OSError, ValueError, KeyError) as error:

@@ -25,19 +25,25 @@ def behind(printed: str, wanted: str = "") -> str:
     return found[1] if found and _release(found[1]) < _release(wanted or __version__) else ""
 
 
-def refusal(results: Sequence[Mapping[str, Any]], wanted: str = "") -> str:
+def refusal(results: Sequence[Mapping[str, Any]], wanted: Mapping[str, str] = {}) -> str:
     """Why a play may not go on; "" where it may. results: of `phoenixctl --version`, one for each host, by `item`.
 
+    wanted: by host, the version that was put back there on purpose, or "".
     A host that does not answer, or has no package, is left to the play.
     """
-    older = {one["item"]: version for one in results if (version := behind(str(one.get("stdout", "")), wanted))}
+    older = {
+        host: version
+        for one in results
+        if (version := behind(str(one.get("stdout", "")), wanted.get(host := str(one["item"]), "")))
+    }
     if not older:
         return ""
     return (
-        f"Phoenix's package is older than this play, which is of {wanted or __version__}: "
+        f"Phoenix's package is older than this play, which is of {__version__}: "
         f"{', '.join(f'{host} has {version}' for host, version in older.items())}. Run playbooks/site.yml first, for "
-        "these hosts as well. Where an older one was put back on purpose, give it to this play too "
-        "(-e toolkit_version=VERSION). Nothing was changed."
+        "these hosts as well. Where it is refused because hosts are lost, or an older package was put back on purpose, "
+        "give this play that version (-e toolkit_version=VERSION), or run it from the checkout of that release. "
+        "Nothing was changed."
     )
 
 

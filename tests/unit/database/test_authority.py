@@ -257,11 +257,12 @@ def test_a_fleet_whose_ca_is_lost_trusts_the_new_one_beside_the_former(ca: Autho
 def test_a_ca_that_is_lost_is_not_made_again_unless_it_is_known_what_is_trusted(ca: Authority, tmp_path: Path) -> None:
     """As by site.yml --limit control: a CA of its own alone would leave the members with what nobody trusts."""
     new = Authority(tmp_path / "new", NOW)
-    with pytest.raises(ValueError, match=r"no database host takes part .* run site.yml without --limit"):
-        new.create(known=False)
-    assert new.phase == "none" and not ca.create(known=False), "one that is there is kept"
+    silent = {"db1": None, "db2": None}
+    with pytest.raises(ValueError, match=r"no database host answers \(db1, db2\)"):
+        new.create(members=silent)
+    assert new.phase == "none" and not ca.create(members=silent), "one that is there is kept"
     trusted = ca.show()["bundle"]
-    new.create(f"{trusted}\n{trusted}")
+    new.create(trusted, {"db1": None, "db2": trusted})
     assert new.former.read_text() == trusted
 
 
@@ -277,13 +278,33 @@ def test_a_ca_from_an_older_copy_is_trusted_beside_the_one_that_the_fleet_trusts
     both = ca.show()["bundle"]
     ca.end()
     pem, trusted = issued(ca, tmp_path / "member.pem"), ca.show()["bundle"]
-    assert not old.create(copied) and not old.create("") and not old.create(trusted, known=False)
+    assert not old.create(copied) and not old.create("")
     assert not old.create(both), "what it is trusted beside is of a replacement that is over"
+    assert not old.create(trusted, {"db1": copied, "db2": None}), "a member trusts it"
+    for known in ({"db1": None, "db2": None}, {"db1": trusted, "db2": None}, {"db1": "", "db2": None}):
+        with pytest.raises(ValueError, match=r"do not answer decide \(.*db2\)"):
+            old.create(trusted, known)
     assert old.phase == "whole"
-    assert old.create(trusted) and not old.create(trusted)
+    members = {"db1": trusted, "db2": trusted}
+    # What control trusts since a run that was limited to it decides nothing.
+    assert old.create(copied, members) and not old.create(copied, members)
     assert old.phase == "former" and old.show()["authority"] == copied
     assert certificate.issued_by(pem, old.show()["bundle"])
     assert old.end() and old.show()["bundle"] == copied
+
+
+def test_a_host_from_an_older_copy_brings_no_former_ca_back(ca: Authority) -> None:
+    """Its key may be known to others, which is why it was replaced."""
+    retired = ca.show()["bundle"]
+    ca.begin()
+    ca.switch()
+    ca.end()
+    present = ca.show()["bundle"]
+    assert not ca.create(retired, {"db1": present, "db2": present, "db3": retired})
+    assert not ca.create(retired, {"db1": present, "db2": None}), "of an application host"
+    with pytest.raises(ValueError, match=r"either it is from an older copy, or they are.*\(db1, db2\)"):
+        ca.create(retired, {"db1": None, "db2": None, "db3": retired})
+    assert ca.show()["bundle"] == present and ca.phase == "whole"
 
 
 def test_a_copy_from_the_middle_of_a_replacement_forgets_no_ca(tmp_path: Path) -> None:
@@ -318,8 +339,8 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         return json.loads(printed)
 
     assert json.loads(order(authority, "show")[1]) == {"authority": "", "next": "", "bundle": "", "phase": "none"}
-    assert order(authority, "create", json.dumps({"trusted": "", "known": False}))[0] == 1
-    made = json.loads(order(authority, "create", json.dumps({"trusted": "", "known": True}))[1])
+    assert order(authority, "create", json.dumps({"trusted": "", "members": {"db1": None}}))[0] == 1
+    made = json.loads(order(authority, "create", json.dumps({"trusted": "", "members": {"db1": ""}}))[1])
     assert made["changed"] and made["phase"] == "whole"
     due = json.dumps({"authority": made["authority"], "names": NAMES, "again": False})
     assert asked(due) == {"reason": "there is none", "other_ca": False}
