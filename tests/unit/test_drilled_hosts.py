@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from drills import balancers, hosts
@@ -31,7 +32,7 @@ def inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     folder = tmp_path / "inventories" / "lab"
     folder.mkdir(parents=True)
     shutil.copy(TOP / "inventories" / "lab" / "hosts.yml", folder)
-    monkeypatch.setattr(machines.docker, "from_env", lambda: None)
+    monkeypatch.setattr(docker, "from_env", lambda: None)
     monkeypatch.setattr(containers, "up", lambda *_: None)
     return str(folder)
 

@@ -262,7 +262,8 @@ def test_a_value_that_the_command_line_cuts_at_its_space_is_refused(name: str, g
 
 def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts() -> None:
     """Of a run that was cut, hosts trust different CAs; database hosts that the limit leaves out are asked as well."""
-    block = read_yaml(TOP / "playbooks" / "tasks" / "trust-database.yml")[-2]["block"]
+    whole = read_yaml(TOP / "playbooks" / "tasks" / "trust-database.yml")[-2]
+    block = whole["block"]
     others = [
         {"item": "db1", "unreachable": True, "msg": "No route to host"},
         {"item": "db3", "content": "dGhyZWUK"},
@@ -277,6 +278,7 @@ def test_a_new_ca_is_made_beside_all_that_the_fleet_trusts() -> None:
             "app1": {"mongodb_trusted_before": "one\n"},
             "db2": {"mongodb_trusted_before": "two\n"},
         },
+        **whole["vars"],
         **block[1]["vars"],
     }
     templar = Templar(loader=DataLoader(), variables=trusted(variables))
