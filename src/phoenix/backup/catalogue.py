@@ -16,15 +16,23 @@ VERBS = {
 }  # fmt: skip
 SHOWN = 5
 MARGIN = 15  # seconds: mongodump also counts the last entry before it began
-READ = 10_000  # entries at most
+READ = 10_000  # entries at most, the newest
 
 
 def take(client: Any, since: float) -> list[Mapping[str, Any]]:
-    """The commands in a member's oplog since then, in seconds since 1970. Raises pymongo's errors."""
+    """Such changes in a member's oplog since then, in seconds since 1970, the newest last. Raises pymongo's errors.
+
+    Not its transactions, which are commands as well, of up to 16 MB each.
+    """
     from bson import Timestamp  # noqa: PLC0415 - only database hosts have it
 
-    wanted = {"ts": {"$gte": Timestamp(max(int(since) - MARGIN, 0), 0)}, "op": "c"}
-    return list(client.local["oplog.rs"].find(wanted, {"ns": 1, "o": 1}, limit=READ))
+    wanted = {
+        "ts": {"$gte": Timestamp(max(int(since) - MARGIN, 0), 0)},
+        "op": "c",
+        "$or": [{f"o.{verb}": {"$exists": True}} for verb in ("renameCollection", *VERBS)],
+    }
+    newest = client.local["oplog.rs"].find(wanted, {"ns": 1, "o": 1}, limit=READ, sort=[("$natural", -1)])
+    return list(newest)[::-1]
 
 
 def _changes(entries: Iterable[Mapping[str, Any]], verbs: Mapping[str, str]) -> list[str]:

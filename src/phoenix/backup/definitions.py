@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from phoenix.backup import fingerprint
@@ -64,9 +64,16 @@ def take(client: Any) -> dict[str, Parts]:
     return found
 
 
-def stable(before: Mapping[str, Parts], after: Mapping[str, Parts]) -> dict[str, Parts]:
-    """Pure: what was the same before and after a dump, and so at its moment."""
-    return {name: parts for name, parts in after.items() if before.get(name) == parts}
+def stable(before: Mapping[str, Parts], after: Mapping[str, Parts], held: Container[str]) -> dict[str, Parts]:
+    """Pure: what was the same before and after a dump, and is taken for its definition at the dump's moment.
+
+    held: the collections of that moment. One that was dropped and made again alike, before and after it, is none.
+    """
+    return {
+        name: parts
+        for name, parts in after.items()
+        if before.get(name) == parts and (name in held or not any(part.startswith(INDEX) for part in parts))
+    }
 
 
 def differences(wanted: Mapping[str, Parts], seen: Mapping[str, Parts], indexes: bool = True) -> list[str]:

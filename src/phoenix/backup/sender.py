@@ -290,7 +290,7 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
             found = fingerprint.take(client, moment=Timestamp(*end.moment), read=count)
             others = left_out.take(client)
-            defined = definitions.stable(before, definitions.take(client))
+            defined = definitions.stable(before, definitions.take(client), found)
     except PyMongoError as error:
         if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
             taken = time.monotonic() - begun - dumped

@@ -61,4 +61,11 @@ def test_what_a_restore_may_write_otherwise_does_not_differ() -> None:
 
 def test_what_changed_during_the_dump_is_not_compared() -> None:
     before, after = {"app.a": {"options": "1"}, "app.b": {"options": "2"}}, {"app.a": {"options": "1"}}
-    assert definitions.stable(before, {**after, "app.b": {"options": "3"}, "app.c": {"options": "4"}}) == after
+    changed = {**after, "app.b": {"options": "3"}, "app.c": {"options": "4"}}
+    assert definitions.stable(before, changed, {"app.a", "app.b"}) == after
+
+
+def test_what_was_made_again_after_the_dumps_moment_is_not_asked_for() -> None:
+    alike = {"app.staging": {"options": "1", "index _id_": "2"}, "app.view": {"options": "3"}}
+    assert definitions.stable(alike, alike, {"app.a"}) == {"app.view": {"options": "3"}}
+    assert definitions.stable(alike, alike, {"app.staging"}) == alike
