@@ -10,7 +10,7 @@ if __name__ == "__main__":
     here = Path(sys.path[0]).resolve()
     # Its modules, compiled when it was installed: Python compiles those of an archive at every start.
     compiled = here.with_name("lib")
-    sys.path[0] = str(compiled if here.is_file() and compiled.is_dir() else here)
+    sys.path[0] = str(compiled if here.is_file() and (compiled / "phoenix" / "cli.py").is_file() else here)
 
     from phoenix.cli import main
 

@@ -261,11 +261,11 @@ def test_a_time_series_is_replayed(members: Set) -> None:
     night = members.dump()
     assert night.folder
     proof, chained = (files.read_json(night.folder / name) or {} for name in ("proof.json", "chain.json"))
-    assert {name: one["documents"] for name, one in proof["series"].items()} == {
+    assert {name: one["documents"] for name, one in proof["counted"].items()} == {
         "app.early": 11, "app.late": 10, "other.late": 1,
     }  # fmt: skip
     assert chained["state"] == "good", chained
-    proof["series"]["app.early"]["sha256"] = "0" * 64
+    proof["counted"]["app.early"]["sha256"] = "0" * 64
     files.write(night.folder / "proof.json", json.dumps(proof))
     prove.prove_chain(members.store, night)
     chained = files.read_json(night.folder / "chain.json") or {}

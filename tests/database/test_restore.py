@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import select
 import time
@@ -14,19 +13,7 @@ from typing import Any
 import pytest
 from bson import Code, Decimal128, Int64
 
-from phoenix.backup import (
-    aside,
-    definitions,
-    exchange,
-    expiry,
-    fingerprint,
-    left_out,
-    plan,
-    prove,
-    restore,
-    scratch,
-    sender,
-)
+from phoenix.backup import aside, exchange, expiry, fingerprint, left_out, plan, restore, scratch, sender
 from phoenix.backup.order import Refused
 from tests.database.generated import legacy_index
 from tests.harness.real_database import NAME, Fleet
@@ -120,34 +107,6 @@ def test_what_expires_is_proven_and_restored(fleet: Fleet) -> None:
     assert sessions.index_information()["at_1"]["expireAfterSeconds"] == 60
     (tokens,) = fleet.client.app.list_collections(filter={"name": "tokens"})
     assert tokens["options"]["expireAfterSeconds"] == 60
-
-
-def test_a_dump_that_lost_a_definition_is_bad(fleet: Fleet) -> None:
-    """As the member listed them: a view's, an option and an index' filter, of which no document depends."""
-    app = fleet.client.app
-    app.items.insert_one({"_id": 1})
-    app.items.create_index("n", name="few", partialFilterExpression={"n": {"$gt": 5}})
-    app.command({"create": "shown", "viewOn": "items", "pipeline": []})
-    defined = definitions.take(fleet.client)
-    app.command({"collMod": "items", "validator": {"n": {"$exists": True}}, "validationAction": "warn"})
-    app.items.drop_index("few")
-    app.items.create_index("n", name="few", partialFilterExpression={"n": {"$gt": 6}})
-    app.command({"collMod": "shown", "viewOn": "items", "pipeline": [{"$match": {}}]})
-    fleet.take(NAME)
-    path = fleet.store.root / "dumps" / NAME / "manifest.json"
-    manifest = json.loads(path.read_text())
-    assert manifest["definitions"] == definitions.take(fleet.client)
-    path.write_text(json.dumps({**manifest, "definitions": defined}))
-    prove.run(fleet.store)
-    (dump,) = fleet.store.dumps()
-    assert (dump.state, dump.reason.split("; ")) == (
-        "bad",
-        [
-            "app.items has other options, or is a view with another definition",
-            "app.items has another definition of the index few",
-            "app.shown has other options, or is a view with another definition",
-        ],
-    )
 
 
 def test_what_is_in_the_servers_own_databases_is_found(fleet: Fleet) -> None:

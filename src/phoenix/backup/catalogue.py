@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,8 +32,8 @@ def take(client: Any, since: float) -> list[Mapping[str, Any]]:
         "op": "c",
         "$or": [{f"o.{verb}": {"$exists": True}} for verb in ("renameCollection", *VERBS)],
     }
-    newest = client.local["oplog.rs"].find(wanted, {"ns": 1, "o": 1}, limit=READ, sort=[("$natural", -1)])
-    return list(newest)[::-1]
+    # Forwards: a server that reads its oplog backwards does not stop at the first of these times.
+    return list(collections.deque(client.local["oplog.rs"].find(wanted, {"ns": 1, "o": 1}), maxlen=READ))
 
 
 def _changes(entries: Iterable[Mapping[str, Any]], verbs: Mapping[str, str]) -> list[str]:

@@ -7,11 +7,11 @@ measured against what should still have been there.
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 HOUR = 3600
+LONGEST = 2**31 - 1  # seconds, of MongoDB
 HORIZON = 24 * 90  # hours; what lasts longer is taken for lasting
 
 
@@ -20,7 +20,12 @@ def fields(options: Mapping[str, Any], indexes: Iterable[Mapping[str, Any]]) -> 
     own = options.get("timeseries", {}).get("timeField", "_id")
     found = [(own, options["expireAfterSeconds"])] if "expireAfterSeconds" in options else []
     found += [(next(iter(one["key"])), one["expireAfterSeconds"]) for one in indexes if "expireAfterSeconds" in one]
-    return [(name, float(seconds)) for name, seconds in found if math.isfinite(seconds) and _path(name)]
+    return [(name, float(seconds)) for name, seconds in found if _expires(seconds) and _path(name)]
+
+
+def _expires(seconds: Any) -> bool:
+    """Whether it is a time that a server accepts today: indexes of former versions hold anything."""
+    return isinstance(seconds, (int, float)) and 0 <= seconds <= LONGEST
 
 
 def _path(name: str) -> bool:

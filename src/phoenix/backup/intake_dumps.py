@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from phoenix.backup import definitions, files, fingerprint, frames
+from phoenix.backup import files, fingerprint, frames
 from phoenix.backup.store import KINDS, RETURNED, UNPROVEN, Dump, Store
 
 
@@ -132,8 +132,6 @@ def understand(manifest: dict[str, Any]) -> None:
         int(manifest.get("moment", (0,))[0])
         texts = [manifest[name] for name in ("moment_utc", "member", "server_version")]
         texts += list(manifest.get("left_out", ()))
-        texts += [parts[definitions.OPTIONS] for parts in manifest.get("definitions", {}).values()]
-        texts += [text for parts in manifest.get("definitions", {}).values() for text in parts.values()]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"invalid manifest: {error!r}") from error
     if not all(isinstance(value, str) and value.isprintable() for value in texts):

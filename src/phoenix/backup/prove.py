@@ -149,7 +149,7 @@ def prove(store: Store, dump: Dump) -> None:
     try:
         scratch.check(store, dump)
         with scratch.serving(store, dump) as differences:
-            config, counted = store.config, _counted(store, dump)
+            config, counted = store.config, dump if differences else _counted(store, dump)
             state, reason = judge(counted, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
@@ -221,7 +221,9 @@ def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(client))
         # The content of time series is what the oplog leads to; of that of capped collections it has too little.
         proof = files.read_json((dump.folder or store.root) / "proof.json") or {}
-        series = {name: one for name, one in proof.get("counted", {}).items() if not one["indexes"]}
+        series = {
+            name: one for name, one in proof.get("counted", proof.get("series", {})).items() if not one["indexes"]
+        }
         return fingerprint.differences(replace(dump, counted=series).namespaces, seen)
 
 

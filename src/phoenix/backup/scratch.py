@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import definitions, files, fingerprint, narrow
+from phoenix.backup import files, fingerprint, narrow
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import segment
 from phoenix.backup.oplog.chain import Chain, Unreachable, moment_of
@@ -132,8 +132,7 @@ def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[lis
     try:
         _wait(store, server)
         restored = _restore(store, dump, scope)
-        converted = bool(restored.returncode) and "index" in restored.stderr
-        if converted:
+        if restored.returncode and "index" in restored.stderr:
             restored = _restore(store, dump, scope, *LEGACY)
         if restored.returncode:
             raise Unproven(
@@ -141,10 +140,8 @@ def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[lis
             )
         with contextlib.closing(client(store)) as connection:
             seen = fingerprint.comparable(dump.manifest, fingerprint.take(connection))
-            otherwise = _defined_otherwise(connection, dump, scope, converted)
         wanted = fingerprint.from_json(dump.manifest["namespaces"])
-        differences = fingerprint.differences({name: one for name, one in wanted.items() if scope.holds(name)}, seen)
-        yield differences + otherwise
+        yield fingerprint.differences({name: one for name, one in wanted.items() if scope.holds(name)}, seen)
     finally:
         server.terminate()
         try:
@@ -153,23 +150,6 @@ def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[lis
             server.kill()
             server.wait()
         files.clear(folder)
-
-
-def _defined_otherwise(connection: Any, dump: Dump, scope: Scope, converted: bool) -> list[str]:
-    """Differences from the definitions that the member listed alike before and after the dump.
-
-    Of a part of a dump, without those of views. converted: its indexes were, and are not compared.
-    """
-    wanted = {
-        name: parts
-        for name, parts in dump.manifest.get("definitions", {}).items()
-        if scope == EVERYTHING or (scope.holds(name) and name in dump.manifest["namespaces"])
-    }
-    # Another series may list the same otherwise.
-    versions = (connection.server_info()["version"], dump.manifest["server_version"])
-    if not wanted or len({tuple(version.split(".")[:2]) for version in versions}) > 1:
-        return []
-    return definitions.differences(wanted, definitions.take(connection), indexes=not converted)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import archive, catalogue, definitions, fingerprint, frames, left_out, member, scratch
+from phoenix.backup import archive, catalogue, fingerprint, frames, left_out, member, scratch
 from phoenix.database import tls
 
 PIECE = 1024 * 1024
@@ -250,10 +250,6 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     started, begun = time.time(), time.monotonic()
-    before: dict[str, definitions.Parts] = {}
-    # What MongoDB 5.0 can't list, mongodump can't either, and its end has the reason.
-    with contextlib.suppress(PyMongoError), contextlib.closing(connect(config)) as client:
-        before = definitions.take(client)
     checksum, size, end = hashlib.sha256(), 0, archive.OplogEnd()
     with _mongodump(config) as (process, lines):
         assert process.stdout
@@ -290,7 +286,6 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
             window = client.admin.command("getParameter", 1, **{WINDOW: 1})[WINDOW]
             found = fingerprint.take(client, moment=Timestamp(*end.moment), read=count)
             others = left_out.take(client)
-            defined = definitions.stable(before, definitions.take(client), found)
     except PyMongoError as error:
         if getattr(error, "code", None) == SNAPSHOT_TOO_OLD:
             taken = time.monotonic() - begun - dumped
@@ -315,7 +310,6 @@ def _transfer(config: Config, session: Session, reason: str) -> dict[str, Any]:
         "sha256": checksum.hexdigest(),
         "namespaces": fingerprint.to_json(found),
         "left_out": others,
-        "definitions": dict(sorted(defined.items())),
     }
 
 
