@@ -23,7 +23,7 @@ import bson
 from bson.raw_bson import RawBSONDocument
 
 from lab.ports import free_port
-from phoenix.backup import fingerprint, prove, scratch, watch
+from phoenix.backup import fingerprint, prove, scratch, store, watch
 from tests.harness.real_database import Fleet, found, one_member, unpacked
 
 MB = 10**6
@@ -125,9 +125,9 @@ def model(steps: Sequence[Step]) -> list[str]:
     lines = [f"{MODEL / MB / 1000:.0f} GB: {name} in {seconds / 3600:.1f} h" for name, seconds in taken.items()]
     for name, limit, what in (
         ("moment read and hashed", 300.0, "the server's own minSnapshotHistoryWindowInSeconds"),
-        ("dumped", 8 * 3600.0, "backup_longest_hours"),
+        ("dumped", store.Config.longest, "backup_longest_hours"),
         # Twice: by itself, and as the night before with the oplog since.
-        ("verified", watch.PROOF_SECONDS / 2, "half of the time that the verification of a night may take"),
+        ("verified", store.Config.proof / 2, "half of backup_proof_hours"),
     ):
         rate = MODEL / taken[name] * watch.LIMIT_SHARE
         lines.append(f"{name}: reported from {rate * limit / MB / 1000:.0f} GB on, {watch.LIMIT_SHARE:.0%} of {what}")

@@ -55,6 +55,7 @@ class Config:
     shrink_floor: int = 100
     shrink_ignore: Sequence[str] = ()
     longest: float = 8 * 3600.0
+    proof: float = 8 * 3600.0  # that a verification may take
     oplog_metrics: str = ""
     hosts: Sequence[str] = ()  # those that send logs
     ca: str = ""  # path of the CAs by which the members are reached by TLS; "" without

@@ -31,8 +31,6 @@ GAUGES = {
     "phoenix_backup_chain_result": "0, or 1: the oplog does not lead from one dump to the next.",
     "phoenix_backup_offsite_newest_timestamp_seconds": "When the newest dump that is off-site was received.",
 }
-# The time limit of the unit that verifies dumps.
-PROOF_SECONDS = 8 * 3600.0
 # Share of a time limit from which on it is a problem.
 LIMIT_SHARE = 0.7
 
@@ -47,11 +45,18 @@ class Report:
 
 
 def report(
-    known: Sequence[Dump], now: float, elapsed: float, free: int, late: float, min_free: int, longest: float = 28800.0
+    known: Sequence[Dump],
+    now: float,
+    elapsed: float,
+    free: int,
+    late: float,
+    min_free: int,
+    longest: float = 28800.0,
+    proof: float = 28800.0,
 ) -> Report:
     """Pure. now: clock in seconds since 1970; elapsed: running time of the store; free, min_free: bytes.
 
-    late: seconds of the newest good dump's age; longest: seconds that a dump may take.
+    late: seconds of the newest good dump's age; longest, proof: seconds that a dump, and a verification, may take.
     """
     counted = [dump for dump in known if dump.counts]
     good = [dump for dump in counted if dump.state == "good" and dump.folder]
@@ -60,9 +65,9 @@ def report(
     problems = []
     # A store without any good dump is late once it has run for that long. A dump's age counts from its proof: counted
     # from its receipt, each night would be late by as much as its proof takes longer than usual.
-    delay = min(good[-1].proof_seconds, PROOF_SECONDS) if good else 0.0
+    delay = min(good[-1].proof_seconds, proof) if good else 0.0
     age = max(now - good[-1].received, elapsed - good[-1].elapsed) - delay if good else elapsed
-    pending = last is not None and last.state == UNPROVEN and elapsed - last.elapsed <= PROOF_SECONDS
+    pending = last is not None and last.state == UNPROVEN and elapsed - last.elapsed <= proof
     if age > late:
         what = good[-1].name if good else "none at all"
         problems.append(f"the newest good dump is {what}, {age / 3600:.1f} h old")
@@ -71,7 +76,7 @@ def report(
     if last and last.state == UNPROVEN and not pending:
         problems.append(f"{last.name} was never proven")
     hashing, window = _hashing(settled)
-    shares = _shares(hashing, window, good[-1] if good else None, longest)
+    shares = _shares(hashing, window, good[-1] if good else None, longest, proof)
     problems += [sentence for share, sentence in shares if share > LIMIT_SHARE]
     if free < min_free:
         problems.append(f"the store is full: {free} bytes are free")
@@ -120,7 +125,9 @@ def _hashing(settled: Sequence[Dump]) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _shares(hashing: float, window: float, newest: Dump | None, longest: float) -> list[tuple[float, str]]:
+def _shares(
+    hashing: float, window: float, newest: Dump | None, longest: float, proof: float
+) -> list[tuple[float, str]]:
     """The shares of their time limits that the newest dump's steps took, and what to say where that is too much."""
     sending = hashing + (float(newest.manifest["dump_seconds"]) if newest else 0.0)
     # Until it, and the oplog that leads to it, were verified: one unit does both.
@@ -133,13 +140,13 @@ def _shares(hashing: float, window: float, newest: Dump | None, longest: float) 
         ),
         (
             sending / longest,
-            f"a dump takes {sending / 3600:.1f} h of the {longest / 3600:.0f} h that it may take: the member needs a "
-            "faster disk, or faster cores for packing",
+            f"a dump takes {sending / 3600:.1f} h of the {longest / 3600:.0f} h that it may take "
+            "(backup_longest_hours): the member needs a faster disk, or faster cores for packing",
         ),
         (
-            proving / PROOF_SECONDS,
-            f"verifying a dump takes {proving / 3600:.1f} h of the {PROOF_SECONDS / 3600:.0f} h that it may take: the "
-            "store needs a faster disk, or more memory (backup_scratch_cache_gb)",
+            proving / proof,
+            f"verifying a dump takes {proving / 3600:.1f} h of the {proof / 3600:.0f} h that it may take "
+            "(backup_proof_hours): the store needs a faster disk, or more memory (backup_scratch_cache_gb)",
         ),
     ]
 
@@ -171,7 +178,7 @@ def look(store: Store) -> Report:
     clock = files.read_json(store.root / "clock.json") or {}
     config, now, known = store.config, time.time(), store.dumps()
     elapsed = float(clock.get("elapsed", 0.0))
-    dumps = report(known, now, elapsed, store.free(), config.late, config.min_free, config.longest)
+    dumps = report(known, now, elapsed, store.free(), config.late, config.min_free, config.longest, config.proof)
     oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
     metrics = {**dumps.metrics, **oplog.metrics, "phoenix_backup_logs_oldest_age_seconds": logs_age(store, now)}
     if config.offsite:

@@ -10,6 +10,7 @@ import pytest
 
 from phoenix.backup import clock, prove, store, watch
 from tests.unit.backup.builders import DAY, HOUR, config, dump, manifest
+from tests.unit.shared import TOP, rendered
 
 
 def seen(*known: store.Dump, at: float) -> watch.Report:
@@ -73,6 +74,19 @@ def test_the_time_of_the_verification_is_watched_before_its_limit() -> None:
     found = seen(dump(1, proof_seconds=3 * HOUR, chain={"seconds": 3 * HOUR}), at=0.0)
     assert "takes 6.0 h of the 8 h" in found.problems[0]
     assert found.metrics["phoenix_backup_window_ratio"] == 0.75
+
+
+def test_more_time_is_given_to_the_units_and_to_what_is_watched() -> None:
+    """What takes 20 h is neither ended, nor late or never proven, where that is set."""
+    good, pending = dump(1, proof_seconds=13 * HOUR), dump(2, "unproven", elapsed=DAY)
+    found = watch.report([good, pending], 38 * HOUR, 38 * HOUR, 10**9, 26 * HOUR, 10**6, proof=20 * HOUR)
+    assert found.problems == []
+    assert "takes 13.0 h of the 8 h" in " ".join(seen(good, at=DAY).problems)
+    units = TOP / "roles" / "backup" / "templates"
+    for name, hours in (("prove", 20), ("scratch@", 20), ("", 29)):
+        unit = f"phoenix-backup{'-' if name else '@'}{name}.service.j2"
+        text = rendered(units / unit, {"backup_proof_hours": 20, "backup_longest_hours": 9})
+        assert f"TimeoutStartSec={hours}h" in text, unit
 
 
 def test_the_time_of_a_dump_is_watched_before_its_limit() -> None:
