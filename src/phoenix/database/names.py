@@ -17,7 +17,7 @@ BEGIN, END = "# BEGIN Phoenix", "# END Phoenix"
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 LONGEST = 253
 # Also one whose end is missing: the file is not replaced, as it may be a mount, and writing may be cut.
-BLOCK = re.compile(rf"^{BEGIN}\n(?:[0-9a-f:]+ \S+\n)*(?:{END}\n)?", re.MULTILINE)
+BLOCK = re.compile(rf"^{BEGIN}\n(?:[0-9A-Fa-f:.%]+ \S+\n)*(?:{END}\n)?", re.MULTILINE)
 
 
 def name(host: str, address: str, domain: str) -> str:
