@@ -142,5 +142,5 @@ test: bootstrap ## everything: checks, unit tests, the application's tests, the 
 	@# What comes over the network arrives meanwhile.
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint unit .images
 	@# The application's tests wait for their servers most of the time.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target app-test browser-test
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line app-test browser-test
 	$(ENGINE) tests/molecule
