@@ -232,12 +232,12 @@ def _unlisted(config: Config) -> list[str]:
     return sorted(found)
 
 
-def _named(config: Config, since: float, told: Callable[[list[Mapping[str, Any]]], str]) -> str:
-    """What is told of the catalogue's changes since then; empty where the member can't be asked."""
+def _named(config: Config, since: float, describe: Callable[[list[Mapping[str, Any]]], str]) -> str:
+    """The description of the catalogue's changes since then; empty where the member can't be asked."""
     from pymongo.errors import PyMongoError  # noqa: PLC0415 - only database hosts have it
 
     with contextlib.suppress(PyMongoError), contextlib.closing(connect(config)) as client:
-        return told(catalogue.take(client, since))
+        return describe(catalogue.take(client, since))
     return ""
 
 

@@ -229,7 +229,7 @@ def table(store: Store) -> str:
         documents = fingerprint.totals(dump.namespaces)[0] if dump.folder else 0
         size = dump.manifest.get("size", 0)
         proven = dump.chain.get("state", "-")
-        told = [dump.reason] if dump.reason else []
-        told += [f"restorable with a condition: {one}" for one in dump.conditions]
-        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, "; ".join(told)))
+        reasons = [dump.reason] if dump.reason else []
+        reasons += [f"restorable with a condition: {one}" for one in dump.conditions]
+        lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, "; ".join(reasons)))
     return "\n".join(lines)

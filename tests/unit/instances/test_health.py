@@ -1,4 +1,4 @@
-"""One answer is healthy or not, whoever asks: the gates of a start, the monitoring and verify.yml."""
+"""One answer is healthy or not, for all that ask: the gates of a start, the monitoring and verify.yml."""
 
 from __future__ import annotations
 
