@@ -67,16 +67,20 @@ def export(repository: Path, commit: str, to: tarfile.TarFile, prefix: str = "")
     """
     keep_whole(repository)
     words = ["git", "archive", "--format=tar", f"--prefix={prefix}", commit]
+    readable, exported = True, 0
     with subprocess.Popen(words, cwd=repository, stdout=subprocess.PIPE) as archive:
         assert archive.stdout
         try:
             with tarfile.open(fileobj=archive.stdout, mode="r|") as members:
                 for member in members:
                     to.addfile(member, members.extractfile(member) if member.isreg() else None)
-            archive.stdout.read()  # the padding
+                    exported += 1
         except tarfile.ReadError:
-            archive.kill()  # it has reported why
-    if archive.returncode:
+            # Either Git has failed, and has reported why, or there is no file in the commit, which tarfile cannot read.
+            readable = exported == 0
+        while archive.stdout.read(tarfile.RECORDSIZE):
+            pass  # the padding, so that Git's own status counts and not a broken pipe
+    if archive.returncode or not readable:
         raise ExportError(f"{repository}: the commit {commit} can't be exported")
     for path, own in submodules(repository, commit):
         export(repository / path, own, to, f"{prefix}{path}/")

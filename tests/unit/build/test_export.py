@@ -195,3 +195,23 @@ def test_what_is_no_repository_or_no_commit_is_an_error(
     assert "not a git repository" in capfd.readouterr().err
     assert export.main(["0" * 40, f"--repository={repository.folder}"]) != 0
     assert "0" * 40 in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("late", ["0", "0.3"])
+def test_a_commit_without_files_is_an_empty_archive(tmp_path: Path, late: str) -> None:
+    """Whether Git ends before it is read to its end or after it."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
+        subprocess.run([*git, *words], check=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(f'#!/bin/sh\n/usr/bin/git "$@" || exit\n[ "$1" != archive ] || sleep {late}\n')
+    (programs / "git").chmod(0o755)
+    to = tmp_path / "out.tar"
+    command = [f"{phoenixctl(tmp_path / 'bin')}/phoenixctl", "build", "export", "HEAD", "--output", str(to)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PATH": f"{programs}:/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(to) as archive:
+        assert archive.getnames() == []
