@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ WRITABLE = "/var/lib/corpus-uploads"
 
 @dataclass(frozen=True)
 class Application:
-    """One of the corpus, by its folder: what it needs, how its source is made, and its own settings."""
+    """One of the corpus, by its folder: what it needs, how its source is made, and its own settings.
+
+    newest_mongodb: of the servers that its driver can use.
+    """
 
     name: str
     needs: str
     make: Callable[[Path], object] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Callable[[], Mapping[str, Any]] = dict
+    newest_mongodb: tuple[int, int] | None = None
 
     def write(self, folder: Path) -> None:
         """Write its source, as it is unless it says how it is made."""
@@ -67,5 +71,6 @@ CORPUS = (
     Application("uploads", "nginx_paths"),
     Application("migration", "phoenix_release_command"),
     Application("writes-beside", "phoenix_writable_paths", linked_source),
-    Application("esm", "a current Node.js and the database", settings=current_node()),
+    Application("esm", "a current Node.js and the database", settings=current_node),
+    Application("legacy-app", "MongoDB 5.0, `LAB_PROFILE=mongodb-5.0`", newest_mongodb=(5, 0)),
 )

@@ -1,6 +1,6 @@
 """The run: each application follows its predecessor on the fleet, and is used under load.
 
-PHOENIX_CORPUS  names of applications, with commas between them (default: all)
+PHOENIX_CORPUS  names of applications, with commas between them (default: all that the fleet's MongoDB serves)
 """
 
 from __future__ import annotations
@@ -38,19 +38,37 @@ SETTINGS: dict[str, Any] = {
 TAGS = ("--tags", "toolkit,phoenix,nginx,release")
 
 
-def chosen(names: str) -> list[Application]:
-    """The applications of these names. Raises ValueError for one that is unknown."""
+def chosen(names: str, mongodb: str) -> list[Application]:
+    """The applications of these names, by default all that this version of MongoDB serves.
+
+    Raises:
+        ValueError: one is unknown, or needs an earlier MongoDB.
+    """
     wanted = set(filter(None, names.split(",")))
     if unknown := wanted - {one.name for one in CORPUS}:
         raise ValueError(
             f"PHOENIX_CORPUS={names}: no application is named {', '.join(sorted(unknown))}; there are: "
             f"{', '.join(one.name for one in CORPUS)}"
         )
-    return [one for one in CORPUS if not wanted or one.name in wanted]
+    major, minor = (int(part) for part in mongodb.split(".")[:2])
+    served = [one for one in CORPUS if one.newest_mongodb is None or (major, minor) <= one.newest_mongodb]
+    if refused := wanted - {one.name for one in served}:
+        raise ValueError(
+            f"PHOENIX_CORPUS={names}: the fleet's MongoDB is {mongodb}, too new for {', '.join(sorted(refused))}; "
+            "make another fleet with `make up LAB_PROFILE=mongodb-5.0`"
+        )
+    return [one for one in served if not wanted or one.name in wanted]
+
+
+def mongodb_of(fleet: Fleet) -> str:
+    """The version that the fleet's members run."""
+    member = next(iter(fleet.hosts("db").values()))
+    version, _, _ = member.check_output("/opt/mongodb/current/bin/mongod --version").partition("\n")
+    return str(version).removeprefix("db version v")
 
 
 def measure(fleet: Fleet) -> list[Row]:
-    applications = chosen(os.environ.get("PHOENIX_CORPUS", ""))
+    applications = chosen(os.environ.get("PHOENIX_CORPUS", ""), mongodb_of(fleet))
     hosts = fleet.hosts("app")
     (before,) = releases_of(hosts)
     rows: list[Row] = []
@@ -78,7 +96,7 @@ def measure(fleet: Fleet) -> list[Row]:
 
 def seen(fleet: Fleet, one: Application, folder: Path) -> list[Row]:
     """Roll it out over its predecessor, use it, kill an instance and scale in, each under load."""
-    given = {**SETTINGS, **one.settings}
+    given = {**SETTINGS, **one.settings()}
     began = time.monotonic()
     with load(fleet.client(), fleet.url, RATE) as roll:
         done(fleet, "deploy", phoenix_source=str(folder), **given)

@@ -19,9 +19,8 @@ from lab.ports import free_port
 from phoenix.build.start import BuildError
 from tests.apps.conftest import Builder, Built, accepts, ask, builder
 from tests.harness.corpus import APPS, USES, Client, make_repository, write_git_dependency
-from tests.unit.shared import TOP
 
-LEGACY = TOP / "tests" / "fixtures" / "legacy-app"
+LEGACY = APPS / "legacy-app"
 
 
 def client(*ports: int, headers: Mapping[str, str] | None = None) -> Client:

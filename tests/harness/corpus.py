@@ -9,6 +9,7 @@ import http.cookiejar
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -91,6 +92,12 @@ def grows(client: Client) -> None:
     expect(second > first > 0, True)
 
 
+def counted(client: Client) -> None:
+    """A page that counts its visits, of which others may have been in between."""
+    first, second = (re.fullmatch("<h1>Legacy</h1><p>([0-9]+) visits</p>", client.get()) for _ in range(2))
+    expect(bool(first and second and int(second[1]) > int(first[1]) > 0), True)
+
+
 def session(client: Client) -> str:
     """Open a session of Socket.IO by polling, which may become a WebSocket; returns its name."""
     text = client.get("/socket.io/?EIO=3&transport=polling")
@@ -140,6 +147,7 @@ USES: Mapping[str, Callable[[Client], object]] = {
     "esm": grows,
     "git-dependency": page("hello from git\n"),
     "https-redirect": page("https\n"),
+    "legacy-app": counted,
     "migration": page("schema 2\n"),
     "native": page("42\n"),
     "no-lock": page("no lock\n"),

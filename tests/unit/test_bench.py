@@ -9,6 +9,7 @@ import pytest
 
 from bench import __main__ as program
 from bench import namespaces, pair, saturated
+from bench.corpus.run import chosen
 from bench.fleet import Row
 from tests.harness.pair import masters
 
@@ -63,3 +64,13 @@ def test_the_namespaces_have_the_configuration_of_the_role(
     assert "advert_int 0.1\n" in first and f"file {tmp_path}/phoenix-a/nginx\n" in first
     assert "priority 250\n" in first and "priority 240\n" in second
     assert ("vrrp_rt_priority" in first) is allowed
+
+
+def test_the_corpus_is_chosen_by_name_and_by_what_the_database_serves() -> None:
+    served = {one.name for one in chosen("", "5.0.4")} - {one.name for one in chosen("", "6.0.5")}
+    assert served == {"legacy-app"}
+    assert [one.name for one in chosen("legacy-app", "5.0.4")] == ["legacy-app"]
+    with pytest.raises(ValueError, match=r"MongoDB is 6\.0\.5, too new for legacy-app; .*LAB_PROFILE=mongodb-5\.0"):
+        chosen("esm,legacy-app", "6.0.5")
+    with pytest.raises(ValueError, match="no application is named none; there are: no-lock"):
+        chosen("none", "6.0.5")
