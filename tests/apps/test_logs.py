@@ -26,9 +26,12 @@ echo '{{"__REALTIME_TIMESTAMP": "1", "_HOSTNAME": "'$HOST'", "SYSLOG_IDENTIFIER"
 '"_SYSTEMD_UNIT": "phoenix@3000.service", "MESSAGE": "hello"}}'
 exec sleep 3600
 """
+# A shell's background jobs ignore Ctrl-C, and so does all that they start, such as a run of these tests.
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from phoenix.instances import fleet_logs, logs
 fleet_logs.KEY, fleet_logs.USER, fleet_logs.KNOWN_HOSTS = Path({key!r}), {user!r}, (Path({known!r}),)
 fleet_logs.hosts = lambda: {hosts!r}
