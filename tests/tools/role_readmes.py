@@ -6,6 +6,7 @@ usage: python -m tests.tools.role_readmes [--check]    without --check, writes; 
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 TOP = Path(__file__).resolve().parents[2]
 BEGIN = "<!-- Generated from meta/argument_specs.yml by `python -m tests.tools.role_readmes`. -->"
 END = "<!-- End of the generated part. -->"
+WIDTH = 100  # as the documents' other lines
 HEAD = "| variable | type | default | description |\n|---|---|---|---|"
 # Longer defaults would make the table unreadable.
 LONGEST = 60
@@ -40,7 +42,8 @@ def variables(specs: Mapping[str, Any]) -> str:
     parts = []
     for entry_point, spec in specs.items():
         if entry_point != "main":
-            parts.append(f"### `tasks_from: {entry_point}`\n{_words(spec['short_description'])}.")
+            purpose = textwrap.fill(f"{_words(spec['short_description'])}.", WIDTH, break_on_hyphens=False)
+            parts.append(f"### `tasks_from: {entry_point}`\n{purpose}")
         rows = list(_rows(spec.get("options") or {}))
         parts.append("\n".join([HEAD, *rows]) if rows else "No variables.")
     return "\n\n".join(parts)
