@@ -90,7 +90,8 @@ def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
 
 
 def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
-    return inventory.errors(evaluated(hostvars, written(hostvars)), *arguments, **options)
+    unread = written(hostvars)
+    return inventory.errors(evaluated(hostvars, unread), *arguments, unread=unread, **options)
 
 
 def control_hostvars(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""Hosts whose value of a variable is the same: one evaluation serves them all.
+
+A fleet's hosts take most of their variables from the same files, and Ansible evaluates each of them again for each
+host, with all that it refers to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+Variables = Mapping[str, Any]
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_EXPRESSION = re.compile(r"\{[{%].*?[}%]\}", re.DOTALL)
+_QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
+# What these return may depend on variables that no name in their template leads to; the lookups' own words do for some.
+_OPAQUE = frozenset({"vars", "lookup", "query", "q"})
+_LOOKUP = re.compile(r"\b(?:lookup|query|q)\(\s*['\"](?:ansible\.builtin\.)?(?:config|env|file|password)['\"]")
+
+
+class Sharing:
+    """Tells whose values are the same, by the variables of each host with their templates unread.
+
+    Two hosts share a value if theirs, and every one that it refers to directly or not, is the same object (of the same
+    file), or the same plain text, number or truth. What looks like a reference counts as one.
+    """
+
+    def __init__(self, unread: Mapping[str, Variables]) -> None:
+        self._unread = unread
+        self._words: dict[int, frozenset[str]] = {}
+        self._origins: dict[tuple[str, str], Hashable] = {}
+
+    def origin(self, host: str, name: str) -> Hashable:
+        """Return what is equal for two hosts where their values of the variable are the same."""
+        if (host, name) not in self._origins:
+            self._origins[host, name] = self._origin(host, name)
+        return self._origins[host, name]
+
+    def _origin(self, host: str, name: str) -> Hashable:
+        variables = self._unread[host]
+        found: set[str] = set()
+        due = [name]
+        while due:
+            word = due.pop()
+            if word in _OPAQUE:
+                return host, name
+            if word in variables and word not in found:
+                found.add(word)
+                due += self._referred(variables[word])
+        return name, frozenset((word, _identity(variables[word])) for word in found)
+
+    def _referred(self, value: Any) -> frozenset[str]:
+        """The words of a value's templates."""
+        if id(value) not in self._words:
+            self._words[id(value)] = frozenset(word for text in _templates(value) for word in _names(text))
+        return self._words[id(value)]
+
+
+def _identity(value: Any) -> Hashable:
+    if isinstance(value, (bool, int, float)) or (isinstance(value, str) and "{" not in value):
+        return type(value).__name__, value
+    return id(value)
+
+
+def _names(template: str) -> list[str]:
+    """All words but those that a template's expressions quote: such a word is no variable of the host's own."""
+    return _NAME.findall(_EXPRESSION.sub(lambda found: _QUOTED.sub("", _LOOKUP.sub("", found[0])), template))
+
+
+def _templates(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if "{" in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _templates(key)
+            yield from _templates(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _templates(item)
