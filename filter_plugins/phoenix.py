@@ -35,6 +35,7 @@ from phoenix.fleet import (  # noqa: E402
     report,
     sandbox,
     service,
+    sharing,
     state_parts,
     uri,
     wiring,
@@ -80,18 +81,19 @@ def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]
 
 
 def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
-    """Give variables access to hostvars: one read through hostvars lacks it, and the wiring uses it."""
+    """Give variables access to hostvars: one read through hostvars lacks it, and the wiring uses it. What hosts share is
+    evaluated once."""
     if not isinstance(hostvars, HostVars):
         return unread
-    return {
+    each = {
         host: HostVarsVars({**variables, "hostvars": hostvars}, loader=hostvars._loader, host=host)
         for host, variables in unread.items()
     }
+    return sharing.shared(each, unread)
 
 
 def inventory_errors(hostvars: Any, *arguments: Any, **options: Any) -> list[str]:
-    unread = written(hostvars)
-    return inventory.errors(evaluated(hostvars, unread), *arguments, unread=unread, **options)
+    return inventory.errors(evaluated(hostvars, written(hostvars)), *arguments, **options)
 
 
 def control_hostvars(hosts: Sequence[str], hostvars: Any, playbook_dir: str) -> dict[str, dict[str, Any]]:

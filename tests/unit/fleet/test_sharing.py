@@ -1,4 +1,4 @@
-"""What the check of an inventory evaluates once for many hosts (phoenix.fleet.inventory.sharing)."""
+"""What the check of an inventory evaluates once for many hosts (phoenix.fleet.sharing)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoenix.fleet import inventory
-from phoenix.fleet.inventory.sharing import Sharing
+from phoenix.fleet.sharing import Sharing, shared
 
 TEXT = "{{ port }}"
 
 
-def shared(one: dict[str, Any], other: dict[str, Any], name: str = "value") -> bool:
+def same(one: dict[str, Any], other: dict[str, Any], name: str = "value") -> bool:
     sharing = Sharing({"one": one, "other": other})
     return sharing.origin("one", name) == sharing.origin("other", name)
 
@@ -44,7 +44,7 @@ def shared(one: dict[str, Any], other: dict[str, Any], name: str = "value") -> b
 )
 def test_what_may_differ_is_evaluated_for_each_host(template: Any) -> None:
     common = {"value": template, "middle": TEXT, "directory": "/a"}
-    assert not shared({**common, "port": 1, "host": "one"}, {**common, "port": 2, "host": "other"})
+    assert not same({**common, "port": 1, "host": "one"}, {**common, "port": 2, "host": "other"})
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_what_may_differ_is_evaluated_for_each_host(template: Any) -> None:
 )
 def test_what_is_the_same_is_evaluated_once(template: Any) -> None:
     common = {"value": template, "middle": TEXT, "directory": "/a", "port": 1}
-    assert shared({**common, "own": 1}, {**common, "own": 2})
+    assert same({**common, "own": 1}, {**common, "own": 2})
 
 
 def test_plain_values_are_compared_and_templates_are_of_the_same_file() -> None:
-    assert shared({"value": "text"}, {"value": "".join(("te", "xt"))})
-    assert not shared({"value": 1}, {"value": True})
+    assert same({"value": "text"}, {"value": "".join(("te", "xt"))})
+    assert not same({"value": 1}, {"value": True})
     # Ansible may trust the template of one source and not that of another.
-    assert not shared({"value": "{{ 1 }}"}, {"value": "".join(("{{ 1", " }}"))})
+    assert not same({"value": "{{ 1 }}"}, {"value": "".join(("{{ 1", " }}"))})
 
 
 def test_variables_that_refer_to_each_other_end() -> None:
     common = {"value": "{{ other }}", "other": "{{ value }}"}
-    assert shared(common, dict(common))
+    assert same(common, dict(common))
 
 
 NAMES = ("a", "b", "c", "d")
@@ -131,6 +131,6 @@ def test_a_finding_is_of_every_host_that_shares_the_value() -> None:
     values["lb2"] = values["lb1"]
     seen: list[str] = []
     hosts = {name: Counting(one, seen) for name, one in values.items()}
-    found = [inventory.errors(hosts, {"lb": list(hosts)}, specs, unread=unread) for unread in (values, {})]
+    found = [inventory.errors(each, {"lb": list(hosts)}, specs) for each in (shared(hosts, values), hosts)]
     assert found[0] == found[1] and any("lb1, lb2" in message and "whole number" in message for message in found[0])
     assert seen.count("nginx_port") == 2 + 3

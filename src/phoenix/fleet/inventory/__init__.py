@@ -67,19 +67,17 @@ def errors(
     late_variables: Iterable[str] = (),
     breaking_changes: Sequence[Mapping[str, str]] = (),
     precedence: Sequence[str] = (),
-    unread: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
     """Return every finding as one message each, with the hosts it concerns; an empty list means a sound inventory.
 
     `hostvars` maps host to variables, `groups` maps group to hosts, `specs` is what known_variables() returns.
     `late_variables` are names that a running play defines; `breaking_changes` those of roles/preflight/vars/main.yml.
-    `unread` are the same variables with their templates not evaluated.
     `precedence` is Ansible's setting of this name, where it is known: if it is wrong, values differ from those in the
     inventory, and nothing else is checked.
     """
     if precedence and precedence_error(precedence):
         return [precedence_error(precedence)]
-    inventory = Inventory(hostvars, groups, specs, frozenset(late_variables), breaking_changes, unread=unread or {})
+    inventory = Inventory(hostvars, groups, specs, frozenset(late_variables), breaking_changes)
     found: dict[str, list[str]] = {}
     for check in CHECKS:
         for host, message in check(inventory):

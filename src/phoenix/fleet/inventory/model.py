@@ -1,7 +1,7 @@
 """The inventory as the checks see it: variables with their templates evaluated, which may fail."""
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from phoenix import __version__
-from phoenix.fleet.inventory.sharing import Sharing
 
 Specs = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Finding = tuple[str, str]  # host, or "" for the whole inventory; message
@@ -62,9 +61,8 @@ def shared_variables(playbook_dir: str | os.PathLike[str]) -> dict[str, Any]:
 class Inventory:
     """The inventory as the checks see it.
 
-    `unread` are the variables with their templates not evaluated, where they are known: what hosts share is evaluated
-    once. `late_variables` are names that only a running play defines. Each of `breaking_changes` has `version`, `change`
-    and `fix`; `version` is that of Phoenix itself.
+    `late_variables` are names that only a running play defines. Each of `breaking_changes` has `version`, `change` and
+    `fix`; `version` is that of Phoenix itself.
     """
 
     hostvars: Mapping[str, Mapping[str, Any]]
@@ -74,14 +72,11 @@ class Inventory:
     breaking_changes: Sequence[Mapping[str, str]] = ()
     version: str = __version__
     options: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
-    unread: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    _seen: dict[Hashable, tuple[Any, str]] = field(default_factory=dict, init=False)
-    _sharing: Sharing = field(init=False)
+    _seen: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for role in self.specs.values():
             self.options.update(role)
-        object.__setattr__(self, "_sharing", Sharing(self.unread))
         # Ansible assembles a host's variables again at each access: once is enough.
         object.__setattr__(self, "hostvars", {str(host): self.hostvars[host] for host in self.hostvars})
 
@@ -95,10 +90,9 @@ class Inventory:
 
     def read(self, host: str, name: str) -> tuple[Any, str]:
         """Return (value, "") or, if the value's template fails, (None, reason)."""
-        origin = self._sharing.origin(host, name) if host in self.unread else (host, name)
-        if origin not in self._seen:
-            self._seen[origin] = self._evaluated(host, name)
-        return self._seen[origin]
+        if (host, name) not in self._seen:
+            self._seen[host, name] = self._evaluated(host, name)
+        return self._seen[host, name]
 
     def _evaluated(self, host: str, name: str) -> tuple[Any, str]:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 Variables = Mapping[str, Any]
+_Outcome = tuple[Any, "Exception | None"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _EXPRESSION = re.compile(r"\{[{%].*?[}%]\}", re.DOTALL)
@@ -56,6 +57,40 @@ class Sharing:
         if id(value) not in self._words:
             self._words[id(value)] = frozenset(word for text in _templates(value) for word in _names(text))
         return self._words[id(value)]
+
+
+class Shared(Mapping[str, Any]):
+    """A host's variables, each evaluated once for all hosts that share it, also where that fails."""
+
+    def __init__(self, host: str, evaluated: Variables, sharing: Sharing, seen: dict[Hashable, _Outcome]) -> None:
+        self._host, self._evaluated, self._sharing, self._seen = host, evaluated, sharing, seen
+
+    def __getitem__(self, name: str) -> Any:
+        origin = self._sharing.origin(self._host, name)
+        if origin not in self._seen:
+            try:
+                self._seen[origin] = self._evaluated[name], None
+            except Exception as error:  # noqa: BLE001 - any error of a template is an outcome
+                self._seen[origin] = None, error
+        value, failure = self._seen[origin]
+        if failure:
+            raise failure
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._evaluated
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._evaluated)
+
+    def __len__(self) -> int:
+        return len(self._evaluated)
+
+
+def shared(evaluated: Mapping[str, Variables], unread: Mapping[str, Variables]) -> dict[str, Variables]:
+    """Return the hosts' variables as they are evaluated; unread: the same with their templates as they are written."""
+    sharing, seen = Sharing(unread), dict[Hashable, _Outcome]()
+    return {host: Shared(host, variables, sharing, seen) for host, variables in evaluated.items()}
 
 
 def _identity(value: Any) -> Hashable:
