@@ -81,8 +81,10 @@ def written(hostvars: Any, hosts: Iterable[str] | None = None) -> dict[str, Any]
 
 
 def evaluated(hostvars: Any, unread: dict[str, Any]) -> dict[str, Any]:
-    """Give variables access to hostvars: one read through hostvars lacks it, and the wiring uses it. What hosts share is
-    evaluated once."""
+    """Give variables access to hostvars: one read through hostvars lacks it, and the wiring uses it.
+
+    What hosts share is evaluated once.
+    """
     if not isinstance(hostvars, HostVars):
         return unread
     each = {
