@@ -19,9 +19,14 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+# Until the tests are collected nearly everything stays.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let each collection of garbage leave out what stays to the end anyway: Ansible, and some thousand tests."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

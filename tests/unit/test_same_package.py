@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import pytest
 
 from phoenix import __version__
 from phoenix.fleet import package
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, read_yaml
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, read_yaml, run_ansible
 
 PLAYBOOKS = TOP / "playbooks"
 CHECK = "tasks/same-package.yml"
@@ -123,8 +122,7 @@ def test_each_host_with_an_older_one_is_named(tmp_path: Path, variables: dict[st
         json.dumps([{"hosts": "control", "gather_facts": False, "tasks": [check]},
                     {"hosts": "db", "gather_facts": False, "tasks": [after]}])
     )  # fmt: skip
-    words = [PLAYBOOK, "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.json")]
-    done = subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+    done = run_ansible(PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.json")
     assert (done.returncode == 0) is not refused, done.stdout + done.stderr
     assert ("goes on" in done.stdout) is not refused
     said = " ".join(done.stdout.split())

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from phoenix.build import export
-from tests.harness.plays import PLAYBOOK, environment
-from tests.unit.shared import TOP, phoenixctl, read_yaml
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, phoenixctl, read_yaml, run_ansible
 
 STAGE = TOP / "roles" / "ci" / "files" / "phoenix-stage"
 FILES = {
@@ -130,10 +130,8 @@ def test_submodules_are_fetched_and_exported_as_the_commit_names_them(repository
         "ansible_become": False,
         "ansible_python_interpreter": sys.executable,
     }
-    command = [PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), str(repository.top / "play.yml")]
-    done = subprocess.run(
-        command, env={**environment(), **allowed}, cwd=TOP, capture_output=True, text=True, check=False
-    )
+    words = ("-i", "localhost,", "-c", "local", "-e", json.dumps(given), repository.top / "play.yml")
+    done = run_ansible(PLAYBOOK, *words, **allowed)
     assert done.returncode == 0, done.stdout + done.stderr
     for commit, text in ((first, "1"), (second, "2")):
         found = exported(repository, fetched, commit)
