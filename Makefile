@@ -93,9 +93,10 @@ lint: tools ## yamllint, ansible-lint, ruff, mypy, secret scan
 	tests/lint
 
 unit: tools ## unit tests of filters, templates, inputs
-	@# Empty, or each worker and each program under test would compile its files again where the environment says so.
+	@# Both empty: where the environment says so, each worker and each program under test would compile its files again, and
+	@# Python would read a module that Ansible pipes to it byte by byte.
 	@# A worker that is done takes over half of what the other has left: by modules, the longest could be the last.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q --numprocesses=auto --dist=worksteal tests/unit
+	PYTHONDONTWRITEBYTECODE= PYTHONUNBUFFERED= $(BIN)/pytest -q --numprocesses=auto --dist=worksteal tests/unit
 
 app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: applications of many kinds, the backup of any data, serving
 	$(LAB) archives
