@@ -121,9 +121,9 @@ class Set:
             if not self.whole():
                 since, looks = time.monotonic(), -1
             looks += 1
-            if looks >= 10 and time.monotonic() - since >= 1.5 * ELECTION_S:
+            if looks >= 6 and time.monotonic() - since >= 1.5 * ELECTION_S:
                 return
-            time.sleep(0.3)
+            time.sleep(0.5)
         raise AssertionError("the set does not settle")
 
     def accepts(self, member: str, key: str) -> bool:
