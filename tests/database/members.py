@@ -24,7 +24,7 @@ MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 LOOKS = 300
 # After which a primary without a majority steps down.
 ELECTION_S = 2
-# Between two writes: mostly one is under way, whatever happens, and the machine has time for the rest.
+# Between two writes: short beside whatever happens meanwhile, and long enough for the machine to do the rest.
 PACE_S = 0.05
 
 
