@@ -22,6 +22,10 @@ AUTHENTICATION_FAILED = 18
 MEMBERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 # How often a state is read before it is given up: a clock would run on while a busy machine stands still.
 LOOKS = 300
+# After which a primary without a majority steps down.
+ELECTION_S = 2
+# Between two writes: short beside whatever happens meanwhile, and long enough for the machine to do the rest.
+PACE_S = 0.05
 
 
 class Set:
@@ -42,7 +46,8 @@ class Set:
         for member in MEMBERS:
             self.start(member)
         members = [{"_id": n, "host": f"{member}:{self.port}"} for n, member in enumerate(MEMBERS)]
-        settings = {"electionTimeoutMillis": 2000, "heartbeatTimeoutSecs": 2}
+        settings = {"electionTimeoutMillis": ELECTION_S * 1000, "heartbeatTimeoutSecs": ELECTION_S}
+        settings["heartbeatIntervalMillis"] = 1000
         # Each must answer first: the set refuses members that do not.
         for member in MEMBERS:
             with self.client(member) as client:
@@ -107,15 +112,18 @@ class Set:
         raise AssertionError("the set has no primary")
 
     def settle(self) -> None:
-        """Wait until the set is whole for two heartbeats, so that a former state does not pass for the new one."""
+        """Wait until the set is whole for longer than a primary remains one without a majority.
+
+        So a former state does not pass for the new one.
+        """
         since, looks = time.monotonic(), 0
         for _ in range(LOOKS):
             if not self.whole():
                 since, looks = time.monotonic(), -1
             looks += 1
-            if looks >= 10 and time.monotonic() - since >= 5:
+            if looks >= 6 and time.monotonic() - since >= 1.5 * ELECTION_S:
                 return
-            time.sleep(0.2)
+            time.sleep(0.5)
         raise AssertionError("the set does not settle")
 
     def accepts(self, member: str, key: str) -> bool:
@@ -155,7 +163,7 @@ class Writer(Writing):
 
     def run(self) -> None:
         number = 0
-        while not self.over.wait(0.02):
+        while not self.over.wait(PACE_S):
             number += 1
             try:
                 self.write(number)

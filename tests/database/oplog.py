@@ -24,7 +24,7 @@ from lab.ports import free_port
 from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
 from phoenix.backup.order import Order
-from tests.database.members import MEMBERS, Writing
+from tests.database.members import MEMBERS, PACE_S, Writing
 from tests.harness.real_database import found
 from tests.unit.shared import TOP
 
@@ -362,7 +362,7 @@ class Writer(Writing):
 
     def run(self) -> None:
         number = 0
-        while not self.over.is_set():
+        while not self.over.wait(PACE_S):
             number += 1
             try:
                 self._write(number, number)

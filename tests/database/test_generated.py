@@ -24,7 +24,7 @@ def test_a_dump_under_writes_is_restored_to_its_moment(fleet: Fleet) -> None:
     over, wrote = threading.Event(), [0]
 
     def write() -> None:
-        while not over.is_set():
+        while not over.wait(0.002):
             wrote[0] += 1
             fleet.client.app.items.insert_one({"_id": wrote[0], "at": datetime.datetime.now(datetime.UTC)})
             fleet.client.app.items.update_one({"_id": -(wrote[0] % 20000)}, {"$inc": {"touched": 1}})

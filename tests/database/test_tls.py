@@ -79,8 +79,7 @@ class Secure:
         self.members.cas[member] = str(self.bundle) if options else ""
 
     def bring(self, mode: str) -> None:
-        """As the role restarts members: one at a time, the primary last."""
-        self.members.settle()
+        """As the role restarts members: one at a time, the primary last. Before and afterwards, the set is settled."""
         primary = self.members.primary()
         for member in sorted(MEMBERS, key=lambda one: one == primary):
             self.members.stop(member)
@@ -200,7 +199,7 @@ def test_who_is_refused_and_what_is_replaced(servers: Servers, version: str, pro
     with secured(servers[version], "requireTLS") as secure:
         refuses(secure, tmp_path)
         dumps(secure, programs, tmp_path)
-        with Patient(secure.members, str(secure.bundle), renewed=10) as writer:
+        with Patient(secure.members, str(secure.bundle), renewed=20) as writer:
             with Patient(secure.members, str(secure.bundle)) as steady:
                 replaces_certificates(secure)
                 former = replaces_the_ca(secure)

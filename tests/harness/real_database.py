@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -127,6 +128,7 @@ def unpacked(server: str = "mongodb-6.0.5") -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@functools.cache
 def found(folder: Path, name: str) -> Path:
     return next(folder.rglob(f"bin/{name}"))
 

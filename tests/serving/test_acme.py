@@ -27,7 +27,7 @@ from tests.harness import debian
 from tests.harness.pebble import DAY, Authority
 from tests.harness.real_nginx import NAME, Instances, Site, Sites, header
 from tests.harness.waiting import wait_for
-from tests.harness.wire import Request
+from tests.harness.wire import Request, anybody
 from tests.unit.shared import TOP
 
 # The CA finds one name at the first balancer, the other at the second, as when an address has moved in between.
@@ -184,12 +184,6 @@ def get(site: Site, name: str, context: ssl.SSLContext, path: str = "/") -> tupl
         return int(answer.split()[1]), connection.getpeercert(binary_form=True) or b""
 
 
-def anybody() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
 def test_any_balancer_answers_whatever_else_it_does_with_requests(
     balancers: list[Site], instances: Instances, thumbprint: str
 ) -> None:
@@ -284,7 +278,7 @@ def test_a_renewal_under_load_loses_no_request(
     over = threading.Event()
 
     def ask(site: Site, path: str) -> None:
-        while not over.is_set():
+        while not over.wait(0.01):
             try:
                 status, certificate = get(site, NAMES[0], trusting, path)
             except OSError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.harness.real_nginx import EVERYTHING, NAME, Instances, Site, Sites
 from tests.harness.spellings import ROUTES, requests, spelled
-from tests.harness.wire import Client, Request
+from tests.harness.wire import Client, Request, anybody
 
 # Paths of which the unwanted routes are part, and those in front of them in spellings.
 SWITCHED_ON = {
@@ -56,10 +55,7 @@ class Way(Client):
     def _connect(self, protocols: list[str]) -> socket.socket:
         plain = socket.create_connection(self.address, timeout=30)
         plain.sendall(self.begin)
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(protocols)
-        encrypted = context.wrap_socket(plain, server_hostname=NAME)
+        encrypted = anybody(*protocols).wrap_socket(plain, server_hostname=NAME)
         # What waits for more than it gets is given up.
         encrypted.settimeout(2)
         return encrypted

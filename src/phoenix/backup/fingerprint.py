@@ -2,7 +2,7 @@
 
 A collection's hash is the sum of its documents' SHA-256, modulo 2 to the 256th: it depends on every byte of every
 document and on nothing else, so a member, a scratch server and a restored fleet give the same, whatever their order.
-For the same reason several processes may hash parts of one collection: large batches go to them while the next is read.
+For the same reason several processes may hash parts of a large one: its batches go to them while the next is read.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ SYSTEM_DATABASES = ("admin", "config", "local")
 # The manifest's format from which on stored functions (system.js) are among the collections.
 FORMAT = 2
 FUNCTIONS = "system.js"
-# Processes that hash at the same time, at most; and bytes of a batch that is worth the way to one of them.
+# Processes that hash at the same time, at most; bytes of a collection that take less time to hash than they to start;
+# and bytes of a batch that is worth the way to one of them.
 PROCESSES = 4
+ALONE = 32 * 1024 * 1024
 LARGE = 1024 * 1024
 
 
@@ -78,20 +80,26 @@ def hashed(batch: bytes) -> tuple[int, int]:
     return documents, total
 
 
-def digest(batches: Iterable[bytes], processes: Executor, ahead: int, read: Callable[[int], object]) -> Digest:
-    """The digest of all batches. ahead: batches that may wait to be hashed; read: called with the size of each."""
-    found, waiting = Digest(), deque[tuple[int, Future[tuple[int, int]]]]()
+def digest(
+    batches: Iterable[bytes], processes: Executor, ahead: int, read: Callable[[int], object], alone: int = ALONE
+) -> Digest:
+    """The digest of all batches.
+
+    ahead: batches that may wait to be hashed; read: called with the size of each; alone: bytes that are hashed here.
+    """
+    found, waiting, size = Digest(), deque[tuple[int, Future[tuple[int, int]]]](), 0
     for batch in batches:
         read(len(batch))
-        if len(batch) < LARGE:
+        size += len(batch)
+        if len(batch) < LARGE or size <= alone:
             found.feed(batch)
             continue
         waiting.append((len(batch), processes.submit(hashed, batch)))
         if len(waiting) > ahead:
-            size, one = waiting.popleft()
-            found.add(size, *one.result())
-    for size, one in waiting:
-        found.add(size, *one.result())
+            sent, one = waiting.popleft()
+            found.add(sent, *one.result())
+    for sent, one in waiting:
+        found.add(sent, *one.result())
     return found
 
 
@@ -113,7 +121,7 @@ def take(
     server no longer has the moment, and 246 when a collection was made or indexed since.
     """
     cores = min(len(os.sched_getaffinity(0)), PROCESSES)
-    # Not forked: the driver has threads. None is started before there is a large batch.
+    # Not forked: the driver has threads. None is started before there is a large collection.
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as processes:
         return _take(client, names, moment, lambda batches: digest(batches, processes, cores + 1, read))
 

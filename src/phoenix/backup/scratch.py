@@ -143,12 +143,9 @@ def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[lis
         wanted = fingerprint.from_json(dump.manifest["namespaces"])
         yield fingerprint.differences({name: one for name, one in wanted.items() if scope.holds(name)}, seen)
     finally:
-        server.terminate()
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        # Not asked to end: it would first write out what is removed here.
+        server.kill()
+        server.wait()
         files.clear(folder)
 
 

@@ -85,7 +85,9 @@ def client(address: str, port: int, ca: str = "", **options: Any) -> Any:
 def role(address: str, port: int, ca: str = "") -> str:
     """Return PRIMARY, SECONDARY or NOT READY, or "silent" if the member does not answer or the driver is missing."""
     try:
-        hello = client(address, port, ca, serverSelectionTimeoutMS=SELECTION_MS).admin.command("hello")
+        # Closed at once: the driver's threads would go on asking the member.
+        with client(address, port, ca, serverSelectionTimeoutMS=SELECTION_MS) as connection:
+            hello = connection.admin.command("hello")
     except Exception:  # noqa: BLE001 - the driver's errors can't be named where it is missing
         return "silent"
     return "PRIMARY" if hello.get("isWritablePrimary") else "SECONDARY" if hello.get("secondary") else "NOT READY"

@@ -53,8 +53,7 @@ def connect() -> socket.socket:
     plain.settimeout(WAIT_S)
     if URL.scheme != "https":
         return plain
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = ssl._create_unverified_context()  # the lab's certificate is self-signed
     return context.wrap_socket(plain, server_hostname=URL.hostname)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 from phoenix.backup import fingerprint
 from tests.unit.backup.builders import bson
@@ -32,9 +33,29 @@ def test_processes_give_the_same_fingerprint_as_one() -> None:
     for batch in batches:
         alone.feed(batch)
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
-        together = fingerprint.digest(batches, processes, 1, sizes.append)
+        together = fingerprint.digest(batches, processes, 1, sizes.append, alone=0)
     assert (together.documents, together.bytes, together.hexdigest()) == (9000, alone.bytes, alone.hexdigest())
     assert sizes == [len(batch) for batch in batches]
+
+
+class Counted(Executor):
+    """Hashes at once, and counts what it is given."""
+
+    given = 0
+
+    def submit(self, call: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+        self.given += 1
+        done: Future[Any] = Future()
+        done.set_result(call(*arguments, **more))
+        return done
+
+
+def test_no_process_is_started_for_what_is_hashed_sooner_here() -> None:
+    batch = bson(_id=1, text="x" * fingerprint.LARGE)
+    for bytes_alone, given in ((3 * len(batch), 0), (2 * len(batch), 1), (0, 3)):
+        executor = Counted()
+        found = fingerprint.digest([batch] * 3, executor, 1, lambda _: None, alone=bytes_alone)
+        assert (found.documents, found.bytes, executor.given) == (3, 3 * len(batch), given)
 
 
 def test_differences_are_reported() -> None:

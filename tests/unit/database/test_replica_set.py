@@ -1,9 +1,13 @@
 """The members of a replica set, as the inventory names them and as its configuration has them."""
 
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from phoenix.database import replica_set
 from phoenix.database.replica_set import State, behind, configured_members
 
 
@@ -43,3 +47,38 @@ def test_a_member_is_behind_that_lacks_the_primarys_newest_documents_or_is_none(
 )
 def test_a_set_has_settled_when_any_one_member_could_leave(state: State, settled: bool) -> None:
     assert state.reaches("settled", "a") is settled
+
+
+class Asked(AbstractContextManager["Asked"]):
+    """A connection that gives one answer, or raises it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.closed = answer, False
+        self.admin = SimpleNamespace(command=self.command)
+
+    def command(self, _: str) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("answer", "role"),
+    [
+        ({"isWritablePrimary": True}, "PRIMARY"),
+        ({"isWritablePrimary": False, "secondary": True}, "SECONDARY"),
+        ({"isWritablePrimary": False, "secondary": False}, "NOT READY"),
+        (OSError("refused"), "silent"),
+    ],
+)
+def test_a_member_that_was_asked_for_its_role_is_not_asked_on(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, role: str
+) -> None:
+    """The driver of an open client goes on asking in threads of its own."""
+    asked = Asked(answer)
+    monkeypatch.setattr(replica_set, "client", lambda *_, **__: asked)
+    assert replica_set.role("192.0.2.31", 27017) == role
+    assert asked.closed
