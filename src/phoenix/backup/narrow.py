@@ -46,11 +46,11 @@ def crc64(content: bytes, before: int = 0) -> int:
 @functools.cache
 def native_crc64() -> Callable[[bytes, int, int], int] | None:
     """liblzma's: the checksum of .xz is the same. dpkg needs this library, so that it is on every Debian host."""
-    import ctypes  # noqa: PLC0415 - only the restore of a part needs it
-
     try:
+        import ctypes  # noqa: PLC0415 - only the restore of a part needs it
+
         found = ctypes.CDLL("liblzma.so.5").lzma_crc64
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError, MemoryError):  # the last where a sandbox forbids what ctypes prepares
         return None
     found.argtypes, found.restype = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64), ctypes.c_uint64
     return found
