@@ -24,7 +24,7 @@ from lab.ports import free_port
 from phoenix.backup import plan, prove, restore, scratch, sender, store
 from phoenix.backup.oplog.chain import Chain, moment_of, show
 from phoenix.backup.order import Order
-from tests.database.members import MEMBERS, PACE_S, Writing
+from tests.database.members import MEMBERS, Writing
 from tests.harness.real_database import found
 from tests.unit.shared import TOP
 
@@ -352,6 +352,10 @@ class Write:
     repeated: bool
 
 
+# Between two rounds of writes: some are always on their way when a primary is lost.
+BRIEF_S = 0.005
+
+
 class Writer(Writing):
     """Writes on, and knows what the data was at each moment."""
 
@@ -362,7 +366,7 @@ class Writer(Writing):
 
     def run(self) -> None:
         number = 0
-        while not self.over.wait(PACE_S):
+        while not self.over.wait(BRIEF_S):
             number += 1
             try:
                 self._write(number, number)

@@ -199,7 +199,7 @@ def test_who_is_refused_and_what_is_replaced(servers: Servers, version: str, pro
     with secured(servers[version], "requireTLS") as secure:
         refuses(secure, tmp_path)
         dumps(secure, programs, tmp_path)
-        with Patient(secure.members, str(secure.bundle), renewed=20) as writer:
+        with Patient(secure.members, str(secure.bundle), renewed=4) as writer:
             with Patient(secure.members, str(secure.bundle)) as steady:
                 replaces_certificates(secure)
                 former = replaces_the_ca(secure)

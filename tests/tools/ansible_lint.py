@@ -19,6 +19,7 @@ from ansiblelint import file_utils, skip_utils, utils
 from ansiblelint.__main__ import main
 from ansiblelint.errors import MatchError
 from ansiblelint.file_utils import Lintable
+from ansiblelint.rules import yaml_rule
 from ansiblelint.rules.yaml_rule import YamllintRule
 from ansiblelint.runner import Runner
 from ansiblelint.yaml_utils import load_yamllint_config
@@ -66,6 +67,8 @@ if __name__ == "__main__":
     if differing := yamllint_differs():
         sys.exit(f".yamllint: {', '.join(differing)}: ansible-lint requires another value; set it here as well")
     YamllintRule.matchyaml = other_yaml  # type: ignore[method-assign]
+    # It imports its rules by their files' names alone: without this, the rule as it was would be there as well.
+    sys.modules["yaml_rule"] = yaml_rule
     vars(skip_utils)["_append_skipped_rules"] = skips_of_comments
     vars(utils)["copy"] = SimpleNamespace(deepcopy=copies.copied)
     copies.patch()

@@ -19,8 +19,9 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-# Until the tests are collected nearly everything stays.
-gc.disable()
+# Until the tests are collected nearly everything stays. The process that the workers report to collects none.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:

@@ -20,11 +20,9 @@ SYSTEM_DATABASES = ("admin", "config", "local")
 # The manifest's format from which on stored functions (system.js) are among the collections.
 FORMAT = 2
 FUNCTIONS = "system.js"
-# Processes that hash at the same time, at most; bytes of a collection that take less time to hash than they to start;
-# and bytes of a batch that is worth the way to one of them.
-PROCESSES = 4
-ALONE = 32 * 1024 * 1024
-LARGE = 1024 * 1024
+PROCESSES = 4  # that hash at the same time, at most
+ALONE = 32 * 1024 * 1024  # bytes of a collection that are hashed here: to start the processes takes longer
+LARGE = 1024 * 1024  # bytes of a batch that is worth the way to one of them
 
 
 @dataclass(frozen=True)

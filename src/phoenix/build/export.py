@@ -76,8 +76,8 @@ def export(repository: Path, commit: str, to: tarfile.TarFile, prefix: str = "")
                     to.addfile(member, members.extractfile(member) if member.isreg() else None)
                     exported += 1
         except tarfile.ReadError:
-            # Either Git has failed, and has reported why, or there is no file in the commit, which tarfile cannot read.
-            readable = exported == 0
+            # Git has failed, and has reported why, or the commit has no file: tarfile cannot read such an archive.
+            readable = exported == 0 and not _git(repository, "ls-tree", commit)
         while archive.stdout.read(tarfile.RECORDSIZE):
             pass  # the padding, so that Git's own status counts and not a broken pipe
     if archive.returncode or not readable:

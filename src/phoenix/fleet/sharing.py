@@ -7,18 +7,26 @@ host, with all that it refers to.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
+
+import jinja2
 
 Variables = Mapping[str, Any]
 _Outcome = tuple[Any, "Exception | None"]
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_EXPRESSION = re.compile(r"\{[{%].*?[}%]\}", re.DOTALL)
-_QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
-# What these return may depend on variables that no name in their template leads to; the lookups' own words do for some.
-_OPAQUE = frozenset({"vars", "lookup", "query", "q"})
-_LOOKUP = re.compile(r"\b(?:lookup|query|q)\(\s*['\"](?:ansible\.builtin\.)?(?:config|env|file|password)['\"]")
+_LEXER = jinja2.Environment()
+_WORD = re.compile(r"[^\W\d]\w*")
+# What these return may depend on more than the names beside them lead to, or is another value each time.
+_OPAQUE = frozenset(
+    {"vars", "lookup", "query", "q", "include", "import", "from", "extends", "random", "shuffle", "now"}
+)
+_LOOKUPS = frozenset({"lookup", "query", "q"})
+# Of these lookups it depends on their arguments alone.
+_PLAIN_LOOKUPS = frozenset(
+    f"{prefix}{name}" for prefix in ("", "ansible.builtin.") for name in ("env", "file", "password")
+)
+_OVERRIDES = "#jinja2:"  # the header of a template with other delimiters
 
 
 class Sharing:
@@ -74,7 +82,7 @@ class Shared(Mapping[str, Any]):
                 self._seen[origin] = None, error
         value, failure = self._seen[origin]
         if failure:
-            raise failure
+            raise failure.with_traceback(None)  # which would grow each time
         return value
 
     def __contains__(self, name: object) -> bool:
@@ -93,20 +101,46 @@ def shared(evaluated: Mapping[str, Variables], unread: Mapping[str, Variables]) 
     return {host: Shared(host, variables, sharing, seen) for host, variables in evaluated.items()}
 
 
+def _is_template(text: str) -> bool:
+    return "{" in text or text.startswith(_OVERRIDES)
+
+
 def _identity(value: Any) -> Hashable:
-    if isinstance(value, (bool, int, float)) or (isinstance(value, str) and "{" not in value):
+    if isinstance(value, (bool, int, float)) or (isinstance(value, str) and not _is_template(value)):
         return type(value).__name__, value
     return id(value)
 
 
-def _names(template: str) -> list[str]:
-    """All words but those that a template's expressions quote: such a word is no variable of the host's own."""
-    return _NAME.findall(_EXPRESSION.sub(lambda found: _QUOTED.sub("", _LOOKUP.sub("", found[0])), template))
+def _names(template: str) -> Iterator[str]:
+    """Yield every name of a template's expressions, and the words of the templates that they quote."""
+    try:
+        tokens = [(kind, text) for _, kind, text in _LEXER.lex(template) if kind != "whitespace"]
+    except jinja2.TemplateError:
+        tokens = [("name", "vars")]
+    if (
+        template.startswith(_OVERRIDES) or "/dev/null" in template
+    ):  # of which the lookup of passwords makes another each time
+        tokens.append(("name", "vars"))
+    for place, (kind, text) in enumerate(tokens):
+        if kind == "string" and "{" in text:
+            yield from _WORD.findall(text)
+        elif kind == "name" and not (text in _LOOKUPS and _is_plain(tokens[place + 1 : place + 4])):
+            yield text
+
+
+def _is_plain(call: Sequence[tuple[str, str]]) -> bool:
+    """Whether what follows the name of a lookup is `('file'` and the end of that argument."""
+    return (
+        [kind for kind, _ in call] == ["operator", "string", "operator"]
+        and call[0][1] == "("
+        and call[1][1][1:-1] in _PLAIN_LOOKUPS
+        and call[2][1] in ",)"
+    )
 
 
 def _templates(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        if "{" in value:
+        if _is_template(value):
             yield value
     elif isinstance(value, Mapping):
         for key, item in value.items():

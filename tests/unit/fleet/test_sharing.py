@@ -34,6 +34,20 @@ def same(one: dict[str, Any], other: dict[str, Any], name: str = "value") -> boo
         '{{ "it\'s" ~ port ~ "isn\'t" }}',
         "{{ {'a': {'b': port}} }} {{ 'it' ~ port }}",
         "{{ hostvars[host].x }}",
+        "{{ 'a' | regex_replace('\\W', '') ~ port ~ '.example.org' }}",
+        "{{ 'x' ~ '\\n' ~ port ~ '\\n' }}",
+        "{{ '}}' ~ 1 ~ '{{' ~ port ~ 'x' }}",
+        "{# {{ host's #}{{ 'it' if port == 1 else 'no' }}",
+        "{{ ö }}",
+        "#jinja2: variable_start_string:'[%', variable_end_string:'%]'\n[% port %]",
+        "{% include 'inc.j2' %}",
+        "{% from 'imp.j2' import x with context %}",
+        "{{ [1, 2] | random }}",
+        "{{ lookup('config', 'port', plugin_type='connection', plugin_name='ssh') }}",
+        "{{ lookup('file' if false else 'vars', 'po' ~ 'rt') }}",
+        "{{ lookup('env', 'X_{{ port }}') }}",
+        "{{ lookup('password', '/dev/null') }}",
+        "{{ port",
         "{{ lookup('ansible.builtin.file', directory ~ port) }}",
         "{{ vars['po' ~ 'rt'] }}",
         "{{ lookup('vars', 'po' ~ 'rt') }}",
@@ -44,7 +58,7 @@ def same(one: dict[str, Any], other: dict[str, Any], name: str = "value") -> boo
 )
 def test_what_may_differ_is_evaluated_for_each_host(template: Any) -> None:
     common = {"value": template, "middle": TEXT, "directory": "/a"}
-    assert not same({**common, "port": 1, "host": "one"}, {**common, "port": 2, "host": "other"})
+    assert not same({**common, "port": 1, "host": "one", "ö": 1}, {**common, "port": 2, "host": "other", "ö": 2})
 
 
 @pytest.mark.parametrize(
@@ -56,6 +70,9 @@ def test_what_may_differ_is_evaluated_for_each_host(template: Any) -> None:
         7,
         "{{ groups['db'] | map('extract', hostvars, 'own') }}",
         '{{ "own" ~ port }}',
+        "{{ '\\'own' ~ port ~ \"own's\" }}",
+        "{# own #}{% raw %}{{ own }}{% endraw %}{{ port }}",
+        "{{ lookup('password', directory ~ '/own', length=32) }}",
         "{{ lookup('ansible.builtin.file', directory ~ '/own') }}",
         "{{ query('env', 'HOME') }}",
     ],
@@ -79,7 +96,15 @@ def test_variables_that_refer_to_each_other_end() -> None:
 
 NAMES = ("a", "b", "c", "d")
 VALUES = st.sampled_from(
-    ["plain", "{{ b }}", "{{ c }} it's", "{{ d ~ 'a' }}", '{{ "b" ~ a }}', "{% if c %}{{ d }}{% endif %}"]
+    [
+        "plain",
+        "{{ b }}",
+        "{{ c }} it's",
+        "{{ d ~ 'a' }}",
+        '{{ "b" ~ a }}',
+        r"{{ '\\' ~ c ~ 'x' }}",
+        "{% if c %}{{ d }}{% endif %}",
+    ]
 )
 
 
@@ -90,10 +115,8 @@ def rendered(variables: Mapping[str, str], name: str, depth: int = 4) -> str:
     """The value, with what it refers to rendered first, as Ansible does."""
     if not depth:
         return "endless"
-    template = jinja2.Environment().from_string(variables[name])
-    return template.render(
-        {other: rendered(variables, other, depth - 1) for other in variables if other in variables[name]}
-    )
+    others = {other: rendered(variables, other, depth - 1) for other in variables if other in variables[name]}
+    return compiled(variables[name]).render(others)
 
 
 @settings(max_examples=40)
@@ -113,6 +136,8 @@ class Counting(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self.seen.append(name)
+        if isinstance(self.values_[name], Exception):
+            raise self.values_[name]
         return self.values_[name]
 
     def __contains__(self, name: object) -> bool:
@@ -134,3 +159,14 @@ def test_a_finding_is_of_every_host_that_shares_the_value() -> None:
     found = [inventory.errors(each, {"lb": list(hosts)}, specs) for each in (shared(hosts, values), hosts)]
     assert found[0] == found[1] and any("lb1, lb2" in message and "whole number" in message for message in found[0])
     assert seen.count("nginx_port") == 2 + 3
+
+
+def test_what_fails_does_so_for_every_host_that_shares_it() -> None:
+    failure = ValueError("'nowhere' is undefined")
+    seen: list[str] = []
+    values = {"one": {"a": failure}, "other": {"a": failure}}
+    hosts = shared({name: Counting(one, seen) for name, one in values.items()}, values)
+    for host in ("one", "other", "one"):
+        with pytest.raises(ValueError, match="nowhere"):
+            hosts[host]["a"]
+    assert seen == ["a"]
