@@ -101,8 +101,8 @@ unit: tools ## unit tests of filters, templates, inputs
 app-test: tools ## tests with real MongoDB, Node.js and nginx but no fleet: applications of many kinds, the backup of any data, serving
 	$(LAB) archives
 	tests/app/run
-	@# More processes than cores: each waits most of the time.
-	$(BIN)/pytest -q --numprocesses=4 --dist=loadfile tests/database tests/apps tests/serving
+	@# More processes than cores: each waits most of the time. In the order of tests/database/conftest.py, not by the number of tests.
+	$(BIN)/pytest -q --numprocesses=4 --dist=loadfile --no-loadscope-reorder tests/database tests/apps tests/serving
 
 cuts: ## on the running fleet: plays killed at twelve seeded moments under load (half an hour; SEED=n)
 	PHOENIX_CUTS=12 PHOENIX_CUT_SEED=$(or $(SEED),1) PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_cuts.py

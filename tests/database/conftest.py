@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness.real_database import Fleet, one_member, patch_scratch, unpacked
 
+LONGEST = ("test_moment.py", "test_tls.py", "test_apps.py", "test_restore.py", "test_upgrade.py")
+
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
@@ -32,3 +34,8 @@ def fleet(running: Fleet, programs: Path, monkeypatch: pytest.MonkeyPatch) -> It
         shutil.rmtree(running.store.root / folder)
         (running.store.root / folder).mkdir()
     yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest: a process that gets one last would keep all others waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
