@@ -10,14 +10,14 @@ import pytest
 
 from tests.harness.real_database import Fleet, one_member, patch_scratch, unpacked
 
-# By name, wherever they are. The first one mostly waits, for drivers that give up.
+# By name, wherever they are. The last one mostly waits, for drivers that give up.
 LONGEST = (
-    "test_database_tls.py",
     "test_moment.py",
     "test_tls.py",
     "test_apps.py",
     "test_restore.py",
     "test_upgrade.py",
+    "test_database_tls.py",
 )
 
 
