@@ -42,7 +42,7 @@ class Server:
         return self.drivers.write(driver, string, self.root / f"{trusted}.pem")
 
     def write_each(self, driver: str, *ways: tuple[str, ...]) -> list[str]:
-        """The same for several ways to connect, at once: a driver that does not get through tries for half a minute."""
+        """The same for several ways to connect, at once: a driver that does not get through tries for a while."""
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda way: self.write(driver, *way), ways))
 
