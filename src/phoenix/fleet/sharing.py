@@ -27,6 +27,7 @@ _PLAIN_LOOKUPS = frozenset(
     f"{prefix}{name}" for prefix in ("", "ansible.builtin.") for name in ("env", "file", "password")
 )
 _OVERRIDES = "#jinja2:"  # the header of a template with other delimiters
+_UNKNOWN = [("name", "vars")]  # may lead to any variable
 
 
 class Sharing:
@@ -113,19 +114,23 @@ def _identity(value: Any) -> Hashable:
 
 def _names(template: str) -> Iterator[str]:
     """Yield every name of a template's expressions, and the words of the templates that they quote."""
-    try:
-        tokens = [(kind, text) for _, kind, text in _LEXER.lex(template) if kind != "whitespace"]
-    except jinja2.TemplateError:
-        tokens = [("name", "vars")]
-    if (
-        template.startswith(_OVERRIDES) or "/dev/null" in template
-    ):  # of which the lookup of passwords makes another each time
-        tokens.append(("name", "vars"))
+    tokens = _tokens(template)
     for place, (kind, text) in enumerate(tokens):
         if kind == "string" and "{" in text:
             yield from _WORD.findall(text)
         elif kind == "name" and not (text in _LOOKUPS and _is_plain(tokens[place + 1 : place + 4])):
             yield text
+
+
+def _tokens(template: str) -> list[tuple[str, str]]:
+    """Return the kind and text of each, or one that is opaque where they are not those that Ansible finds."""
+    # From /dev/null the lookup of passwords makes another one each time.
+    if template.startswith(_OVERRIDES) or "/dev/null" in template:
+        return _UNKNOWN
+    try:
+        return [(kind, text) for _, kind, text in _LEXER.lex(template) if kind != "whitespace"]
+    except jinja2.TemplateError:
+        return _UNKNOWN
 
 
 def _is_plain(call: Sequence[tuple[str, str]]) -> bool:
