@@ -19,6 +19,7 @@ from tests.harness.waiting import wait_for
 
 ROUNDS = 3
 SECONDS = 20.0
+REPLAYED = re.compile(r"replayed (\d+) changes in ([\d.]+) s")
 # The sender waits for the proof, which is off here: it is stopped once it reports that the dump is stored.
 UNTIL_STORED = (
     "systemctl start --no-block phoenix-backup@{unit}; for i in $(seq 100); do sleep 0.1;"
@@ -92,7 +93,7 @@ def oplog(trial: Trial) -> list[Row]:
     unit = f"phoenix-backup-scratch@{dump}:{int(written['last_at'])}"
     trial.store.check_output(f"systemctl start {unit}; systemctl stop {unit}")
     shown = trial.store.check_output(f"journalctl --unit={unit} --output=cat --no-pager")
-    changes, taken = re.findall(r"replayed (\d+) changes in ([\d.]+) s", shown)[-1]
+    changes, taken = REPLAYED.findall(shown)[-1]
     rate = written["marks"] * 3 / seconds
     return [
         Row("the store's oplog behind, mean", sum(behind) / len(behind), "s", note=f"at {rate:.0f} writes/s"),

@@ -14,7 +14,7 @@ from pymongo.uri_parser import parse_uri
 from bench.fleet import Fleet, Row
 from tests.harness import programs
 from tests.harness.backup import ROOT, Trial, own_store
-from tests.harness.database import another_is_primary, connection_string, kept_down, primaries, whole
+from tests.harness.database import another_is_primary, connection_string, kept_down, one_primary, whole
 from tests.harness.deploys import play, succeed
 from tests.harness.hosts import PYTHON_WITH_DRIVER, output_of, remote, ssh
 from tests.harness.machines import machines, stopped
@@ -74,7 +74,7 @@ def faults(trial: Trial) -> list[Row]:
     """The primary is killed, then the member that ships, then the store is full, then its host is shut down."""
     rows = []
     time.sleep(CALM_S)
-    (primary,) = primaries(trial.members)
+    primary = one_primary(trial.members)
     with kept_down(trial.members[primary]):
         rows.append(Row("primary killed: another one after", round(another_is_primary(trial.members, primary), 1), "s"))
         time.sleep(CALM_S)

@@ -12,7 +12,7 @@ from tests.harness.database import (
     another_is_primary,
     connection_string,
     kept_down,
-    primaries,
+    one_primary,
     tls_modes,
     whole,
 )
@@ -30,7 +30,7 @@ def _start_all(scene: Scene) -> None:
 
 def lose_the_primary(scene: Scene) -> dict[str, float]:
     members = scene.hosts("db")
-    (primary,) = primaries(members)
+    primary = one_primary(members)
     with kept_down(members[primary]):
         elected = another_is_primary(members, primary)
     _start_all(scene)
@@ -39,7 +39,7 @@ def lose_the_primary(scene: Scene) -> dict[str, float]:
 
 def empty_a_member(scene: Scene) -> dict[str, float]:
     members = scene.hosts("db")
-    (primary,) = primaries(members)
+    primary = one_primary(members)
     host = next(host for name, host in members.items() if name != primary)
     began = time.monotonic()
     # As the runbook has it.
@@ -54,7 +54,7 @@ def replace_members(scene: Scene) -> dict[str, float]:
     measured = {}
     for role in ("secondary", "primary"):
         wait_for(lambda: whole(members), 60, "a set that can do without a member")
-        (primary,) = primaries(members)
+        primary = one_primary(members)
         name = primary if role == "primary" else next(name for name in members if name != primary)
         began = time.monotonic()
         replace(scene.inventory, name)

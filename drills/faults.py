@@ -13,7 +13,7 @@ from drills.model import Fault, Scene
 from drills.states import FOLDER, fed
 from tests.harness import load
 from tests.harness.alarms import busy_instance
-from tests.harness.database import admin, answer, primaries
+from tests.harness.database import admin, answer, one_primary
 from tests.harness.hosts import first_of, output_of, remote
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
@@ -146,7 +146,7 @@ def _whole(scene: Scene) -> bool:
 def no_majority(scene: Scene) -> Iterator[None]:
     """Stop two of three members, the secondaries first."""
     members = scene.hosts("db")
-    (primary,) = primaries(members)
+    primary = one_primary(members)
     two = [host for name, host in members.items() if name != primary]
     try:
         for host in two:
@@ -162,7 +162,7 @@ def no_majority(scene: Scene) -> Iterator[None]:
 def held_back(scene: Scene) -> Iterator[None]:
     """Lock a secondary against what it should replicate."""
     members = scene.hosts("db")
-    (primary,) = primaries(members)
+    primary = one_primary(members)
     name = next(name for name in members if name != primary)
 
     def command(words: Mapping[str, Any]) -> None:

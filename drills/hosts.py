@@ -8,7 +8,7 @@ import time
 from drills.balancers import bring_it_home
 from drills.model import WITHOUT_AUTOSCALER, Drill, Scene
 from tests.harness.autoscaling import capacity_of
-from tests.harness.database import primaries
+from tests.harness.database import one_primary
 from tests.harness.hosts import output_of
 from tests.harness.instances import serving
 from tests.harness.machines import add, replace, take_out
@@ -44,7 +44,7 @@ def ports_of(scene: Scene) -> dict[str, list[int]]:
 def patch_those_that_are_missed_most(scene: Scene) -> dict[str, float]:
     """Of each group the one in use: the balancer with the address, an application host that serves, and the primary."""
     holder, _ = scene.pair.roles()
-    (primary,) = primaries(scene.hosts("db"))
+    primary = one_primary(scene.hosts("db"))
     return _patch(scene, holder, next(iter(serving(scene.inventory))), primary)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from drills.model import Drill, Scene
 from phoenix.database import tls
-from tests.harness.database import answer, primaries, tls_modes
+from tests.harness.database import answer, one_primary, tls_modes
 from tests.harness.deploys import SHORT
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
@@ -22,7 +22,7 @@ RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
 def _logs_in(scene: Scene, user: str, password: str) -> bool:
-    (primary,) = primaries(scene.hosts("db"))
+    primary = one_primary(scene.hosts("db"))
     seen = answer(scene.inventory, primary, {"ping": 1}, user=user, password=password)
     assert seen.get("ok") == 1 or seen.get("code") == AUTHENTICATION_FAILED, seen
     return bool(seen.get("ok") == 1)

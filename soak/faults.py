@@ -12,7 +12,7 @@ from drills.model import Scene
 from soak.schedule import Kind
 from tests.harness import disk
 from tests.harness.autoscaling import capacity_of
-from tests.harness.database import another_is_primary, primaries
+from tests.harness.database import another_is_primary, one_primary, primaries
 from tests.harness.instances import freeze_and_wait, kill_and_ask, past_start
 from tests.harness.machines import cut_off, settled, stopped, without_power
 from tests.harness.waiting import wait_for
@@ -72,7 +72,7 @@ def cut_member(scene: Scene, name: str) -> Iterator[str]:
 @contextmanager
 def lose_primary(scene: Scene, _: str) -> Iterator[str]:
     members = scene.hosts("db")
-    (name,) = primaries(members)
+    name = one_primary(members)
     with without_power(scene.machines[name]):
         yield f"{name}, another one after {another_is_primary(members, name):.1f} s"
     wait_for(lambda: settled(members[name]), 120, f"{name} runs again")

@@ -12,7 +12,7 @@ from typing import Any
 from drills.model import Scene
 from tests.harness import programs
 from tests.harness.autoscaling import in_rotation
-from tests.harness.database import admin, answer, primaries
+from tests.harness.database import admin, answer, one_primary
 from tests.harness.hosts import output_of
 
 # Few at a time: the hosts share the processors with the load that is measured.
@@ -62,7 +62,7 @@ def _rotation(balancer: Any) -> int:
 
 def replica_set(scene: Scene) -> dict[str, Any]:
     """The set's configuration, without what an election changes."""
-    (primary,) = primaries(scene.hosts("db"))
+    primary = one_primary(scene.hosts("db"))
     config = answer(scene.inventory, primary, {"replSetGetConfig": 1}, **admin(scene.inventory))["config"]
     return {name: value for name, value in config.items() if name not in ("version", "term")}
 

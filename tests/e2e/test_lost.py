@@ -22,7 +22,7 @@ from lab import containers, fleet
 from tests.harness import plays, programs
 from tests.harness.autoscaling import consistent
 from tests.harness.backup import Trial
-from tests.harness.database import answer, ask, primaries
+from tests.harness.database import answer, ask, one_primary
 from tests.harness.deploys import play, succeed
 from tests.harness.hosts import hosts_of
 from tests.harness.load import assert_none_failed, load, send
@@ -56,7 +56,7 @@ def digest(trial: Trial) -> str:
     """The trial's documents, by the server's own digest of a secondary or primary alike."""
     command = {"dbHash": 1, "collections": ["items", "marks"]}
     seen = answer(
-        trial.inventory, primaries(trial.members)[0], command, "backup_trial", user="admin", password=trial.password
+        trial.inventory, one_primary(trial.members), command, "backup_trial", user="admin", password=trial.password
     )
     return str(seen["md5"])
 
@@ -115,9 +115,9 @@ def recover(inventory: str, what: str) -> dict[str, float]:
 def elect(trial: Trial, times: int = 3) -> None:
     """Have the members elect another primary, so that the lost set's elections count further than a new one's."""
     for _ in range(times):
-        (former,) = primaries(trial.members)
+        former = one_primary(trial.members)
         ask(trial.inventory, former, {"replSetStepDown": 10, "force": True}, user="admin", password=trial.password)
-        wait_for(lambda: len(primaries(trial.members)) == 1, 60, "another primary")
+        one_primary(trial.members)
 
 
 def report(what: str, made: float, taken: Mapping[str, float]) -> None:

@@ -28,6 +28,18 @@ def primaries(members: Hosts) -> list[str]:
     return [name for name, host in members.items() if output_of(host, command) == "True"]
 
 
+def one_primary(members: Hosts, seconds: float = 60) -> str:
+    """Wait until one member is primary, and return its name; an election may have none for a moment, or hand over."""
+    found: list[str] = []
+
+    def settled() -> bool:
+        found[:] = primaries(members)
+        return len(found) == 1
+
+    wait_for(settled, seconds, "one primary")
+    return found[0]
+
+
 def admin_password(inventory: str) -> str:
     return (Path(inventory) / ".secrets" / "mongodb-admin").read_text().strip()
 
@@ -101,7 +113,7 @@ def lose_primary(inventory: str) -> float:
         AssertionError: no write was acknowledged after the loss.
     """
     members = hosts_of("db", inventory)
-    (primary,) = primaries(members)
+    primary = one_primary(members)
     writer = next(name for name in members if name != primary)
     command = remote("writes", WRITING_SECONDS, runner=PYTHON_WITH_DRIVER)
     with ThreadPoolExecutor() as pool:
@@ -109,7 +121,7 @@ def lose_primary(inventory: str) -> float:
         time.sleep(LOSS_AFTER_SECONDS)
         with kept_down(members[primary]):
             done = writing.result()
-    wait_for(lambda: len(primaries(members)) == 1, 60, "one primary again")
+    one_primary(members)
     assert done.returncode == 0, done.stderr
     gap = float(json.loads(done.stdout)["gap_s"])
     assert gap < WRITING_SECONDS - LOSS_AFTER_SECONDS - 2, f"no write was acknowledged for {gap} s after the loss"
@@ -121,7 +133,7 @@ def replica_set_settings(inventory: str, **settings: int) -> Iterator[None]:
     """Change settings of the replica set while the block runs."""
 
     def configure(values: Mapping[str, int]) -> dict[str, int]:
-        (primary,) = primaries(hosts_of("db", inventory))
+        primary = one_primary(hosts_of("db", inventory))
         order: dict[str, Any] = {"password": admin_password(inventory), "settings": dict(values)}
         command = remote("reconfigure", runner=PYTHON_WITH_DRIVER)
         done = ssh(inventory, primary, command, json.dumps(order))

@@ -1,4 +1,4 @@
-"""A quiet week of a fleet, as its charts would show it: traffic by day; each night dumps of 20 GB, their proof, logs.
+"""A quiet week of a fleet, as its charts would show it: traffic by day; each night a dump, its proof, logs.
 
 The figures of the night are on the slow side of what was measured: one niced thread reads and hashes a dump's
 collections at 100 MB/s while mongod serves them with two thirds of a core, mongodump packs 25 MB/s into a quarter, and
@@ -16,10 +16,9 @@ from tests.simulation.health import Chart
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 STEP = 60
-DATA_GB, PACKED_GB, KEPT = 20.0, 5.0, 7
+KEPT = 7  # dumps
 # Start of a night's steps, in seconds of the day; each night comes up to half an hour later.
 DUMP, LATER = 1.5 * HOUR, 0.5 * HOUR
-READING, PACKING, PROOF = DATA_GB * 1000 / 100, DATA_GB * 1000 / 25, 1.3 * HOUR
 UPGRADES, ROTATION, DEPLOY = 6.2 * HOUR, 0.0, 15 * HOUR
 
 Values = Mapping[str, float]
@@ -32,6 +31,31 @@ class Machine:
     cores: int = 2
     store_gb: float = 100.0  # of the store's disk
     memory_mb: float = 4000.0
+    data_gb: float = 20.0  # of documents
+    window: float = 300.0  # seconds for which a member keeps a dump's moment, as its operator set it
+    proof: float = 1.3 * HOUR
+
+    @property
+    def packed_gb(self) -> float:
+        return self.data_gb / 4
+
+    @property
+    def reading(self) -> float:
+        return self.data_gb * 1000 / 100
+
+    @property
+    def packing(self) -> float:
+        return self.data_gb * 1000 / 25
+
+    @property
+    def proving(self) -> float:
+        """Seconds from a dump's begin to its proof's."""
+        return self.reading + self.packing
+
+    @property
+    def proven(self) -> float:
+        """Seconds from a dump's begin to its proof's end."""
+        return self.proving + self.proof
 
 
 class Week:
@@ -88,7 +112,7 @@ class Week:
         return lambda now: threads * self.traffic(now)
 
     def reading(self, now: float) -> bool:
-        return 0 <= self.night(now) < READING + PACKING
+        return 0 <= self.night(now) < self.machine.proving
 
     def database(self, now: float) -> float:
         """Threads of mongod: the application's, and most of one for the dump that reads it."""
@@ -99,8 +123,8 @@ class Week:
 
     def proving(self, now: float) -> float:
         """The scratch server, mongorestore and the comparison, on all cores that there are."""
-        after = self.night(now) - READING - PACKING
-        return float(self.machine.cores) if 0 <= after < PROOF else 0.0
+        proving = self.machine.proving <= self.night(now) < self.machine.proven
+        return float(self.machine.cores) if proving else 0.0
 
     def upgrading(self, now: float) -> float:
         return float(UPGRADES <= now % DAY < UPGRADES + 4 * MINUTE)
@@ -113,16 +137,15 @@ class Week:
 
     def store(self, now: float) -> Values:
         """A week of dumps lies there, and each night a dump more, and the room of a whole database for its proof."""
-        after = self.night(now)
-        arrived = PACKED_GB * min(1.0, max(0.0, (after - READING) / PACKING))
-        proof = after - READING - PACKING
-        scratch = DATA_GB * min(1.0, proof / (PROOF / 2)) if 0 <= proof < PROOF else 0.0
+        machine, after = self.machine, self.night(now)
+        arrived = machine.packed_gb * min(1.0, max(0.0, (after - machine.reading) / machine.packing))
+        scratch = machine.data_gb * min(1.0, (after - machine.proving) / (machine.proof / 2))
+        if not machine.proving <= after < machine.proven:
+            scratch = 0.0
         # The oldest goes once the new one is proven.
-        pruned = PACKED_GB if proof >= PROOF else 0.0
-        used = 10.0 + KEPT * PACKED_GB + arrived - pruned + scratch
-        if after < 0:
-            used = 10.0 + KEPT * PACKED_GB
-        return {"used": used, "available": self.machine.store_gb * 0.95 - used}
+        pruned = machine.packed_gb if after >= machine.proven else 0.0
+        used = 10.0 + KEPT * machine.packed_gb + arrived - pruned + scratch
+        return {"used": used, "available": machine.store_gb * 0.95 - used}
 
     def logging(self, now: float) -> Values:
         """A disk of 20 GB whose logs grow by 1 GB a day and are rotated at midnight."""
@@ -183,9 +206,9 @@ class Week:
     def backup_age(self, now: float) -> float:
         """Of the newest proven dump: its own proof's time does not count."""
         day, _ = self.day(now)
-        proven = self.night(now) >= READING + PACKING + PROOF
+        proven = self.night(now) >= self.machine.proven
         newest = day if proven else day - 1
-        return now - (newest * DAY + DUMP + self.delays[newest] + READING + PACKING + PROOF)
+        return now - (newest * DAY + DUMP + self.delays[newest] + self.machine.proven)
 
     def deploying(self, now: float) -> float:
         return float(DEPLOY <= now % DAY < DEPLOY + 10 * MINUTE)
@@ -281,7 +304,7 @@ class Week:
             self.gauge("processes_unplaced_age_seconds", lambda now: now % DAY if now % DAY < 75 else 1.0),
             self.gauge("backup_newest_good_age_seconds", self.backup_age),
             self.gauge("backup_last_result", lambda now: 0.0),
-            self.gauge("backup_window_ratio", lambda now: READING / 300),
+            self.gauge("backup_window_ratio", lambda now: self.machine.reading / self.machine.window),
             self.gauge("backup_logs_oldest_age_seconds", lambda now: (now - HOUR) % DAY + 600),
             self.gauge("backup_offsite_newest_age_seconds", lambda now: self.backup_age(now) + HOUR),
             # An idle set writes a note every 10 s.

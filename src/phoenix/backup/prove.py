@@ -278,8 +278,8 @@ def hold(store: Store, instance: str) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX)
         begun = time.monotonic()
         try:
-            with scratch.holding(store, found, collection, limit) as changes:
-                print(f"{name}: replayed {changes} changes, ready after {time.monotonic() - begun:.1f} s", flush=True)
+            with scratch.holding(store, found, collection, limit):
+                print(f"{name}: ready after {time.monotonic() - begun:.1f} s", flush=True)
                 files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
                 systemd.notify("READY=1")
                 _sleep()

@@ -63,8 +63,12 @@ def test_a_quiet_week_raises_nothing(week: tuple[list[Chart], dict[str, set[str]
     assert found == {}
 
 
-@pytest.mark.parametrize("machine", [Machine(cores=16, store_gb=2000, memory_mb=64000), Machine(cores=4, store_gb=150)])
-def test_nor_do_nights_of_other_machines(machine: Machine, alarms: list[Alarm]) -> None:
+LARGE = Machine(16, store_gb=1000, memory_mb=64000, data_gb=230, window=3600, proof=5.5 * HOUR)
+SMALL = Machine(4, store_gb=20, data_gb=0.1, proof=0.01 * HOUR)
+
+
+@pytest.mark.parametrize("machine", [LARGE, SMALL])
+def test_nor_do_nights_of_other_machines_and_sizes(machine: Machine, alarms: list[Alarm]) -> None:
     assert raised(alarms, Week(machine).charts(), 2.5) == {}
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.backup import REPLAYED
 from phoenix.backup import frames, prove, scratch, store, watch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain, intake, segment, ship
@@ -144,7 +145,9 @@ def test_a_header_that_lies_is_refused() -> None:
             segment.unpack(line + b"\n" + body)
 
 
-def test_a_segment_that_arrives_meanwhile_is_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_arrives_meanwhile_is_not_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of the last second more may come, after the renames were followed."""
     there, entries = fresh(tmp_path), [entry(number) for number in range(3)]
     fill(there, entries)
@@ -167,6 +170,8 @@ def test_a_segment_that_arrives_meanwhile_is_not_replayed(tmp_path: Path, monkey
     base = dump(1, manifest={**manifest(100), "moment": [START, 1]})
     with scratch.holding(store.Store(config(tmp_path)), base, "app.items", limit) as changes:
         assert changes == 3
+    # As the benchmark reads it.
+    assert REPLAYED.findall(capsys.readouterr().out)[0][0] == "3"
     assert replayed == [(START + number, 1) for number in range(3)]
     assert len(list(there.entries((START, 1), limit))) == 4
 
