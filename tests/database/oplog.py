@@ -30,7 +30,7 @@ from tests.unit.shared import TOP
 
 OPLOG_MB = 64
 MB = 1024 * 1024
-# Of a store on a disk of its own: what is kept free for others.
+# Of a disk of its own; of a store's: what is kept free for others.
 DISK, RESERVED = 700 * MB, 3 * MB
 # Like phoenixctl, for one host: with its configuration, and the server and the tools where they are.
 PROGRAM = """#!{python}
@@ -301,17 +301,47 @@ def as_root(*command: object) -> None:
     subprocess.run([*(["sudo", "-n"] if os.geteuid() else []), *map(str, command)], check=True)
 
 
+def mount(folder: Path) -> None:
+    """A disk of its own, empty, in the place of a folder; it goes by unmount()."""
+    as_root("mount", "-t", "tmpfs", "-o", f"size={DISK},uid={os.geteuid()},mode=0750", "disk", folder)
+
+
+def unmount(folder: Path) -> None:
+    as_root("umount", "--lazy", folder)
+
+
+@contextlib.contextmanager
+def own_disk_of(members: Set, host: str) -> Iterator[Path]:
+    """A member, a secondary, on a disk of its own, with what it had; yields where a file takes room from it.
+
+    Afterwards it is as it was before, and copies what it missed.
+    """
+    data, carried = members.root / host / "db", members.root / f"{host}.carried"
+    members.lose(host)
+    shutil.copytree(data, carried)
+    mount(data)
+    try:
+        shutil.copytree(carried, data, dirs_exist_ok=True)
+        members.back(host)
+        yield data / "ballast"
+    finally:
+        members.lose(host)
+        unmount(data)
+        shutil.rmtree(carried)
+        members.back(host)
+
+
 @contextlib.contextmanager
 def own_disk(members: Set) -> Iterator[Path]:
     """The store on a disk of its own; yields where a file takes room from it."""
     config, root = members.store.config, members.store.root
-    as_root("mount", "-t", "tmpfs", "-o", f"size={DISK},uid={os.geteuid()},mode=0750", "store", root)
+    mount(root)
     try:
         members.configure(replace(config, min_free=RESERVED))
         yield root / "ballast"
     finally:
         members.shippers.kill(*members.shippers.running)
-        as_root("umount", "--lazy", root)
+        unmount(root)
         members.configure(config)
 
 

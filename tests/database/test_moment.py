@@ -22,7 +22,18 @@ from phoenix.backup.oplog import chain
 from phoenix.backup.oplog.chain import show
 from phoenix.backup.order import Refused
 from phoenix.backup.store import UNPROVEN
-from tests.database.oplog import MB, OPLOG_MB, RESERVED, Set, Writer, own_disk, three_members, wait, without_store
+from tests.database.oplog import (
+    MB,
+    OPLOG_MB,
+    RESERVED,
+    Set,
+    Writer,
+    own_disk,
+    own_disk_of,
+    three_members,
+    wait,
+    without_store,
+)
 from tests.harness.real_database import patch_scratch, state_of
 
 
@@ -408,6 +419,35 @@ def test_a_full_store_keeps_what_it_has_and_goes_on_where_it_ended(members: Set)
         with members.at(moment) as client:
             assert client.app.items.distinct("_id") == list(range(25))
         assert members.dump("manual-3").state == "good"
+
+
+def test_a_member_whose_disk_is_full_is_named_before_anything_is_restored(members: Set) -> None:
+    """The copy beside would fill it, and end that member; with room again it is restored."""
+    items = members.client.app.items
+    items.insert_many([{"_id": number, "bytes": os.urandom(MB)} for number in range(40)])
+    members.ship(*members.hosts)
+    assert members.dump("manual-1").state == "good"
+    items.delete_many({"_id": {"$lt": 20}})
+    with own_disk_of(members, "db3") as ballast:
+
+        def refusal() -> str:
+            # Again: the member gives back the journal that it began with.
+            disk = os.statvfs(ballast.parent)
+            with ballast.open("ab") as file:
+                os.posix_fallocate(file.fileno(), file.tell(), max(1, disk.f_bavail * disk.f_frsize - 30 * MB))
+            try:
+                plan.plan(members.store, members.order())
+            except Refused as error:
+                return str(error)
+            return ""
+
+        refused = wait(refusal, 60, "a refusal")
+        assert f"{members.hosts['db3']} has " in refused and "the copy needs up to " in refused
+        assert not any(f"{members.hosts[host]} has " in refused for host in ("db1", "db2"))
+        assert items.count_documents({}) == 20 and members.client.app.list_collection_names() == ["items"]
+        ballast.unlink()
+        members.restore()
+        assert items.count_documents({}) == 40
 
 
 def test_a_store_that_is_rebooted_loses_nothing_that_it_had(members: Set) -> None:
