@@ -73,24 +73,27 @@ def times(trial: Trial) -> list[Row]:
 def oplog(trial: Trial) -> list[Row]:
     """Measure how far the store's oplog is behind while documents are written, and what the shipping costs a member.
 
-    Then restore the last of it: the replay's rate.
+    Then restore the last of it, with documents enough for the replay's rate.
     """
     with ThreadPoolExecutor() as pool:
         before = {name: cpu_seconds(host) for name, host in trial.members.items()}
-        begun = time.monotonic()
+        begun, first = time.monotonic(), float(trial.store.check_output("date +%s.%N"))
         writing = pool.submit(trial.documents, "write", f"{SECONDS:g}")
         behind = []
         while not writing.done():
             text = trial.store.check_output("date +%s.%N; cat /var/lib/phoenix/metrics/oplog.prom")
             now, shipped = float(text.split()[0]), prometheus.read(text)["phoenix_backup_oplog_timestamp_seconds"]
-            behind.append(now - shipped)
+            # An idle set has nothing to ship: what is behind began with the writes.
+            behind.append(now - max(shipped, first))
             time.sleep(0.5)
         seconds, written = time.monotonic() - begun, writing.result()
     used = max(cpu_seconds(host) - before[name] for name, host in trial.members.items())
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(written["last_at"]))
+    trial.documents("fill", str(DOCUMENTS))
+    second = int(trial.store.check_output("date +%s"))
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
     wait_for(lambda: trial.order(programs.BACKUP_PLAN, moment=moment).returncode == 0, 60, "the oplog of the writes")
     dump = json.loads(trial.order(f"{programs.BACKUP_PLAN} --json", moment=moment).stdout)["dump"]
-    unit = f"phoenix-backup-scratch@{dump}:{int(written['last_at'])}"
+    unit = f"phoenix-backup-scratch@{dump}:{second}"
     trial.store.check_output(f"systemctl start {unit}; systemctl stop {unit}")
     shown = trial.store.check_output(f"journalctl --unit={unit} --output=cat --no-pager")
     changes, taken = REPLAYED.findall(shown)[-1]
