@@ -9,6 +9,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from phoenix.fleet.inventory import known_variables
 from tests.unit.shared import ROLES, TOP, inputs, read_yaml, trusted
 
 YAML = sorted(
@@ -170,3 +171,27 @@ def test_a_preflight_accepts_sound_inputs(role: str) -> None:
         loop = Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(task["loop"]))
         assert [item["message"] for item in loop if item["that"] is not True] == []
         assert all(isinstance(item["message"], str) for item in loop)
+
+
+def facts(path: Path) -> set[str]:
+    """Names that the tasks of a file set, with those within plays."""
+    content = read_yaml(path)
+    entries = content if isinstance(content, list) else []
+    lists = [
+        entry[part] for entry in entries for part in ("tasks", "pre_tasks", "post_tasks", "handlers") if part in entry
+    ]
+    found: set[str] = set()
+    for task in [one for each in (entries, *lists) for one in tasks(each)]:
+        found |= {*(task.get("ansible.builtin.set_fact") or {}), *filter(None, [task.get("register")])}
+    return found - {"cacheable"}
+
+
+def test_what_a_play_sets_passes_for_no_setting_of_the_inventory() -> None:
+    """recover.yml and others check the inventory after they set facts, and a fact is a variable of its host."""
+    roles = known_variables(str(TOP / "roles"), str(TOP / "playbooks"))
+    known = {option for options in roles.values() for option in options}
+    late = set(read_yaml(TOP / "roles" / "preflight" / "defaults" / "main.yml")["preflight_late_variables"])
+    prefixes = tuple(f"{role}_" for role in roles)
+    found = {one for path in YAML if "molecule" not in path.parts for one in facts(path)}
+    assert {"state_capacity", "backup_public_key"} <= found
+    assert {one for one in found if one.startswith(prefixes)} - known - late == set()
