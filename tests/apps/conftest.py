@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from lab.ports import free_port
-from phoenix.build import release, sandbox, source
+from phoenix.build import archive, release, sandbox, source
 from phoenix.common import tar
 from phoenix.database import tls
 from phoenix.instances import command
@@ -150,7 +150,7 @@ class Built:
     @contextlib.contextmanager
     def process(self, port: str, **more: str) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            [*as_user(), str(self.folder / release.START)],
+            [*as_user(), str(self.folder / archive.START)],
             cwd=self.folder,
             env={**self.base(), "PORT": port, **more},
             stdout=subprocess.PIPE,

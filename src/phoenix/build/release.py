@@ -14,38 +14,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import gzip
-import io
 import json
 import os
 import pwd
 import re
 import shutil
-import stat
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from phoenix.build import npm, versions
+from phoenix.build import archive, npm, versions
+from phoenix.build.archive import Packed
+from phoenix.build.package import Source, refuse_left_out
 from phoenix.build.sandbox import Sandbox, SandboxError, credential
-from phoenix.build.start import BuildError, command_of, refuse_missing, start_script
+from phoenix.build.start import BuildError, refuse_missing
 from phoenix.common import files
-from phoenix.instances import releases
 
-# What Phoenix adds: the program that systemd starts, and the folder of the Node.js that the release was built for.
-START, NODE = ".phoenix-start", ".phoenix-node"
-# What hosts write into an unpacked release, and no archive may bring.
-HOSTS_OWN = (releases.MARK, releases.CHECKSUM)
-# Of the modules that the application itself can name: their package.json in a stream of the folder.
-_MODULE = re.compile(r"\./node_modules/((?:@[^/]+/)?[^/@][^/]*)/package\.json")
-# The folder of each submodule, in .gitmodules.
-_SUBMODULE = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
-# How a file of Git LFS begins where its content was not fetched, and below how many bytes it stays.
-_POINTER = b"version https://git-lfs.github.com/spec/"
-POINTER_SIZE = 1024
 # npm 6 and earlier open files in a mode that Python 3.11 no longer has: gyp, by which native modules are compiled.
 PYTHON_SHIM = '''"""Let gyp, which asks for universal newlines (mode U), run on a Python that has no other kind."""
 import builtins
@@ -65,202 +51,6 @@ LOCK = Path("/run/phoenix-build.lock")
 # npm's settings: the inventory's, or else those of the host.
 SETTINGS = (Path("/etc/phoenix/npmrc"), Path("/etc/npmrc"))
 DEPLOY_KEY, KNOWN_HOSTS = Path("/etc/phoenix/deploy-key"), Path("/etc/phoenix/deploy-known-hosts")
-MAX_PACKAGE = 1 << 20  # bytes of package.json
-LOCK_HEAD = 4096  # bytes of a lock file, which begins with its version
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What a release holds: paths of its files and of its links, and package.json of its modules by their names."""
-
-    files: set[str] = field(default_factory=set)
-    links: set[str] = field(default_factory=set)
-    modules: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def note(self, member: tarfile.TarInfo, content: bytes) -> None:
-        name = member.name.removeprefix("./")
-        (self.links if member.issym() else self.files).add(name)
-        if content:
-            with contextlib.suppress(ValueError):
-                package = json.loads(content)
-                if isinstance(package, dict) and (found := _MODULE.fullmatch(member.name)):
-                    self.modules[found[1]] = package
-
-
-def repack(received: IO[bytes], target: Path, own: Mapping[str, str]) -> Packed:
-    """Pack what an untrusted tar stream holds, and Phoenix's own files, so that the same content gives the same bytes.
-
-    Root owns all, and only root may write. Sockets, pipes and devices are left out, and so is what has a name of
-    Phoenix's own.
-    """
-
-    def normal(name: str, kind: bytes, executable: bool) -> tarfile.TarInfo:
-        info = tarfile.TarInfo(name)
-        info.type = kind
-        info.uname = info.gname = "root"
-        info.mode = 0o755 if executable else 0o644
-        return info
-
-    packed = Packed()
-    with (
-        target.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
-        tarfile.open(fileobj=received, mode="r|") as source,
-    ):
-        for member in source:
-            if Path(member.name).parts[:1] in {(name,) for name in (*own, *HOSTS_OWN)} or not (
-                member.isreg() or member.isdir() or member.issym() or member.islnk()
-            ):
-                continue
-            info = normal(member.name, member.type, member.isdir() or bool(member.mode & 0o100))
-            info.linkname = member.linkname
-            if member.isreg():
-                info.type = tarfile.REGTYPE
-                info.size = member.size
-            content = source.extractfile(member) if member.isreg() else None
-            data = b""
-            if content and member.size <= MAX_PACKAGE and _MODULE.fullmatch(member.name):
-                data = content.read()
-                content = io.BytesIO(data)
-            archive.addfile(info, content)
-            packed.note(member, data)
-        for name, text in own.items():
-            info = normal(f"./{name}", tarfile.REGTYPE, name == START)
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return packed
-
-
-def status(archive: Path) -> dict[str, Any]:
-    """Whether the archive is there and matches its checksum, and the names of all archives that are there."""
-    built = sorted(path.name[: -len(".tar.gz")] for path in archive.parent.glob("[!.]*.tar.gz"))
-    note = archive.with_name(archive.name + ".sha256")
-    if archive.is_file() and note.is_file():
-        expected = note.read_text(encoding="ascii").split()[0]
-        if files.sha256(archive) == expected:
-            return {"present": True, "checksum": f"sha256:{expected}", "built": built}
-    return {"present": False, "checksum": "", "built": built}
-
-
-def refuse_another(archive: Path, checksum: str) -> None:
-    """Refuse other content under the name of a release that was built before, though its archive is gone or damaged.
-
-    Raises:
-        BuildError: it is another.
-    """
-    note = archive.with_name(archive.name + ".sha256")
-    former = note.read_text(encoding="ascii").split()[:1] if note.is_file() else []
-    if former not in ([], [checksum]):
-        version = archive.name.removesuffix(".tar.gz")
-        raise BuildError(
-            f"{version} was built before, and its content was another (sha256:{former[0]}, now sha256:{checksum}): a "
-            "name means one content. It changes with Node.js and npm, where there is no lock file, and where a module "
-            "is compiled. Make a new commit, give the source another version in package.json, or build it under a name "
-            "of its own (phoenix_build_as)"
-        )
-
-
-def prune(releases: Path, keep: int, needed: set[str]) -> None:
-    """Keep the newest archives, and those of the needed versions however old: they count towards keep.
-
-    The checksums of all stay, by which a name has one content for ever.
-    """
-    found = sorted(releases.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
-    others = [path for path in found if path.name.removesuffix(".tar.gz") not in needed]
-    for archive in others[max(keep - (len(found) - len(others)), 0) :]:
-        archive.unlink()
-
-
-@dataclass(frozen=True)
-class Source:
-    """The unpacked source's instructions for its build. lock: the beginning of its lock file; settings: its .npmrc."""
-
-    package: dict[str, Any]
-    command: str
-    start: str
-    lock: str
-    settings: str
-
-    @property
-    def locked(self) -> bool:
-        return bool(self.lock)
-
-    @classmethod
-    def read(cls, folder: Path, node: str = "") -> Source:
-        """Raises BuildError for a source that can't be built or started."""
-        text = _read(folder / "package.json", MAX_PACKAGE + 1)
-        if text is None:
-            raise BuildError("the source holds no package.json at its top: name the application's own folder")
-        try:
-            package = json.loads(text) if len(text) <= MAX_PACKAGE else None
-        except ValueError as error:
-            raise BuildError(f"package.json is not valid JSON: {error}") from error
-        if not isinstance(package, dict):
-            raise BuildError(f"package.json has to hold one object, in {MAX_PACKAGE >> 20} MB at most")
-        has_server_js = _exists(folder / "server.js")
-        locks = (_read(folder / name, LOCK_HEAD) for name in npm.LOCKS)
-        return cls(
-            package,
-            command_of(package, has_server_js),
-            start_script(package, has_server_js, node),
-            next((lock.decode(errors="replace") for lock in locks if lock), ""),
-            (_read(folder / ".npmrc", MAX_PACKAGE) or b"").decode(errors="replace"),
-        )
-
-
-def _read(path: Path, size: int) -> bytes | None:
-    """The first bytes of a plain file, which no link leads to; None where there is no such file.
-
-    Raises:
-        BuildError: it is something else.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BuildError(f"{path.name} can't be read ({error}): it has to be a plain file") from error
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BuildError(f"{path.name} has to be a plain file")
-        return file.read(size)
-
-
-def _exists(path: Path) -> bool:
-    """Whether there is such a file, or a link, which is not followed."""
-    return os.path.lexists(path)
-
-
-def refuse_left_out(source: Path) -> None:
-    """Refuse a source without what Git keeps elsewhere: its submodules, and files of Git LFS. Raises BuildError.
-
-    Of submodules that are not checked out it has empty folders, of files of Git LFS small texts that name the content.
-    """
-    with tarfile.open(source) as archive:
-
-        def begin(member: tarfile.TarInfo, size: int) -> bytes:
-            file = archive.extractfile(member) if member.isreg() else None
-            return file.read(size) if file else b""
-
-        held = {member.name: member for member in archive if not member.isdir()}
-        text = begin(held[".gitmodules"], MAX_PACKAGE).decode(errors="replace") if ".gitmodules" in held else ""
-        small = [member for member in held.values() if len(_POINTER) < member.size < POINTER_SIZE]
-        pointers = sorted(member.name for member in small if begin(member, len(_POINTER)) == _POINTER)
-    empty = [path for path in _SUBMODULE.findall(text) if not any(name.startswith(f"{path}/") for name in held)]
-    if empty:
-        raise BuildError(
-            f".gitmodules names the submodules {', '.join(empty)}, which the source does not hold. Let phoenix_source "
-            "be the Git URL, or a folder in which they are checked out (git submodule update --init --recursive). "
-            "A pipeline fetches none: commit their files, or make them dependencies in package.json"
-        )
-    if pointers:
-        more = f" and {len(pointers) - 5} more" if len(pointers) > 5 else ""
-        raise BuildError(
-            f"{', '.join(pointers[:5])}{more}: the source holds pointers of Git LFS in place of these files. Let "
-            "phoenix_source be a folder that holds their content (git lfs pull), or keep them in Git itself "
-            "(git lfs untrack PATTERN, git add --renormalize ., and a commit)"
-        )
 
 
 @contextlib.contextmanager
@@ -368,11 +158,11 @@ def judge(source: Source, packed: Packed, scratch: Path, sandbox: Sandbox, optio
 
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
-    archive: Path = options.releases / f"{options.version}.tar.gz"
+    target: Path = options.releases / f"{options.version}.tar.gz"
     user = pwd.getpwnam(options.user)
     # One path for every build, as modules may note it: the same source is to give the same release.
     scratch: Path = options.scratch / "build-release"
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     programs = sorted({Path(options.node).parent, Path(options.npm).parents[2]})
     node = os.path.realpath(options.node)
     sandbox = Sandbox(options.user, scratch, programs, options.timeout, options.memory)
@@ -397,19 +187,19 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         make(source, scratch, sandbox, options)
         try:
             with sandbox.stream(["tar", "--create", "--sort=name", "."], folder=folder) as stream:
-                packed = repack(stream, partial, {START: source.start, NODE: f"{node}\n"})
+                packed = archive.repack(stream, partial, {archive.START: source.start, archive.NODE: f"{node}\n"})
         except (SandboxError, tarfile.TarError) as error:
             raise BuildError(f"the release can't be packed: {error}") from error
         warnings = judge(source, packed, scratch, sandbox, options)
         checksum = files.sha256(partial)
-        refuse_another(archive, checksum)
+        archive.refuse_another(target, checksum)
         partial.chmod(0o644)
-        partial.rename(archive)
-        files.replace(archive.with_name(archive.name + ".sha256"), f"{checksum}  {archive.name}\n", durable=True)
+        partial.rename(target)
+        files.replace(target.with_name(target.name + ".sha256"), f"{checksum}  {target.name}\n", durable=True)
     finally:
         partial.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
-    prune(options.releases, options.keep, {options.version, options.serving})
+    archive.prune(options.releases, options.keep, {options.version, options.serving})
     return {"present": True, "checksum": f"sha256:{checksum}", "warnings": warnings}
 
 
@@ -439,11 +229,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     options.npmrc = options.npmrc or next((path for path in SETTINGS if path.is_file()), SETTINGS[-1])
     try:
-        archive = options.releases / f"{options.version}.tar.gz"
-        answer = status(archive)
+        target = options.releases / f"{options.version}.tar.gz"
+        answer = archive.status(target)
         if options.action == "build":
             with alone():
-                answer = status(archive)  # another run may have built it meanwhile
+                answer = archive.status(target)  # another run may have built it meanwhile
                 answer = answer if answer["present"] else build(options)
     except BuildError as error:
         print(error, file=sys.stderr)

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from phoenix.build import archive as archived
+from phoenix.build import package as declared
 from phoenix.build import release, sandbox, source, start
 from phoenix.common import tar
 
@@ -51,7 +53,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
         entry("./link", tarfile.SYMTYPE, link="a.js"),
         entry("./same", tarfile.LNKTYPE, link="./a.js"),
     )
-    release.repack(received, target, {release.START: "#!/bin/sh\n", release.NODE: "/opt/nodejs/8.11.1\n"})
+    archived.repack(received, target, {archived.START: "#!/bin/sh\n", archived.NODE: "/opt/nodejs/8.11.1\n"})
     found = packed(target)
     assert {name: oct(one.mode) for name, one in found.items() if not one.issym()} == {
         ".": "0o755",
@@ -77,7 +79,7 @@ def test_everything_packed_belongs_to_root_and_nobody_else_may_write_it(tmp_path
 )
 def test_what_scripts_left_behind_in_bad_faith_is_not_packed(tmp_path: Path, left: list[tarfile.TarInfo]) -> None:
     target = tmp_path / "release.tar.gz"
-    release.repack(stream(*left), target, {release.START: "#!/bin/sh\nexec node a.js\n"})
+    archived.repack(stream(*left), target, {archived.START: "#!/bin/sh\nexec node a.js\n"})
     with tarfile.open(target) as archive:
         (only,) = archive.getmembers()
         assert only.name == "./.phoenix-start"
@@ -90,8 +92,8 @@ def test_what_scripts_left_behind_in_bad_faith_is_not_packed(tmp_path: Path, lef
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     one, other = entry("./a.js"), entry("./a.js", mode=0o664)
     other.uid, other.mtime = 999, 99999
-    release.repack(stream(one), tmp_path / "1.tar.gz", {release.START: "x"})
-    release.repack(stream(other), tmp_path / "2.tar.gz", {release.START: "x"})
+    archived.repack(stream(one), tmp_path / "1.tar.gz", {archived.START: "x"})
+    archived.repack(stream(other), tmp_path / "2.tar.gz", {archived.START: "x"})
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
 
 
@@ -99,11 +101,11 @@ def test_package_json_is_read_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text('{"scripts": {"start": "node secret.js"}}')
     (tmp_path / "package.json").symlink_to("secret")
     with pytest.raises(start.BuildError, match="plain file"):
-        release.Source.read(tmp_path)
+        declared.Source.read(tmp_path)
     (tmp_path / "package.json").unlink()
     os.mkfifo(tmp_path / "package.json")
     with pytest.raises(start.BuildError, match="plain file"):
-        release.Source.read(tmp_path)
+        declared.Source.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_a_package_json_that_is_of_no_use(tmp_path: Path, text: str | None, word
     if text is not None:
         (tmp_path / "package.json").write_text(text)
     with pytest.raises(start.BuildError, match=words):
-        release.Source.read(tmp_path)
+        declared.Source.read(tmp_path)
 
 
 @pytest.mark.parametrize("lock", ["package-lock.json", "npm-shrinkwrap.json", ""])
@@ -122,7 +124,7 @@ def test_either_lock_file_counts(tmp_path: Path, lock: str) -> None:
     (tmp_path / "package.json").write_text('{"scripts": {"start": "node a.js"}}')
     if lock:
         (tmp_path / lock).write_text("{}")
-    assert release.Source.read(tmp_path).locked == bool(lock)
+    assert declared.Source.read(tmp_path).locked == bool(lock)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_release_is_built_packed_and_noted(options: Namespace) -> None:
     )
     answer = release.build(options)
     archive = options.releases / "1.0.0.tar.gz"
-    assert release.status(archive) == {"present": True, "checksum": answer["checksum"], "built": ["1.0.0"]}
+    assert archived.status(archive) == {"present": True, "checksum": answer["checksum"], "built": ["1.0.0"]}
     assert answer["warnings"] == []
     names = packed(archive)
     assert {"./node_modules/ms/index.js", "./built.js", "./package-lock.json"} <= set(names)
@@ -261,12 +263,12 @@ def test_other_content_is_not_built_under_the_name_of_a_release_that_is_gone(opt
     if damaged:
         archive.write_bytes(b"")
     else:
-        release.prune(options.releases, 0, set())
-    assert not release.status(archive)["present"]
+        archived.prune(options.releases, 0, set())
+    assert not archived.status(archive)["present"]
     write_source(options.source, {"name": "other", "scripts": {"start": "node built.js", "build": "make"}})
     with pytest.raises(start.BuildError, match=rf"1\.0\.0 was built before.*{first}.*phoenix_build_as"):
         release.build(options)
-    assert not release.status(archive)["present"]
+    assert not archived.status(archive)["present"]
     write_source(options.source, {"scripts": {"start": "node built.js", "build": "make"}})
     assert release.build(options)["checksum"] == first
 
@@ -289,7 +291,7 @@ def test_builds_at_once_do_not_mix(options: Namespace, tmp_path: Path, monkeypat
         assert [one.result() for one in begun] == [0, 0, 0]
     for name in ("one", "other"):
         archive = options.releases / f"1.0.0-{name}.tar.gz"
-        assert release.status(archive)["present"]
+        assert archived.status(archive)["present"]
         assert "./built.js" in packed(archive)
         with tarfile.open(archive) as content:
             (package,) = [one for one in content if one.name == "./package.json"]
@@ -333,7 +335,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5\n"
         (POINTER, True),
         (POINTER.replace(b"/v1", b"/v2"), True),
         (b"Files of Git LFS begin with\n" + POINTER, False),
-        (POINTER + b"x" * release.POINTER_SIZE, False),
+        (POINTER + b"x" * declared.POINTER_SIZE, False),
         (POINTER[:40], False),
         (b"", False),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.build import release as build
+from phoenix.build import archive as build
 from phoenix.build import start
 
 
