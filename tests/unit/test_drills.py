@@ -223,7 +223,7 @@ def test_whole_runs_of_site_leave_the_autoscaler_stopped(scene: Scene, monkeypat
     monkeypatch.setattr(Scene, "hosts", lambda _, group: {f"{group}{number}": Host() for number in (1, 2, 3)})
     for module in (database, upgrades):
         monkeypatch.setattr(module, "replace", lambda *_: None)
-    monkeypatch.setattr(database, "primaries", lambda _: ["db1"])
+    monkeypatch.setattr(database, "one_primary", lambda _: "db1")
     monkeypatch.setattr(database, "whole", lambda _: True)
     monkeypatch.setattr(database, "another_is_primary", lambda *_: 1.0)
     monkeypatch.setattr(upgrades, "output_of", lambda *_: "13")
