@@ -67,7 +67,7 @@ url: ## the load balancer's base URL
 verify: ## smoke checks of the running fleet
 	$(PLAY) -i $(INVENTORY) playbooks/verify.yml
 
-backup: ## take and verify a dump now, and send the rotated logs to the store
+backup: ## take and verify a dump now, and send the rotated logs and the hosts' state to the store
 	$(PLAY) -i $(INVENTORY) playbooks/backup.yml
 
 restore: ## restore the newest good dump, after confirmation (ARGS='-e phoenix_restore_time=2026-11-25T10:00:00Z', '-e phoenix_restore_collection=db.coll')

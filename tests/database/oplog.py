@@ -80,8 +80,7 @@ class Shippers:
 
     def kill(self, *hosts: str) -> None:
         """As if the host was lost: its connection with it."""
-        for host in hosts:
-            process = self.running.pop(host)
+        for process in [self.running.pop(host) for host in hosts if host in self.running]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
             process.wait()
@@ -317,18 +316,17 @@ def own_disk_of(members: Set, host: str) -> Iterator[Path]:
     Afterwards it is as it was before, and copies what it missed.
     """
     data, carried = members.root / host / "db", members.root / f"{host}.carried"
-    members.lose(host)
-    shutil.copytree(data, carried)
-    mount(data)
-    try:
+    with contextlib.ExitStack() as stack:
+        members.lose(host)
+        stack.callback(members.back, host)
+        shutil.copytree(data, carried)
+        stack.callback(shutil.rmtree, carried)
+        mount(data)
+        stack.callback(unmount, data)
         shutil.copytree(carried, data, dirs_exist_ok=True)
+        stack.callback(members.lose, host)
         members.back(host)
         yield data / "ballast"
-    finally:
-        members.lose(host)
-        unmount(data)
-        shutil.rmtree(carried)
-        members.back(host)
 
 
 @contextlib.contextmanager

@@ -40,22 +40,22 @@ class Machine:
         return self.data_gb / 4
 
     @property
-    def reading(self) -> float:
+    def reading_s(self) -> float:
         return self.data_gb * 1000 / 100
 
     @property
-    def packing(self) -> float:
+    def packing_s(self) -> float:
         return self.data_gb * 1000 / 25
 
     @property
-    def proving(self) -> float:
-        """Seconds from a dump's begin to its proof's."""
-        return self.reading + self.packing
+    def proof_begins(self) -> float:
+        """Seconds after a dump's begin."""
+        return self.reading_s + self.packing_s
 
     @property
-    def proven(self) -> float:
-        """Seconds from a dump's begin to its proof's end."""
-        return self.proving + self.proof
+    def proof_ends(self) -> float:
+        """Seconds after a dump's begin."""
+        return self.proof_begins + self.proof
 
 
 class Week:
@@ -112,7 +112,7 @@ class Week:
         return lambda now: threads * self.traffic(now)
 
     def reading(self, now: float) -> bool:
-        return 0 <= self.night(now) < self.machine.proving
+        return 0 <= self.night(now) < self.machine.proof_begins
 
     def database(self, now: float) -> float:
         """Threads of mongod: the application's, and most of one for the dump that reads it."""
@@ -123,7 +123,7 @@ class Week:
 
     def proving(self, now: float) -> float:
         """The scratch server, mongorestore and the comparison, on all cores that there are."""
-        proving = self.machine.proving <= self.night(now) < self.machine.proven
+        proving = self.machine.proof_begins <= self.night(now) < self.machine.proof_ends
         return float(self.machine.cores) if proving else 0.0
 
     def upgrading(self, now: float) -> float:
@@ -138,12 +138,12 @@ class Week:
     def store(self, now: float) -> Values:
         """A week of dumps lies there, and each night a dump more, and the room of a whole database for its proof."""
         machine, after = self.machine, self.night(now)
-        arrived = machine.packed_gb * min(1.0, max(0.0, (after - machine.reading) / machine.packing))
-        scratch = machine.data_gb * min(1.0, (after - machine.proving) / (machine.proof / 2))
-        if not machine.proving <= after < machine.proven:
+        arrived = machine.packed_gb * min(1.0, max(0.0, (after - machine.reading_s) / machine.packing_s))
+        scratch = machine.data_gb * min(1.0, (after - machine.proof_begins) / (machine.proof / 2))
+        if not machine.proof_begins <= after < machine.proof_ends:
             scratch = 0.0
         # The oldest goes once the new one is proven.
-        pruned = machine.packed_gb if after >= machine.proven else 0.0
+        pruned = machine.packed_gb if after >= machine.proof_ends else 0.0
         used = 10.0 + KEPT * machine.packed_gb + arrived - pruned + scratch
         return {"used": used, "available": machine.store_gb * 0.95 - used}
 
@@ -206,9 +206,9 @@ class Week:
     def backup_age(self, now: float) -> float:
         """Of the newest proven dump: its own proof's time does not count."""
         day, _ = self.day(now)
-        proven = self.night(now) >= self.machine.proven
+        proven = self.night(now) >= self.machine.proof_ends
         newest = day if proven else day - 1
-        return now - (newest * DAY + DUMP + self.delays[newest] + self.machine.proven)
+        return now - (newest * DAY + DUMP + self.delays[newest] + self.machine.proof_ends)
 
     def deploying(self, now: float) -> float:
         return float(DEPLOY <= now % DAY < DEPLOY + 10 * MINUTE)
@@ -304,7 +304,7 @@ class Week:
             self.gauge("processes_unplaced_age_seconds", lambda now: now % DAY if now % DAY < 75 else 1.0),
             self.gauge("backup_newest_good_age_seconds", self.backup_age),
             self.gauge("backup_last_result", lambda now: 0.0),
-            self.gauge("backup_window_ratio", lambda now: self.machine.reading / self.machine.window),
+            self.gauge("backup_window_ratio", lambda now: self.machine.reading_s / self.machine.window),
             self.gauge("backup_logs_oldest_age_seconds", lambda now: (now - HOUR) % DAY + 600),
             self.gauge("backup_offsite_newest_age_seconds", lambda now: self.backup_age(now) + HOUR),
             # An idle set writes a note every 10 s.

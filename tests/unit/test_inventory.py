@@ -128,6 +128,12 @@ def test_a_sound_inventory_of_one_vm(hosts: Hosts) -> None:
     assert errors({"vm": merged}, ONE_VM, SPECS) == []
 
 
+def test_what_only_a_play_sets_is_not_suggested(hosts: Hosts) -> None:
+    hosts["app1"]["phoenix_portz"] = [3000]
+    (found,) = errors(hosts, GROUPS, SPECS, late_variables=["phoenix_portzz"])
+    assert "did you mean phoenix_port" in found and "portzz" not in found
+
+
 def members(count: int, **last: Any) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = [{"host": f"db{n}", "address": f"192.0.2.{n}"} for n in range(1, count + 1)]
     listed[-1].update(last)

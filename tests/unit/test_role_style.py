@@ -186,12 +186,15 @@ def facts(path: Path) -> set[str]:
     return found - {"cacheable"}
 
 
-def test_what_a_play_sets_passes_for_no_setting_of_the_inventory() -> None:
-    """recover.yml and others check the inventory after they set facts, and a fact is a variable of its host."""
+def test_the_recorded_state_passes_for_no_setting_of_the_inventory() -> None:
+    """recover.yml reads it before site.yml checks the inventory, and a fact is a variable of its host."""
     roles = known_variables(str(TOP / "roles"), str(TOP / "playbooks"))
     known = {option for options in roles.values() for option in options}
     late = set(read_yaml(TOP / "roles" / "preflight" / "defaults" / "main.yml")["preflight_late_variables"])
-    prefixes = tuple(f"{role}_" for role in roles)
-    found = {one for path in YAML if "molecule" not in path.parts for one in facts(path)}
-    assert {"state_capacity", "backup_public_key"} <= found
-    assert {one for one in found if one.startswith(prefixes)} - known - late == set()
+    tasks_of_state = [
+        TOP / "playbooks" / "tasks" / "read-state.yml",
+        *(TOP / "roles" / "state" / "tasks").glob("*.yml"),
+    ]
+    found = {one for path in tasks_of_state for one in facts(path) if one.startswith("state_")}
+    assert {"state_capacity", "state_away", "state_lock_token"} <= found
+    assert found - known - late == set()

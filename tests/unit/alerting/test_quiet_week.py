@@ -67,7 +67,7 @@ LARGE = Machine(16, store_gb=1000, memory_mb=64000, data_gb=230, window=3600, pr
 SMALL = Machine(4, store_gb=20, data_gb=0.1, proof=0.01 * HOUR)
 
 
-@pytest.mark.parametrize("machine", [LARGE, SMALL])
+@pytest.mark.parametrize("machine", [LARGE, SMALL, Machine(4, store_gb=150)])
 def test_nor_do_nights_of_other_machines_and_sizes(machine: Machine, alarms: list[Alarm]) -> None:
     assert raised(alarms, Week(machine).charts(), 2.5) == {}
 

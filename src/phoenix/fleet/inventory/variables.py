@@ -27,13 +27,14 @@ UNDEFINED_NAME = re.compile(r"'(\w+)' is undefined")
 
 
 def unknown_variables(inventory: Inventory) -> Iterator[Finding]:
-    known = sorted(set(inventory.options) | inventory.late_variables)
+    options = sorted(inventory.options)
     for host in inventory.hostvars:
         for name in inventory.names(host):
             if name in RENAMED:
                 yield host, f"{name}: renamed; set {RENAMED[name]} instead"
-            elif name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+            elif name not in inventory.options and name not in inventory.late_variables:
+                # What only a play sets is no setting: to follow it would change nothing.
+                near = difflib.get_close_matches(name, options, n=1)
                 fix = f"did you mean {near[0]}?" if near else "remove it, or use a name from the roles' README files"
                 yield host, f"{name}: no role has a variable of this name; {fix}"
 

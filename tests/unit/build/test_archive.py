@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phoenix.build import archive as build
-from phoenix.build import start
+from phoenix.build import archive, start
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_five_newest_archives_stay(tmp_path: Path) -> None:
         for name in (f"1.0.{number}.tar.gz", f"1.0.{number}.tar.gz.sha256"):
             (tmp_path / name).touch()
             os.utime(tmp_path / name, (number, number))
-    build.prune(tmp_path, 5, {"1.0.0", ""})
+    archive.prune(tmp_path, 5, {"1.0.0", ""})
     archives = sorted(path.name for path in tmp_path.glob("*.tar.gz"))
     # The one that was just built counts, however its clock stood.
     assert archives == [f"1.0.{number}.tar.gz" for number in (0, 4, 5, 6, 7)]
@@ -61,5 +60,5 @@ def test_the_serving_release_outlives_any_number_of_failed_ones(tmp_path: Path) 
     for number in range(8):
         (tmp_path / f"1.0.{number}.tar.gz").touch()
         os.utime(tmp_path / f"1.0.{number}.tar.gz", (number, number))
-    build.prune(tmp_path, 5, {"1.0.7", "1.0.0"})
+    archive.prune(tmp_path, 5, {"1.0.7", "1.0.0"})
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"1.0.{number}.tar.gz" for number in (0, 4, 5, 6, 7)]
