@@ -219,6 +219,7 @@ def test_a_restore_that_is_broken_off_leaves_the_data_whole(trial: Trial, writte
     try:
         wait_for(lambda: trial.documents("count")["items"] == wanted, 120, "the restore's end without its play")
         wait_for(lambda: trial.store.run("pgrep -f 'backup [r]estore'").rc != 0, 120, "its process's end")
+        # What is left of the lease, which only falls from here on; the full one would still have most of ten minutes.
         assert trial.lock().get("seconds_left", 0) <= held.LAST_S, "nothing renews it any more"
     finally:
         assert trial.control.run(programs.LOCK_BREAK).rc == 0

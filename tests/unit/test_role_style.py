@@ -9,7 +9,6 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from phoenix.fleet.inventory import known_variables, shared_variables
 from tests.unit.shared import ROLES, TOP, inputs, read_yaml, trusted
 
 YAML = sorted(
@@ -171,62 +170,3 @@ def test_a_preflight_accepts_sound_inputs(role: str) -> None:
         loop = Templar(loader=DataLoader(), variables=trusted(variables)).template(trusted(task["loop"]))
         assert [item["message"] for item in loop if item["that"] is not True] == []
         assert all(isinstance(item["message"], str) for item in loop)
-
-
-def facts(path: Path) -> set[str]:
-    """Names that the tasks of a file set, with those within plays."""
-    content = read_yaml(path)
-    entries = content if isinstance(content, list) else []
-    lists = [
-        entry[part] for entry in entries for part in ("tasks", "pre_tasks", "post_tasks", "handlers") if part in entry
-    ]
-    found: set[str] = set()
-    for task in [one for each in (entries, *lists) for one in tasks(each)]:
-        found |= {*(task.get("ansible.builtin.set_fact") or {}), *filter(None, [task.get("register")])}
-    return found - {"cacheable"}
-
-
-def test_the_recorded_state_passes_for_no_setting_of_the_inventory() -> None:
-    """recover.yml reads it before site.yml checks the inventory, and a fact is a variable of its host."""
-    roles = known_variables(str(TOP / "roles"), str(TOP / "playbooks"))
-    known = {option for options in roles.values() for option in options}
-    late = set(read_yaml(TOP / "roles" / "preflight" / "defaults" / "main.yml")["preflight_late_variables"])
-    tasks_of_state = [
-        TOP / "playbooks" / "tasks" / "read-state.yml",
-        *(TOP / "roles" / "state" / "tasks").glob("*.yml"),
-    ]
-    found = {one for path in tasks_of_state for one in facts(path) if one.startswith("state_")}
-    assert {"state_capacity", "state_away", "state_lock_token"} <= found
-    assert found - known - late == set()
-
-
-def imports(path: Path) -> list[Path]:
-    """The playbooks that a playbook imports, and those that these import."""
-    found = [
-        path.with_name(
-            play["ansible.builtin.import_playbook" if "ansible.builtin.import_playbook" in play else "import_playbook"]
-        )
-        for play in read_yaml(path)
-        if {"import_playbook", "ansible.builtin.import_playbook"} & set(play)
-    ]
-    return [*found, *(one for each in found for one in imports(each))]
-
-
-def test_what_is_given_to_a_play_passes_for_no_setting_of_the_inventory() -> None:
-    """On the command line (-e phoenix_host=db2): replace-host.yml and others come to site.yml, which checks it."""
-    known = {
-        option for options in known_variables(str(TOP / "roles"), str(TOP / "playbooks")).values() for option in options
-    }
-    late = set(read_yaml(TOP / "roles" / "preflight" / "defaults" / "main.yml")["preflight_late_variables"])
-    shared = set(shared_variables(str(TOP / "playbooks")))
-    checking = {TOP / "playbooks" / name for name in ("site.yml", "deploy.yml", "provision.yml")}
-    files = [path for path in (TOP / "playbooks").glob("*.yml") if checking & {*imports(path)}]
-    assert {"replace-host.yml", "add-host.yml", "recover.yml"} <= {path.name for path in files}
-    # Neither filters, nor units and files, nor comments, nor what is handed to an imported one.
-    name = re.compile(r"(?<![|/.\w-])(?<!\| )phoenix_[a-z_]+\b(?![-.@(])")
-    lines = [
-        line for path in files for line in path.read_text().splitlines() if not re.match(r"\s*(#|phoenix_\w+:)", line)
-    ]
-    used = {one for line in lines for one in name.findall(line)}
-    assert {"phoenix_host", "phoenix_recover"} <= used
-    assert used - known - late - shared == set()
