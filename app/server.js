@@ -25,8 +25,6 @@ async function main() {
     connectTimeoutMS: 5000,
     // Longer than any query may take. A host that lost its power never ends its connections.
     socketTimeoutMS: 3000,
-    // More than there are requests at once, not 5: what waits for a connection to such a host may never be answered.
-    poolSize: 100,
     appname: 'phoenix-app'
   });
   await client.connect();

@@ -259,17 +259,25 @@ class Drivers:
 
     def write(self, driver: str, string: str, trusted: Path, prefix: Sequence[str] = ()) -> str:
         """What a program with this driver prints that writes a document. prefix: what the program is started by."""
+        with self.start(driver, "write.js", string=string, prefix=prefix, **{tls.NODE_VARIABLE: str(trusted)}) as program:
+            output, errors = program.communicate()
+        return output.strip() or errors
+
+    def start(
+        self, driver: str, name: str, *arguments: str, string: str, prefix: Sequence[str] = (), **more: str
+    ) -> subprocess.Popen[str]:
+        """Start a program of the folder with this driver and connection string. more: of its environment."""
         node = str(self.old / "bin" / "node") if driver in DRIVERS[:2] else shutil.which("node")
         assert node
-        done = subprocess.run(
-            [*prefix, node, "write.js", driver],
+        return subprocess.Popen(
+            [*prefix, node, name, driver, *arguments],
             cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "DB_CONNECTION_STRING": string, tls.NODE_VARIABLE: str(trusted)},
-            capture_output=True,
+            env={"PATH": os.environ["PATH"], "DB_CONNECTION_STRING": string, **more},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        return done.stdout.strip() or done.stderr
 
 
 @pytest.fixture(scope="session")

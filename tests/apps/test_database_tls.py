@@ -23,7 +23,8 @@ from tests.harness import debian
 from tests.harness.waiting import wait_for
 from tests.unit.shared import TOP, read_yaml, rendered
 
-DEFAULT = read_yaml(TOP / "playbooks" / "group_vars" / "all" / "defaults.yml")["phoenix_db_tls_options"]
+SETTINGS = read_yaml(TOP / "playbooks" / "group_vars" / "all" / "defaults.yml")
+DEFAULT = f"{SETTINGS['phoenix_db_options']}&{SETTINGS['phoenix_db_tls_options']}"
 MISMATCH = "altnames"
 
 
