@@ -258,7 +258,6 @@ class FilterModule:
             "phoenix_site_names": hosts.site_names,
             "phoenix_state_parts": state_parts.parts,
             "phoenix_state_triggers": state_parts.triggers,
-            "phoenix_apt_failed": hosts.apt_failed,
             "phoenix_code": code,
             "phoenix_demand_errors": demand_errors,
             "phoenix_endpoint": endpoint.of,

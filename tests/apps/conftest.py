@@ -259,7 +259,8 @@ class Drivers:
 
     def write(self, driver: str, string: str, trusted: Path, prefix: Sequence[str] = ()) -> str:
         """What a program with this driver prints that writes a document. prefix: what the program is started by."""
-        with self.start(driver, "write.js", string=string, prefix=prefix, **{tls.NODE_VARIABLE: str(trusted)}) as program:
+        trust = {tls.NODE_VARIABLE: str(trusted)}
+        with self.start(driver, "write.js", string=string, prefix=prefix, **trust) as program:
             output, errors = program.communicate()
         return output.strip() or errors
 

@@ -1,15 +1,14 @@
 """Fixtures of the unit tests."""
 
 import gc
-import importlib.util
 import os
-import sys
 from types import ModuleType
 
 import pytest
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from hypothesis import settings
 
+from tests.unit.plugins import loaded
 from tests.unit.shared import TOP
 
 # Nothing depends on how fast or busy the machine is. The examples are the same in every run, so that a failure is that
@@ -33,13 +32,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def plugin() -> ModuleType:
     """filter_plugins/phoenix.py, loaded by its path as Ansible loads it."""
-    spec = importlib.util.spec_from_file_location("phoenix_filters", TOP / "filter_plugins" / "phoenix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded("filter_plugins", "phoenix")
 
 
 @pytest.fixture(scope="session")

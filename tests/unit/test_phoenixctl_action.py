@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from phoenix import __version__
-from tests.unit.shared import TOP
-
-
-def plugin() -> Any:
-    path = TOP / "action_plugins" / "phoenixctl.py"
-    spec = importlib.util.spec_from_file_location("phoenixctl_action", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ActionModule
+from tests.unit.plugins import action
 
 
 class Host:
@@ -34,17 +23,9 @@ class Host:
 
 
 def run(host: Host, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
-    action = object.__new__(plugin())
-    action._task = SimpleNamespace(
-        args=arguments, check_mode=check, async_val=0, diff=False, environment=None, delegate_to=None
-    )
-    action._low_level_execute_command = host.run
-    action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None), become=None)
-    action.validate_argument_spec = lambda spec: (
-        None,
-        {name: arguments.get(name, one.get("default")) for name, one in spec.items()},
-    )
-    result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "db1"})
+    plugin = action("phoenixctl", arguments, check=check)
+    plugin._low_level_execute_command = host.run
+    result: dict[str, Any] = plugin.run(task_vars={"inventory_hostname": "db1"})
     return result
 
 

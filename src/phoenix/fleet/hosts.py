@@ -26,14 +26,6 @@ def java(facts: Mapping[str, Any]) -> str:
     return f"openjdk-{21 if int(facts.get('distribution_major_version', 12)) >= 13 else 17}-jre-headless"
 
 
-def apt_failed(result: Mapping[str, Any], check_mode: bool) -> bool:
-    """Whether a task of the module `apt` failed.
-
-    A run on a bare host installs python3-apt by itself; a dry run can't, and that is not an error.
-    """
-    return bool(result.get("failed")) and not (check_mode and "python3-apt" in str(result.get("msg", "")))
-
-
 def site_names(facts: Mapping[str, Any], floating: Sequence[str], ipv6: bool) -> list[str]:
     """Names under which a load balancer serves a site that has none: its own, its addresses, and the floating ones.
 

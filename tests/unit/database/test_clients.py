@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from phoenix.database import authority, clients, tls
 from phoenix.instances import configurations
+from tests.unit.plugins import loaded
 from tests.unit.shared import TOP, read_yaml, rendered, trusted
 
 FORMER, NEXT = (f"{authority.BEGIN}\n{name}\n{authority.END}\n" for name in ("former", "next"))
@@ -26,11 +26,7 @@ def configuration(mode: str) -> str:
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("database_clients", TOP / "library" / "database_clients.py")
-    assert spec and spec.loader
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return loaded("library", "database_clients")
 
 
 class Host:

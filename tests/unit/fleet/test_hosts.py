@@ -44,16 +44,8 @@ def test_java_is_the_one_that_the_distribution_has(variable: str, major: str) ->
 def test_an_agent_is_set_up_in_plays_without_facts() -> None:
     """The rotation of its key gathers none, and what the role's inputs default to is checked before its first task."""
     assert hosts.java({}) == hosts.java({"distribution_major_version": "12"})
-    names = [next(key for key in task if "." in key) for task in read_yaml(TOP / "roles/ci/tasks/agent.yml")]
-    assert names[:2] == ["ansible.builtin.setup", "ansible.builtin.apt"]
-
-
-def test_only_a_dry_run_may_lack_the_bindings_of_apt() -> None:
-    bare = {"failed": True, "msg": "python3-apt must be installed to use check mode."}
-    assert not hosts.apt_failed(bare, check_mode=True)
-    assert hosts.apt_failed(bare, check_mode=False)
-    assert hosts.apt_failed({"failed": True, "msg": "No package matching 'x' is available"}, check_mode=True)
-    assert not hosts.apt_failed({"changed": True}, check_mode=False)
+    facts, install = read_yaml(TOP / "roles/ci/tasks/agent.yml")[:2]
+    assert "ansible.builtin.setup" in facts and "packages" in install
 
 
 def test_a_site_without_names_is_served_under_all_of_the_load_balancers() -> None:
