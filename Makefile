@@ -49,8 +49,8 @@ status: ## the fleet at a glance
 bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json (THEME=saturated MINUTES=60: by name alone)
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) PHOENIX_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m bench $(THEME)
 
-drill: ## rehearse one section of the runbook on the running fleet under load (NAME=switch-balancer; without it, the list)
-	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills $(or $(NAME),--list)
+drill: ## rehearse one section of the runbook on the running fleet under load (NAME=switch-balancer; without it, the list; CUT=n kills each of its plays once before, n is a seed)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills $(if $(CUT),--cut $(CUT)) $(or $(NAME),--list)
 
 drills: ## all of them, one after the other: reports/drills.md, .json and .svg
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills

@@ -1,7 +1,7 @@
 """Rehearse the runbook on the running lab fleet, under 200 reads and 20 majority writes a second.
 
-usage: python -m drills [--quick] [--list] [NAME ...]    (make drills, make drill NAME=…; without a name, all of them
-that the inventory allows)
+usage: python -m drills [--quick] [--list] [--cut SEED] [NAME ...]    (make drills, make drill NAME=…; without a name,
+all of them that the inventory allows)
 
 Writes drills.json, drills.md and drills.svg into the folder `reports`. Exit status 1: a drill failed. Those after it
 are played all the same while verify.yml finds the fleet whole; one that is not whole proves nothing.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from drills import report
 from drills.catalog import DRILLS
+from drills.cuts import Cuts
 from drills.model import Drill, Scene
 from drills.run import play
 from tests.harness import plays
@@ -49,13 +50,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", choices=[[], *(drill.name for drill in DRILLS)], help="default: all")
     parser.add_argument("--quick", action="store_true", help="only those that make test plays")
+    parser.add_argument("--cut", type=int, metavar="SEED", help="kill each play once, at a moment that this seed gives")
     parser.add_argument("--list", action="store_true", help="name them, with the sections that each rehearses")
     options = parser.parse_args()
     if options.list:
         for drill in DRILLS:
             print(f"{drill.name:<20} {', '.join(drill.sections)}{drill.inventory and f' (on {drill.inventory})'}")
         return 0
-    scene = Scene(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"].rstrip("/"))
+    cuts = Cuts(options.cut) if options.cut is not None else None
+    scene = Scene(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"].rstrip("/"), cuts)
     try:
         chosen = chosen_of(options.name, options.quick, Path(scene.inventory).name)
     except ValueError as error:

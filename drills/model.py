@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from drills.cuts import Cuts
 from tests.harness import plays
 from tests.harness.hosts import Hosts, hosts_of
 from tests.harness.machines import machines
@@ -16,10 +17,11 @@ from tests.harness.pair import Pair
 
 @dataclass(frozen=True)
 class Scene:
-    """The running fleet: its inventory's path and its address."""
+    """The running fleet: its inventory's path and its address. cuts: by which each play is killed first, if at all."""
 
     inventory: str
     url: str
+    cuts: Cuts | None = None
 
     def hosts(self, group: str) -> Hosts:
         """Return inventory name -> testinfra host, as root."""
@@ -34,6 +36,8 @@ class Scene:
 
     def play(self, name: str, *options: str, **variables: Any) -> str:
         """Run a play as an operator does, and return its output. Raises AssertionError where it failed."""
+        if self.cuts:
+            self.cuts.cut(self.inventory, name, *options, **variables)
         done = plays.run(self.inventory, name, *options, **variables)
         assert done.returncode == 0, f"{name}.yml failed:\n{done.stdout[-3000:]}{done.stderr[-500:]}"
         return done.stdout

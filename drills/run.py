@@ -50,6 +50,9 @@ def play(drill: Drill, scene: Scene) -> Outcome:
     with noted(errors):
         equal = writes.data_equal(scene.inventory)
     run = f"{time.strftime('%Y-%m-%d')}, {__version__}"
+    if scene.cuts:
+        run += f"; killed once: {', '.join(scene.cuts.made)}"
+        scene.cuts.made.clear()
     return Outcome(
         drill.name, drill.sections, round(seconds, 1), measured, reads, written, equal, "; ".join(errors), run
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from drills import __main__ as runner
 from drills import database, report, run, upgrades
 from drills.catalog import DRILLS, NOT_DRILLED, TESTED
+from drills.cuts import LATEST_S, Cuts
 from drills.model import WITHOUT_AUTOSCALER, Drill, Outcome, Scene
 from phoenix import __version__
 from tests.harness import load, plays, writes
@@ -145,6 +147,52 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(run, "first_of", lambda *_: None)
     monkeypatch.setattr(Scene, "first", lambda *_: "control1")
     return Scene("inventories/lab", "https://192.0.2.1")
+
+
+class Running:
+    """A play that takes 100 s, in a process group of its own."""
+
+    pid, returncode = 4321, 0
+
+    def communicate(self, timeout: float = 0) -> tuple[str, None]:
+        if 0 < timeout < 100:
+            raise subprocess.TimeoutExpired("ansible-playbook", timeout)
+        return "", None
+
+
+def test_each_play_is_killed_once_before_it_is_played_whole(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = list[str]()
+
+    def begin(_: str, name: str, *options: str, **variables: Any) -> Running:
+        done.append(f"start {name} {options} {variables}")
+        return Running()
+
+    def whole(_: str, name: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        done.append(f"run {name} {options} {variables}")
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(plays, "start", begin)
+    monkeypatch.setattr(plays, "run", whole)
+    monkeypatch.setattr(os, "killpg", lambda pid, number: done.append(f"kill {pid} {number.name}"))
+
+    def patch(scene: Scene) -> dict[str, float]:
+        scene.play("patch", "-l", "db1", a="1")
+        return {}
+
+    cuts = Cuts(3)
+    cut = Scene(scene.inventory, scene.url, cuts)
+    draw = random.Random(3)
+    late = [draw.uniform(1, LATEST_S) > 100 for _ in range(8)]
+    assert set(late) == {False, True}
+    for ended in late:
+        done.clear()
+        outcome = run.play(Drill("x", (), patch), cut)
+        words = "patch ('-l', 'db1') {'a': '1'}"
+        assert done == [f"start {words}", *([] if ended else ["kill 4321 SIGKILL"]), f"run {words}"]
+        assert ("killed once: patch, which had ended" if ended else "killed once: patch after ") in outcome.run
+    done.clear()
+    scene.play("patch")
+    assert done == ["run patch () {}"]
 
 
 def fail(_: Scene) -> Any:
