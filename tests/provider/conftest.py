@@ -24,6 +24,7 @@ from phoenix.provider import cli, cloud_config
 from phoenix.provider.client import Client
 from phoenix.provider.contract import Spec
 from tests.harness.waiting import wait_for
+from tests.provider.report import Report
 
 TOP = Path(__file__).resolve().parents[2]
 # The same in every run of a checkout, so that one which was killed is cleaned up by the next.
@@ -32,6 +33,10 @@ NETWORK = "phoenix-contract"
 SUBNET = "10.187.77.0/24"
 NOBODY = 65534
 TEST_LABELS = {"org.phoenix.test": "contract", containers.CHECKOUT_LABEL: containers.CHECKOUT}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Report())
 
 
 class Backend(ABC):
