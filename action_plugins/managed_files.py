@@ -46,7 +46,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         files = self._task.args.get("files")
         if isinstance(files, list) and all(isinstance(one, dict) and one.get("path") for one in files):
-            seen = self._low_level_execute_command(look(files))["stdout"] if files else ""
+            # With input the connection allots no terminal, which would end its lines otherwise.
+            seen = self._low_level_execute_command(look(files), in_data=b"\n")["stdout"] if files else ""
             if seen.splitlines() == lines(files):
                 return {**result, "changed": False, "changed_paths": [], "diff": []}
         return {**result, **self._execute_module("managed_files", module_args=self._task.args, task_vars=task_vars)}

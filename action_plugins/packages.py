@@ -12,11 +12,14 @@ from ansible.plugins.action import ActionBase
 
 SHOW = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\\n"]
 
+# On a bare host: a run installs what apt's cache is read by, and has apt read its lists.
+ONLY_A_RUN = ("python3-apt must be installed", "No package matching")
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Takes `name`, a list, and `start`: whether what is installed may start its services before it is configured.
 
-    Returns what `apt` does. A dry run on a bare host, where only a run would install python3-apt, reports a change.
+    Returns what `apt` does. A dry run on a bare host, of which apt knows nothing yet, reports a change.
     """
 
     _requires_connection = True
@@ -30,9 +33,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "start": {"type": "bool", "default": True},
             }
         )
-        # One that is not known is an error to dpkg-query, which lists the others.
-        shown = self._low_level_execute_command(shlex.join([*SHOW, *options["name"]]))["stdout"]
-        installed = {line[3:] for line in shown.splitlines() if line.startswith("ii ")}
+        # One that is not known is an error to dpkg-query, which lists the others. With input the connection allots no
+        # terminal, which would join that to the list.
+        shown = self._low_level_execute_command(shlex.join([*SHOW, *options["name"]]), in_data=b"\n")["stdout"]
+        # Also what is on hold.
+        installed = {line[3:] for line in shown.splitlines() if line[1:3] == "i "}
         missing = [name for name in options["name"] if name not in installed]
         if not missing:
             return {**result, "changed": False}
@@ -44,8 +49,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             **({} if options["start"] else {"policy_rc_d": 101}),
         }
         done = self._execute_module("ansible.legacy.apt", module_args=arguments, task_vars=task_vars)
-        if self._task.check_mode and (not done.get("failed") or "python3-apt" in str(done.get("msg"))):
-            done = {"changed": True, "msg": f"would install {', '.join(missing)}"}
-            host = self._task.delegate_to or (task_vars or {}).get("inventory_hostname", "the host")
-            self._display.display(f"{host}: {done['msg']}")
+        if self._task.check_mode:
+            if any(reason in str(done.get("msg")) for reason in ONLY_A_RUN):
+                done = {"changed": True}
+            if done.get("changed"):
+                host = self._task.delegate_to or (task_vars or {}).get("inventory_hostname", "the host")
+                self._display.display(f"{host}: would install {', '.join(missing)}")
         return {**result, **done}

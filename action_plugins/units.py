@@ -10,30 +10,36 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
-SHOW = ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--"]
+SHOW = ["systemctl", "show", "--no-pager", "--property=Id,ActiveState,UnitFileState", "--"]
 RUNNING = ("active", "activating", "reloading")
+ENDED = ("inactive", "failed")
 # A unit without an [Install] is started by others.
 AT_BOOT = ("enabled", "static", "indirect", "generated", "alias")
 
 
 def blocks(shown: str) -> list[dict[str, str]]:
-    """What `systemctl show` prints of several units, in their order."""
-    return [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    """What `systemctl show` prints of several units, in their order. Each block begins with what is asked for first."""
+    found = list[dict[str, str]]()
+    for line in shown.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and (key == "Id" or not found):
+            found.append({})
+        if equals:
+            found[-1][key] = value
+    return found
 
 
 def as_wanted(seen: dict[str, str], running: bool) -> bool:
     if running:
         return seen["ActiveState"] in RUNNING and seen["UnitFileState"] in AT_BOOT
-    return seen["ActiveState"] not in RUNNING and seen["UnitFileState"] not in ("enabled", "enabled-runtime")
+    return seen["ActiveState"] in ENDED and seen["UnitFileState"] not in ("enabled", "enabled-runtime")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Takes `name`, a list; `running`, false for units that are stopped and disabled, where they exist; and two more.
 
     changed: whether their files changed, so that systemd reads them again, and the units are restarted unless `restart`
-    is false. It does so as well where systemd has read former files only: the run before was cut. Without it, units are
-    started alone.
+    is false.
     """
 
     _requires_connection = True
@@ -45,35 +51,39 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             {
                 "name": {"type": "list", "elements": "str", "required": True},
                 "running": {"type": "bool", "default": True},
-                "changed": {"type": "bool"},
+                "changed": {"type": "bool", "default": False},
                 "restart": {"type": "bool", "default": True},
             }
         )
-        names = options["name"]
+        names, running, changed = options["name"], options["running"], options["changed"]
         if not names:
             return {**result, "changed": False}
-        done = self._low_level_execute_command(shlex.join([*SHOW, *names]))
-        if done["rc"]:
-            return {**result, "failed": True, "msg": done["stderr"] or f"systemctl ended with {done['rc']}"}
-        seen = dict(zip(names, blocks(done["stdout"]), strict=True))
-        former = options["changed"] is not None and any(one["NeedDaemonReload"] == "yes" for one in seen.values())
-        changed = bool(options["changed"]) or former
-        again = changed and options["running"] and options["restart"]
-        due = [name for name in names if again or not as_wanted(seen[name], options["running"])]
+        shown = self._ask([*SHOW, *names])
+        if shown.get("failed"):
+            return {**result, **shown}
+        seen = dict(zip(names, blocks(shown["stdout"]), strict=True))
+        again = changed and running and options["restart"]
+        due = [name for name in names if again or not as_wanted(seen[name], running)]
+        # In a dry run the units that a run would write are not there yet.
         if self._task.check_mode or not due:
-            # Units that a run would write are not there yet.
-            if changed and not self._task.check_mode:
-                self._low_level_execute_command("systemctl daemon-reload")
-            return {**result, "changed": bool(due)}
-        state = ("restarted" if again else "started") if options["running"] else "stopped"
+            read = self._ask(["systemctl", "daemon-reload"]) if changed and not self._task.check_mode else {}
+            return {**result, **({**read} if read.get("failed") else {"changed": bool(due)})}
+        state = ("restarted" if again else "started") if running else "stopped"
         for name in due:
             arguments = {
                 "name": name,
                 "state": state,
-                "enabled": options["running"],
+                "enabled": running,
                 "daemon_reload": changed and name == due[0],
             }
             answer = self._execute_module("ansible.legacy.systemd_service", module_args=arguments, task_vars=task_vars)
             if answer.get("failed"):
                 return {**result, **answer}
         return {**result, "changed": True}
+
+    def _ask(self, words: list[str]) -> dict[str, Any]:
+        # With input the connection allots no terminal, which would join standard error to standard output.
+        done: dict[str, Any] = self._low_level_execute_command(shlex.join(words), in_data=b"\n")
+        if done["rc"]:
+            return {"failed": True, "msg": done["stderr"].strip() or f"{shlex.join(words)} ended with {done['rc']}"}
+        return done

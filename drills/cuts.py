@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 from typing import Any
 
@@ -28,9 +26,7 @@ class Cuts:
         try:
             output, _ = running.communicate(timeout=after)
         except subprocess.TimeoutExpired:
-            # With its connections to the hosts, where tasks go on.
-            os.killpg(running.pid, signal.SIGKILL)
-            running.communicate()
+            plays.kill(running)
             self.made.append(f"{name} after {after:.0f} s")
         else:
             assert running.returncode == 0, f"{name}.yml failed:\n{output[-3000:]}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,29 @@ def run(inventory: str, name: str, *options: str, **variables: Any) -> subproces
     """Run it to its end, successful or not; stdout holds Ansible's output."""
     words = command(inventory, name, *options, **variables)
     return subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+
+
+def _children() -> dict[int, list[int]]:
+    """Process -> the processes that it has started."""
+    found: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            # The name, in parentheses, may hold anything.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            found.setdefault(parent, []).append(int(path.parent.name))
+    return found
+
+
+def kill(running: subprocess.Popen[str]) -> None:
+    """End it at once with all that it has started, as where its machine is lost: workers have sessions of their own."""
+    children = _children()
+    doomed = [running.pid]
+    for process in doomed:
+        doomed += children.get(process, [])
+    for process in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    running.communicate()
 
 
 def start(inventory: str, name: str, *options: str, **variables: Any) -> subprocess.Popen[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from drills.cuts import LATEST_S, Cuts
 from drills.model import WITHOUT_AUTOSCALER, Drill, Outcome, Scene
 from phoenix import __version__
 from tests.harness import load, plays, writes
+from tests.harness.waiting import wait_for
 
 TOP = Path(__file__).parents[2]
 RUNBOOK = (TOP / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -150,7 +152,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 class Running:
-    """A play that takes 100 s, in a process group of its own."""
+    """A play that takes 100 s."""
 
     pid, returncode = 4321, 0
 
@@ -173,7 +175,7 @@ def test_each_play_is_killed_once_before_it_is_played_whole(scene: Scene, monkey
 
     monkeypatch.setattr(plays, "start", begin)
     monkeypatch.setattr(plays, "run", whole)
-    monkeypatch.setattr(os, "killpg", lambda pid, number: done.append(f"kill {pid} {number.name}"))
+    monkeypatch.setattr(plays, "kill", lambda running: done.append(f"kill {running.pid}"))
 
     def patch(scene: Scene) -> dict[str, float]:
         scene.play("patch", "-l", "db1", a="1")
@@ -188,11 +190,24 @@ def test_each_play_is_killed_once_before_it_is_played_whole(scene: Scene, monkey
         done.clear()
         outcome = run.play(Drill("x", (), patch), cut)
         words = "patch ('-l', 'db1') {'a': '1'}"
-        assert done == [f"start {words}", *([] if ended else ["kill 4321 SIGKILL"]), f"run {words}"]
+        assert done == [f"start {words}", *([] if ended else ["kill 4321"]), f"run {words}"]
         assert ("killed once: patch, which had ended" if ended else "killed once: patch after ") in outcome.run
     done.clear()
     scene.play("patch")
     assert done == ["run patch () {}"]
+
+
+def test_what_is_killed_has_no_processes_left() -> None:
+    """Also one in a session of its own, as Ansible's workers have."""
+    script = "setsid sleep 300 & echo $!; wait"
+    running = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert running.stdout
+    worker = Path("/proc", running.stdout.readline().strip(), "stat")
+    assert worker.exists()
+    plays.kill(running)
+    assert running.returncode == -signal.SIGKILL
+    # Where nothing reaps it, it stays as a zombie.
+    wait_for(lambda: not worker.exists() or ") Z" in worker.read_text(), 60, "the worker has ended")
 
 
 def fail(_: Scene) -> Any:

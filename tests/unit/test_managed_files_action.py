@@ -20,7 +20,8 @@ class Host:
     def __init__(self) -> None:
         self.written = list[Any]()
 
-    def command(self, command: str) -> dict[str, Any]:
+    def command(self, command: str, in_data: bytes) -> dict[str, Any]:
+        assert in_data, "otherwise it has a terminal"
         shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
         own = f"{os.getuid()} {grp.getgrgid(os.getgid()).gr_name} "
         return {"stdout": "".join(line.replace(own, "0 root ", 1) for line in shown.splitlines(keepends=True))}

@@ -18,7 +18,8 @@ class Host:
         self.commands, self.installs = list[str](), list[dict[str, Any]]()
         self.shown = list[str]()
 
-    def command(self, command: str) -> dict[str, Any]:
+    def command(self, command: str, in_data: bytes) -> dict[str, Any]:
+        assert in_data, "otherwise it has a terminal"
         self.commands.append(command)
         return {"rc": 1, "stdout": self.listed, "stderr": "dpkg-query: no packages found matching age\n"}
 
@@ -36,14 +37,14 @@ class Host:
 
 
 def test_a_host_that_has_them_all_runs_no_module() -> None:
-    host = Host("ii git\nii openssh-client\n")
+    host = Host("ii git\nhi openssh-client\n")
     result = host.install("git", "openssh-client")
     assert (result["changed"], host.installs) == (False, [])
     # The format is dpkg's to read, not the shell's.
     assert host.commands == ["dpkg-query --show '--showformat=${db:Status-Abbrev}${Package}\\n' git openssh-client"]
 
 
-@pytest.mark.parametrize("listed", ["", "rc age\n", "ii agent\n", "un age\n"])
+@pytest.mark.parametrize("listed", ["", "rc age\n", "ii agent\n", "un age\n", "iiRage\n"])
 def test_what_is_not_installed_is_apts_to_install(listed: str) -> None:
     host = Host(f"{listed}ii git\n", changed=True)
     assert host.install("git", "age", start=False)["changed"]
@@ -65,16 +66,26 @@ def test_a_failure_is_apts_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{"failed": True, "msg": "python3-apt must be installed to use check mode."}, {"changed": True}]
+    "answer",
+    [
+        {"failed": True, "msg": "python3-apt must be installed to use check mode."},
+        {"failed": True, "msg": "No package matching 'age' is available"},
+        {"changed": True},
+    ],
 )
 def test_a_dry_run_names_what_it_would_install(answer: dict[str, Any]) -> None:
-    """On a bare host, too, which lacks the bindings that apt reads its cache by."""
+    """On a bare host, too, which lacks the bindings that apt reads its cache by, or the lists of packages."""
     host = Host("ii git\n", **answer)
     result = host.install("git", "age", check=True)
     assert result["changed"] and not result.get("failed")
     assert host.shown == ["db1: would install age"]
 
 
-def test_a_dry_run_fails_where_there_is_no_such_package() -> None:
-    host = Host("", failed=True, msg="No package matching 'agee' is available")
-    assert host.install("agee", check=True)["failed"]
+def test_a_dry_run_changes_nothing_where_apt_finds_nothing_to_do() -> None:
+    host = Host("", changed=False)
+    assert not host.install("awk", check=True)["changed"] and not host.shown
+
+
+def test_a_dry_run_fails_as_apt_does() -> None:
+    host = Host("", failed=True, msg="The lock is held")
+    assert host.install("age", check=True)["failed"]

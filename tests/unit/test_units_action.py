@@ -9,23 +9,24 @@ import pytest
 
 from tests.unit.plugins import action
 
-RUNNING = ("loaded", "active", "enabled", "no")
-STOPPED = ("loaded", "inactive", "disabled", "no")
-MISSING = ("not-found", "inactive", "", "no")
+RUNNING = ("active", "enabled")
+STOPPED = ("inactive", "disabled")
+MISSING = ("inactive", "")
 
 
 class Host:
     """Stands for a host: what systemctl shows of its units; keeps what the module is asked to do."""
 
-    def __init__(self, *units: tuple[str, str, str, str], failing: str = "") -> None:
-        names = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
-        blocks = ["\n".join(f"{key}={value}" for key, value in zip(names, unit, strict=True)) for unit in units]
-        self.shown, self.failing = "\n\n".join(blocks) + "\n", failing
+    def __init__(self, *units: tuple[str, str], failing: str = "") -> None:
+        blocks = [f"Id=x\nActiveState={active}\nUnitFileState={file}\n" for active, file in units]
+        self.shown, self.failing = "\n".join(blocks), failing
         self.commands, self.done = list[str](), list[dict[str, Any]]()
 
-    def command(self, command: str) -> dict[str, Any]:
+    def command(self, command: str, in_data: bytes) -> dict[str, Any]:
+        assert in_data, "otherwise it has a terminal"
         self.commands.append(command)
-        return {"rc": 0, "stdout": self.shown, "stderr": ""}
+        failed = self.failing == "systemctl"
+        return {"rc": int(failed), "stdout": self.shown, "stderr": "no bus\n" if failed else ""}
 
     def module(self, name: str, module_args: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         assert name == "ansible.legacy.systemd_service"
@@ -44,28 +45,22 @@ class Host:
 
 @pytest.mark.parametrize("running", [True, False])
 def test_units_that_are_as_wanted_are_left_alone(running: bool) -> None:
-    seen = [RUNNING, ("loaded", "activating", "static", "no")] if running else [STOPPED, MISSING]
+    seen = [RUNNING, ("activating", "static")] if running else [STOPPED, MISSING]
     host = Host(*seen)
     assert host.want("a.timer", "b.service", running=running, changed=False) == {"changed": False}
-    assert host.commands == [
-        "systemctl show --property=LoadState,ActiveState,UnitFileState,NeedDaemonReload -- a.timer b.service"
-    ]
+    assert host.commands == ["systemctl show --no-pager --property=Id,ActiveState,UnitFileState -- a.timer b.service"]
     assert host.done == []
 
 
-@pytest.mark.parametrize(
-    "seen", [STOPPED, ("loaded", "active", "disabled", "no"), ("loaded", "failed", "enabled", "no"), MISSING]
-)
-def test_the_others_are_started_now_and_at_boot(seen: tuple[str, str, str, str]) -> None:
+@pytest.mark.parametrize("seen", [STOPPED, ("active", "disabled"), ("failed", "enabled"), MISSING])
+def test_the_others_are_started_now_and_at_boot(seen: tuple[str, str]) -> None:
     host = Host(RUNNING, seen)
     assert host.want("a.timer", "b.service")["changed"]
     assert host.states() == [("b.service", "started", True, False)]
 
 
-@pytest.mark.parametrize(
-    "seen", [RUNNING, ("loaded", "inactive", "enabled", "no"), ("loaded", "active", "static", "no")]
-)
-def test_units_that_are_not_wanted_are_stopped_and_disabled(seen: tuple[str, str, str, str]) -> None:
+@pytest.mark.parametrize("seen", [RUNNING, ("inactive", "enabled"), ("active", "static"), ("deactivating", "disabled")])
+def test_units_that_are_not_wanted_are_stopped_and_disabled(seen: tuple[str, str]) -> None:
     host = Host(MISSING, seen)
     assert host.want("a.path", "b.timer", running=False)["changed"]
     assert host.states() == [("b.timer", "stopped", False, False)]
@@ -75,15 +70,6 @@ def test_changed_ones_are_read_again_once_and_all_restarted() -> None:
     host = Host(RUNNING, STOPPED)
     assert host.want("a.timer", "b.timer", changed=True)["changed"]
     assert host.states() == [("a.timer", "restarted", True, True), ("b.timer", "restarted", True, False)]
-
-
-@pytest.mark.parametrize(("options", "restarted"), [({"changed": False}, True), ({}, False)])
-def test_files_that_systemd_has_not_read_are_those_of_a_run_that_was_cut(
-    options: dict[str, bool], restarted: bool
-) -> None:
-    host = Host(("loaded", "active", "enabled", "yes"))
-    assert host.want("a.timer", **options)["changed"] is restarted
-    assert host.states() == ([("a.timer", "restarted", True, True)] if restarted else [])
 
 
 def test_what_others_restart_is_only_started() -> None:
@@ -109,6 +95,17 @@ def test_the_first_that_fails_ends_it() -> None:
     host = Host(STOPPED, STOPPED, failing="a.timer")
     result = host.want("a.timer", "b.timer")
     assert result["failed"] and result["msg"] == "it ended" and len(host.done) == 1
+
+
+def test_a_systemd_that_does_not_answer_is_an_error() -> None:
+    assert Host(RUNNING, failing="systemctl").want("a.timer")["msg"] == "no bus"
+
+
+def test_lines_that_are_no_property_are_nobodys() -> None:
+    host = Host(RUNNING, STOPPED)
+    host.shown = f"sudo: unable to resolve host\r\n{host.shown}"
+    host.want("a.timer", "b.timer")
+    assert host.states() == [("b.timer", "started", True, False)]
 
 
 def test_no_units_are_no_question() -> None:
