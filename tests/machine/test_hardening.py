@@ -1,4 +1,4 @@
-"""How hardened the machine is: by lynis, whose report lab.vm has left there, and what only a kernel of its own shows."""
+"""How hardened the machine is: by lynis, which lab.vm has run, and by what only a kernel of its own shows."""
 
 import re
 
