@@ -104,3 +104,26 @@ def test_the_audit_is_that_of_a_kernel_of_its_own(kind: str, wanted: bool, audit
     variables: dict[str, Any] = {**inputs("hardening"), "ansible_facts": facts, "hardening_audit": wanted}
     templar = Templar(loader=DataLoader(), variables=trusted(variables))
     assert templar.template(trusted("{{ __hardening_audited }}")) is audited
+
+
+def test_another_firewall_that_drops_is_named_and_one_that_accepts_is_not(tmp_path: Path) -> None:
+    tasks = read_yaml(TOP / "roles" / "firewall" / "tasks" / "preflight.yml")
+    (read,) = [one["ansible.builtin.shell"]["cmd"] for one in tasks if one.get("register") == "__firewall_state"]
+    chains = "".join(
+        f"table {table} {{\n\tchain {chain} {{\n\t\ttype filter hook {chain} priority filter; policy {policy};\n\t}}\n}}\n"
+        for table, chain, policy in (
+            ("ip filter", "input", "drop"),
+            ("ip6 filter", "output", "drop"),
+            ("inet filter", "input", "accept"),
+            ("inet phoenix", "input", "drop"),
+        )
+    )
+    (tmp_path / "chains").write_text(chains)
+    nft = tmp_path / "nft"
+    nft.write_text(f'#!/bin/sh\n[ "$*" != "list chains" ] || cat {tmp_path}/chains\n')
+    nft.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", read], env=environment, capture_output=True, text=True, check=True)
+    variables = {**inputs("firewall"), "__firewall_state": {"stdout_lines": done.stdout.splitlines()}}
+    templar = Templar(loader=DataLoader(), variables=trusted(variables))
+    assert templar.template(trusted("{{ __firewall_others }}")) == ["ip filter"]
