@@ -110,7 +110,8 @@ def test_another_firewall_that_drops_is_named_and_one_that_accepts_is_not(tmp_pa
     tasks = read_yaml(TOP / "roles" / "firewall" / "tasks" / "preflight.yml")
     (read,) = [one["ansible.builtin.shell"]["cmd"] for one in tasks if one.get("register") == "__firewall_state"]
     chains = "".join(
-        f"table {table} {{\n\tchain {chain} {{\n\t\ttype filter hook {chain} priority filter; policy {policy};\n\t}}\n}}\n"
+        f"table {table} {{\n\tchain {chain} {{\n"
+        f"\t\ttype filter hook {chain} priority filter; policy {policy};\n\t}}\n}}\n"
         for table, chain, policy in (
             ("ip filter", "input", "drop"),
             ("ip6 filter", "output", "drop"),
