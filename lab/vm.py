@@ -26,6 +26,7 @@ INVENTORY = TOP / "inventories" / "single"
 STATE = TOP / ".vm"
 REPORTS = TOP / "reports" / "vm"
 SERVE_SECONDS = 900
+AUDIT_SECONDS = 1800
 # What is recorded of the machine, by file: read as root.
 FACTS = {
     "analyze-time": "systemd-analyze time; systemd-analyze critical-chain --no-pager",
@@ -126,6 +127,13 @@ def facts(vm: Machine, folder: Path) -> None:
         (folder / f"{name}.txt").write_text(done.stdout + done.stderr)
 
 
+def lynis(vm: Machine, folder: Path) -> None:
+    """Record how Debian's lynis judges the machine: tests/machine reads the report that it leaves there."""
+    install = "DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet install --yes --no-install-recommends lynis"
+    done = vm.ssh(f"sudo sh -c '{install} >/dev/null && lynis audit system --quick --no-colors'", AUDIT_SECONDS)
+    (folder / "lynis.txt").write_text(done.stdout + done.stderr)
+
+
 def test() -> None:
     vm = the_machine()
     REPORTS.mkdir(parents=True, exist_ok=True)
@@ -148,6 +156,8 @@ def test() -> None:
     steps.run("verify.yml after the reboot", lambda: play("verify"))
     steps.run("record the machine after the reboot", lambda: facts(vm, REPORTS / "rebooted"))
     steps.run("tests/machine after the reboot", lambda: check("test_kernel.py", "test_boot.py"))
+    steps.run("lynis", lambda: lynis(vm, REPORTS / "rebooted"))
+    steps.run("tests/machine of its index", lambda: check("test_hardening.py"))
     steps.run("power off", lambda: stop(vm))
     remove()
 

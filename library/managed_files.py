@@ -96,6 +96,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    os.umask(0o022)  # parent folders are for everyone, whatever a hardened host's default is
     changed, diffs = [], []
     for item in module.params["files"]:
         before, state = state_of(item["path"])

@@ -29,7 +29,7 @@ def processes(machine: Host) -> dict[str, str]:
 
 
 def test_written_kernel_settings_are_in_force(machine: Host, kernel: dict[str, str]) -> None:
-    lines = machine.check_output("cat /etc/sysctl.d/*phoenix.conf /etc/sysctl.d/60-mongodb.conf").splitlines()
+    lines = machine.check_output("cat /etc/sysctl.d/*phoenix*.conf /etc/sysctl.d/60-mongodb.conf").splitlines()
     written = dict(re.split(r"\s*=\s*", line, maxsplit=1) for line in lines if line and line[0] not in "#;")
     assert len(written) > 10
     matched = {pattern: [name for name in kernel if fnmatchcase(name, pattern)] for pattern in written}

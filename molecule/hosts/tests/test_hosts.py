@@ -1,4 +1,4 @@
-"""The promises of the roles `base` and `firewall`, checked on the hosts themselves."""
+"""The promises of the roles `base`, `hardening` and `firewall`, checked on the hosts themselves."""
 
 import time
 
@@ -16,6 +16,14 @@ OWN_FILES = {
     "/etc/security/limits.d/60-phoenix.conf": 0o644,
     "/etc/apt/apt.conf.d/60phoenix-upgrades": 0o644,
     "/etc/sudoers.d/60-phoenix": 0o440,
+    "/etc/ssh/sshd_config.d/20-phoenix-hardening.conf": 0o644,
+    "/etc/sysctl.d/99-zy-phoenix-hardening.conf": 0o644,
+    "/etc/modprobe.d/60-phoenix-hardening.conf": 0o644,
+    "/etc/tmpfiles.d/phoenix-hardening.conf": 0o644,
+    "/etc/profile.d/phoenix-hardening.sh": 0o644,
+    "/etc/security/limits.d/60-phoenix-hardening.conf": 0o644,
+    "/etc/systemd/system.conf.d/60-phoenix-hardening.conf": 0o644,
+    "/etc/systemd/coredump.conf.d/60-phoenix-hardening.conf": 0o644,
 }
 
 
@@ -37,6 +45,26 @@ def test_sshd_takes_keys_only(host: Host) -> None:
 def test_user_logs_in_by_key_and_may_sudo(host: Host) -> None:
     assert host.file("/home/ada/.ssh/authorized_keys").contains("ada")
     assert host.check_output("su -s /bin/sh ada -c 'sudo -n id -u'") == "0"
+
+
+def test_sshd_is_hardened_and_still_takes_ansibles_sessions(host: Host) -> None:
+    seen = host.check_output("sshd -T").splitlines()
+    for line in ("loglevel VERBOSE", "compression no", "tcpkeepalive no", "allowtcpforwarding local", "maxsessions 10"):
+        assert line in seen
+
+
+def test_what_root_creates_by_sudo_is_readable_whatever_the_umask_before(host: Host) -> None:
+    assert host.check_output("su -s /bin/sh ada -c 'umask 077; sudo -n sh -c umask'") == "0022"
+
+
+def test_new_files_of_shells_are_their_owners_and_those_of_scripts_as_before(host: Host) -> None:
+    assert host.check_output("su ada -c 'bash -lic umask' 2>/dev/null") == "0027"
+    assert host.check_output("su ada -c 'bash -lc umask'") == "0022"
+
+
+def test_other_accounts_do_not_read_what_is_roots(host: Host) -> None:
+    for path, mode in {"/etc/ssh/sshd_config": 0o600, "/etc/sudoers.d": 0o750, "/etc/cron.daily": 0o700}.items():
+        assert host.file(path).mode == mode
 
 
 def test_journal_is_persistent(host: Host) -> None:
