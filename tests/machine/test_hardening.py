@@ -5,7 +5,8 @@ import re
 import pytest
 from testinfra.host import Host
 
-INDEX = 80
+# What a well-known role for hardening brings a plain machine to (docs/hardening.md has what is left out, and why).
+INDEX = 70
 
 
 def test_the_index_of_lynis(machine: Host) -> None:
