@@ -43,7 +43,10 @@ def _children() -> dict[int, list[int]]:
 
 
 def kill(running: subprocess.Popen[str]) -> None:
-    """End it at once with all that it has started, as where its machine is lost: workers have sessions of their own."""
+    """End it and its workers, which have sessions of their own, in the middle of what they do.
+
+    What keeps the fleet's lock for it is no child of it, and releases the lock once it finds it gone.
+    """
     children = _children()
     doomed = [running.pid]
     for process in doomed:

@@ -20,7 +20,7 @@ OWN_FILES = {
     "/etc/sysctl.d/99-zy-phoenix-hardening.conf": 0o644,
     "/etc/modprobe.d/60-phoenix-hardening.conf": 0o644,
     "/etc/tmpfiles.d/phoenix-hardening.conf": 0o644,
-    "/etc/profile.d/phoenix-hardening.sh": 0o644,
+    "/etc/profile.d/zz-phoenix-hardening.sh": 0o644,
     "/etc/security/limits.d/60-phoenix-hardening.conf": 0o644,
     "/etc/systemd/system.conf.d/60-phoenix-hardening.conf": 0o644,
     "/etc/systemd/coredump.conf.d/60-phoenix-hardening.conf": 0o644,
