@@ -20,9 +20,9 @@ def settings(text: str) -> dict[str, str]:
     return dict(lines)
 
 
-def shell(script: Path, *options: str) -> list[str]:
-    """What a login shell of an operator has after this script: umask, and seconds until it ends."""
-    command = f"umask 022; id() {{ echo 1000; }}; . {script}; umask; echo ${{TMOUT:-}}"
+def shell(script: Path, *options: str, before: str = "umask 022") -> list[str]:
+    """What a login shell of an operator has after this script: umask, and seconds until it ends. before: another one."""
+    command = f"{before}; id() {{ echo 1000; }}; . {script}; umask; echo ${{TMOUT:-}}"
     done = subprocess.run(
         ["bash", "--norc", "--noprofile", *options, "-c", command], capture_output=True, text=True, check=True
     )
@@ -73,6 +73,12 @@ def test_a_shell_at_a_prompt_keeps_new_files_from_others_and_ends(
     script = tmp_path / "phoenix-hardening.sh"
     script.write_text(rendered(TEMPLATES / "profile.sh.j2", {"hardening_shell_timeout": seconds}))
     assert shell(script, "-i") == ["0027", *ends]
+
+
+def test_what_is_stricter_already_stays(tmp_path: Path) -> None:
+    script = tmp_path / "phoenix-hardening.sh"
+    script.write_text(rendered(TEMPLATES / "profile.sh.j2", {"hardening_shell_timeout": 3600}))
+    assert shell(script, "-i", before="umask 077; readonly TMOUT=60") == ["0077", "60"]
 
 
 def test_a_shell_that_runs_a_script_is_as_before(tmp_path: Path) -> None:
