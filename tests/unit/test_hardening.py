@@ -21,7 +21,7 @@ def settings(text: str) -> dict[str, str]:
 
 
 def shell(script: Path, *options: str, before: str = "umask 022") -> list[str]:
-    """What a login shell of an operator has after this script: umask, and seconds until it ends. before: another one."""
+    """What a login shell of an operator has after this script: umask, and seconds until it ends. before: run first."""
     command = f"{before}; id() {{ echo 1000; }}; . {script}; umask; echo ${{TMOUT:-}}"
     done = subprocess.run(
         ["bash", "--norc", "--noprofile", *options, "-c", command], capture_output=True, text=True, check=True
