@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.harness.deploys import SHORT
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
 AUTHENTICATION_FAILED = 18
+FORMER = "former.json"
 RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
@@ -44,27 +44,31 @@ def _authority(scene: Scene) -> str:
     return str(json.loads(shown)["authority"])
 
 
+def _write(path: Path, content: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+
+
 def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int], **options: str) -> dict[str, float]:
     """Replace the passwords of these users, and other secrets, by the names of their files, of so many bytes.
 
-    The lab's inventory reads its secrets from files; with a vault, they are edited there. options: of the play.
+    The lab's inventory reads its secrets from files; with a vault, they are edited there. Where the play fails, the
+    former ones stay beside them, to complete it by hand. options: of the play.
     """
     folder = Path(scene.inventory, ".secrets")
     former = {kind: (folder / f"mongodb-{kind}").read_text().strip() for kind in users}
     assert all(_logs_in(scene, user, former[kind]) for kind, user in users.items())
     began = time.monotonic()
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as known:
-        json.dump({"mongodb_former_passwords": former}, known)
-        known.flush()
-        for name, length in {**dict.fromkeys((f"mongodb-{kind}" for kind in users), 16), **others}.items():
-            path = folder / name
-            new = path.with_name(f"{path.name}.new")
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{secrets.token_hex(length)}\n")
-            new.replace(path)
-        scene.play("rotate-secrets", "-e", f"@{known.name}", **SHORT, **options)
+    known = folder / FORMER
+    _write(known, json.dumps({"mongodb_former_passwords": former}))
+    for name, length in {**dict.fromkeys((f"mongodb-{kind}" for kind in users), 16), **others}.items():
+        new = folder / f"{name}.new"
+        _write(new, f"{secrets.token_hex(length)}\n")
+        new.replace(folder / name)
+    scene.play("rotate-secrets", "-e", f"@{known.resolve()}", **SHORT, **options)
     took = time.monotonic() - began
+    known.unlink()
     assert not any(_logs_in(scene, user, former[kind]) for kind, user in users.items())
     for kind, user in users.items():
         present = (folder / f"mongodb-{kind}").read_text().strip()

@@ -235,6 +235,20 @@ def test_a_key_is_judged_on_every_member_before_it_is_written_on_one() -> None:
     assert "db1 has two keys" in unfit("dGhpcmQ=")
 
 
+def test_the_admins_password_comes_first() -> None:
+    """A primary is stepped down by it before its restart, and the other users are changed by it."""
+    plays = read_yaml(PLAYBOOKS / "rotate-database.yml")
+    of_role = [
+        task["ansible.builtin.include_role"]["tasks_from"]
+        for play in plays
+        for task in play.get("tasks", [])
+        if task.get("ansible.builtin.include_role", {}).get("name") == "mongodb"
+    ]
+    assert of_role[0] == "users-admin"
+    names = [play.get("import_playbook", play["name"]) for play in plays]
+    assert names.index("Change the admin's password") < names.index("restart-members.yml")
+
+
 @pytest.mark.parametrize("play", ["rotate-database", "rotate-metrics", "rotate-keys"])
 def test_hosts_on_demand_take_part(play: str) -> None:
     """No inventory has them: left out, their instances would be refused once a password is changed."""
