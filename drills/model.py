@@ -65,7 +65,8 @@ class Drill:
 
     act: under load. prepare, clean: before and after it, without load; clean always runs. writer: the group whose first
     host sends the writes, which the drill leaves alone. moved: a floating address moves, so that clients send a request
-    once more that was in flight. quick: one of those that `make test` plays.
+    once more that was in flight. rotated: the application's password is replaced. quick: one of those that `make test`
+    plays.
     inventory: the only one of the lab's inventories on which it can be played; "" where any will do.
     """
 
@@ -76,6 +77,7 @@ class Drill:
     clean: Callable[[Scene], None] = lambda scene: None
     writer: str = "control"
     moved: bool = False
+    rotated: bool = False
     quick: bool = False
     inventory: str = ""
 

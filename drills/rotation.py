@@ -98,6 +98,6 @@ def replace_everything(scene: Scene) -> dict[str, float]:
 
 SECTION = ("Secrets are replaced",)
 DRILLS = [
-    Drill("rotate-password", SECTION, replace_the_applications_password),
-    Drill("rotate-secrets", SECTION, replace_everything),
+    Drill("rotate-password", SECTION, replace_the_applications_password, rotated=True),
+    Drill("rotate-secrets", SECTION, replace_everything, rotated=True),
 ]

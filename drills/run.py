@@ -36,14 +36,14 @@ def play(drill: Drill, scene: Scene) -> Outcome:
             options = PATIENT if drill.moved else ()
             client = first_of("client", scene.inventory)
             with (
-                writes.writes(scene.inventory, scene.first(drill.writer)) as written,
+                writes.writes(scene.inventory, scene.first(drill.writer), rotated=drill.rotated) as written,
                 load.load(client, scene.url, load.RATE, *options, longest=LONGEST_S) as reads,
             ):
                 began = time.monotonic()
-                try:
+                # Noted here: an error of the loads, which end now, would take its place.
+                with noted(errors):
                     measured = drill.act(scene)
-                finally:
-                    seconds = time.monotonic() - began
+                seconds = time.monotonic() - began
     finally:
         with noted(errors, "clean-up: "):
             drill.clean(scene)

@@ -22,11 +22,17 @@ RATE = 20  # majority writes a second
 
 @contextmanager
 def writes(
-    inventory: str, host: str, *options: str, rate: float = RATE, runner: str = PYTHON_WITH_DRIVER
+    inventory: str,
+    host: str,
+    *options: str,
+    rate: float = RATE,
+    runner: str = PYTHON_WITH_DRIVER,
+    rotated: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Write from this host while the block runs; afterwards the dictionary holds what remote/acknowledged.py found.
 
-    `options` are those of the program. An interrupt of this process does not reach it.
+    `options` are those of the program. An interrupt of this process does not reach it. rotated: the password is
+    replaced meanwhile.
     """
     result: dict[str, Any] = {}
     command = remote("acknowledged", rate, *options, runner=runner)
@@ -47,7 +53,8 @@ def writes(
     try:
         yield result
     finally:
-        output, errors = writer.communicate(timeout=120)
+        latest = f"{connection_string(inventory)}\n" if rotated else ""
+        output, errors = writer.communicate(latest, timeout=120)
         assert writer.returncode == 0, f"{host}: {errors}"
         result.update(json.loads(output))
         print(f"majority writes, {rate}/s: {summary(result)}")

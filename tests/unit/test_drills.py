@@ -143,7 +143,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     def result(name: str) -> Iterator[dict[str, Any]]:
         yield dict(GOOD[name])
 
-    monkeypatch.setattr(writes, "writes", lambda *_: result("writes"))
+    monkeypatch.setattr(writes, "writes", lambda *_, **__: result("writes"))
     monkeypatch.setattr(load, "load", lambda *_, **__: result("reads"))
     monkeypatch.setattr(writes, "data_equal", lambda _: True)
     monkeypatch.setattr(run, "first_of", lambda *_: None)
@@ -228,6 +228,17 @@ def test_whatever_fails_is_the_outcome_and_cleaned_up(scene: Scene, step: str) -
     assert why == f"{'clean-up: ' if step == 'clean' else ''}RuntimeError: the host is gone"
     assert outcome.measured == ({"recovered": 3.25} if step == "clean" else {})
     assert cleaned == ([] if step == "clean" else [step])
+
+
+def test_a_load_that_fails_does_not_hide_why_the_drill_did(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def failing() -> Iterator[dict[str, Any]]:
+        yield {}
+        raise RuntimeError("the writer has ended")
+
+    monkeypatch.setattr(writes, "writes", lambda *_, **__: failing())
+    error = run.play(Drill("x", (), fail), scene).error
+    assert error == "RuntimeError: the host is gone; RuntimeError: the writer has ended"
 
 
 def test_members_that_do_not_answer_are_an_outcome(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 
 usage: acknowledged.py RATE [--series] [--known] [--collection NAME]  ends with its standard input
        acknowledged.py read|drop [--collection NAME]
-The connection string is the first line of the standard input, as it holds a password.
+The connection string is the first line of the standard input, as it holds a password. A line before its end is the
+one by which the documents are looked for, where the password was replaced meanwhile.
 
 Prints "writing" once the first one is acknowledged, and at the end JSON: acknowledged (count), lost (numbers that were
 acknowledged and are not there), failed (count, and the first few as `failures`: not acknowledged, also after the
@@ -38,11 +39,13 @@ NAME = "drill_probe"
 class Writer:
     """The next document is due at `start + number / rate`, whatever became of those before it.
 
-    connect: makes a client, which reads the CAs that it trusts once; returns the collection.
+    connect: makes a client, which reads the CAs that it trusts once; returns the collection. Takes a connection string,
+    or "" for the first one.
     """
 
-    def __init__(self, connect: Callable[[], Any], rate: float) -> None:
-        self.connect, self.collection, self.rate = connect, connect(), rate
+    def __init__(self, connect: Callable[[str], Any], rate: float) -> None:
+        self.connect, self.collection, self.rate = connect, connect(""), rate
+        self.latest = ""
         self.start = time.monotonic()
         self.lock = threading.Lock()
         self.next = 0
@@ -67,7 +70,7 @@ class Writer:
                     self.failures.append(f"{time.monotonic() - self.start:.2f} s: {type(error).__name__}")
                     # As what is started again once the database's CA was replaced.
                     if "certificate verify failed" in str(error):
-                        self.collection = self.connect()
+                        self.collection = self.connect("")
                 continue
             with self.lock:
                 self.known[number] = (sent, time.time())
@@ -83,7 +86,7 @@ class Writer:
         while not self.acknowledged:
             time.sleep(0.05)
         print("writing", flush=True)
-        sys.stdin.read()
+        self.latest = sys.stdin.read().strip()
         self.ended = True
         for worker in workers:
             worker.join()
@@ -101,7 +104,7 @@ class Writer:
         return result
 
     def lost(self) -> list[int]:
-        self.collection = self.connect()
+        self.collection = self.connect(self.latest)
         there = set(numbers(self.collection))
         return sorted(number for _, number in self.acknowledged if number not in there)
 
@@ -117,11 +120,11 @@ def main() -> None:
     parser.add_argument("--known", action="store_true")
     parser.add_argument("--collection", default=NAME)
     options = parser.parse_args()
-    uri = sys.stdin.readline().strip()
+    first = sys.stdin.readline().strip()
 
-    def connect() -> Any:
+    def connect(latest: str = "") -> Any:
         client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-            uri,
+            latest or first,
             w="majority",
             wtimeoutms=LIMIT_MS,
             serverSelectionTimeoutMS=LIMIT_MS,
