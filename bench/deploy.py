@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.fleet import Fleet, Row
 from lab import releases
+from tests.harness import plays
 from tests.harness.deploys import PLAY_SECONDS, last, play, releases_of
 from tests.harness.load import load
 
@@ -30,7 +31,7 @@ def measure(fleet: Fleet) -> list[Row]:
             running = play(fleet.inventory, name, **variables)
             output, _ = running.communicate(timeout=PLAY_SECONDS)
             if running.returncode:
-                raise RuntimeError(f"{name} ended with {running.returncode}:\n{output[-3000:]}")
+                raise RuntimeError(f"{name} ended with {running.returncode}:\n{plays.excerpt(output)}")
             rows.append(Row(name, round(time.monotonic() - began, 1), "s", bare, "reference: no gates, no restarts"))
             rows.append(Row(f"{name}, its roll-out with a canary of 10 s", float(last(control)["seconds"]), "s"))
     rows.append(Row("failed at 200/s during both", float(result["failed"]), "requests"))

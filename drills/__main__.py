@@ -26,9 +26,9 @@ FOLDER = Path("reports")
 
 
 def whole(scene: Scene) -> bool:
-    """Whether verify.yml finds the fleet whole; otherwise its last lines are printed."""
+    """Whether verify.yml finds the fleet whole; otherwise what failed is printed."""
     done = plays.run(scene.inventory, "verify")
-    print(done.stdout[-2000:] if done.returncode else "The fleet is whole.", file=sys.stderr, flush=True)
+    print(plays.excerpt(done.stdout) if done.returncode else "The fleet is whole.", file=sys.stderr, flush=True)
     return done.returncode == 0
 
 

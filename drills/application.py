@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drills.model import Drill, Scene
 from lab import releases
-from tests.harness.deploys import SHORT, releases_of
+from tests.harness.deploys import TIMES, releases_of
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
 
@@ -18,10 +18,10 @@ def deploy_and_roll_back(scene: Scene) -> dict[str, float]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         source = releases.make("good", Path(folder, "source"), time.strftime("drill%H%M%S"))
-        scene.play("deploy", phoenix_source=str(source), **SHORT)
+        scene.play("deploy", phoenix_source=str(source), **TIMES)
     deployed = time.monotonic() - began
     assert releases_of(scene.hosts("app")) != {before}
-    scene.play("rollback", phoenix_version=before, **SHORT)
+    scene.play("rollback", phoenix_version=before, **TIMES)
     assert releases_of(scene.hosts("app")) == {before}
     return {"deployed": deployed, "recovered": time.monotonic() - began - deployed}
 

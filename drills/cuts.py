@@ -29,5 +29,5 @@ class Cuts:
             plays.kill(running)
             self.made.append(f"{name} after {after:.0f} s")
         else:
-            assert running.returncode == 0, f"{name}.yml failed:\n{output[-3000:]}"
+            assert running.returncode == 0, f"{name}.yml failed:\n{plays.excerpt(output)}"
             self.made.append(f"{name}, which had ended")

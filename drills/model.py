@@ -39,7 +39,7 @@ class Scene:
         if self.cuts:
             self.cuts.cut(self.inventory, name, *options, **variables)
         done = plays.run(self.inventory, name, *options, **variables)
-        assert done.returncode == 0, f"{name}.yml failed:\n{done.stdout[-3000:]}{done.stderr[-500:]}"
+        assert done.returncode == 0, f"{name}.yml failed:\n{plays.excerpt(done.stdout)}{done.stderr[-500:]}"
         return done.stdout
 
     @cached_property

@@ -248,7 +248,7 @@ def main() -> int:
     with lowered(scene, chosen):
         found = run(chosen, scene)
     verified = plays.run(scene.inventory, "verify")
-    print(verified.stdout[-2000:] if verified.returncode else "The fleet is whole.", file=sys.stderr)
+    print(plays.excerpt(verified.stdout) if verified.returncode else "The fleet is whole.", file=sys.stderr)
     return int(verified.returncode != 0 or not all(outcome.good for outcome in found))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from drills.model import Drill, Scene
 from phoenix.database import tls
 from tests.harness.database import answer, one_primary, tls_modes
-from tests.harness.deploys import SHORT
+from tests.harness.deploys import TIMES
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
 AUTHENTICATION_FAILED = 18
@@ -66,7 +66,7 @@ def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int], **
         new = folder / f"{name}.new"
         _write(new, f"{secrets.token_hex(length)}\n")
         new.replace(folder / name)
-    scene.play("rotate-secrets", "-e", f"@{known.resolve()}", **SHORT, **options)
+    scene.play("rotate-secrets", "-e", f"@{known.resolve()}", **TIMES, **options)
     took = time.monotonic() - began
     known.unlink()
     assert not any(_logs_in(scene, user, former[kind]) for kind, user in users.items())

@@ -23,7 +23,7 @@ def refused(scene: Scene, name: str, why: str, *options: str, **variables: str) 
     """Run a play that has to end with this reason. Raises AssertionError where it does not."""
     done = plays.run(scene.inventory, name, *options, **variables)
     # Ansible wraps its output.
-    assert done.returncode != 0 and why in " ".join(done.stdout.split()), f"{name}.yml: {done.stdout[-3000:]}"
+    assert done.returncode != 0 and why in " ".join(done.stdout.split()), f"{name}.yml: {plays.excerpt(done.stdout)}"
 
 
 # --- MongoDB

@@ -55,7 +55,7 @@ def main() -> int:
         found = report.write(record, FOLDER)
     print("\n".join(["soak: good" if not found["wrong"] else "soak: not good", *found["wrong"]]), flush=True)
     done = plays.run(scene.inventory, "verify")
-    print(done.stdout[-2000:] if done.returncode else "The fleet is whole.", file=sys.stderr)
+    print(plays.excerpt(done.stdout) if done.returncode else "The fleet is whole.", file=sys.stderr)
     return 1 if found["wrong"] else done.returncode
 
 

@@ -27,6 +27,11 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+def record(path: Path, password: str) -> None:
+    """As site.yml does."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), "password": password}))
+
+
 def opens(path: Path, password: str) -> bool:
     settings = offsite.Settings(**{**json.loads(path.read_text()), "password": password})
     with offsite.connected(settings) as one:
@@ -68,6 +73,48 @@ def test_one_that_was_cut_leaves_no_password_behind_when_another_is_wanted(
         rekey.rekey(path, "two")
     rekey.rekey(path, "three")
     assert [opens(path, password) for password in ("one", "two", "three")] == [False, False, True]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_password_that_site_has_recorded_meanwhile_is_taken(
+    path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """The role `backup` writes the inventory's, perhaps between a replacement that was cut and its completion."""
+    with offsite.connected(offsite.Settings.read(path)) as made:
+        assert made.run("init").returncode == 0
+    wanted = ["two"]
+    if cut:
+        wanted.append("three")
+        with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+            patched.setattr(rekey, "_remove", lambda *_: (_ for _ in ()).throw(InterruptedError))
+            rekey.rekey(path, "two")
+    assert rekey.note(path, wanted[-1]) == ["kept the password that the copy off-site takes so far"]
+    record(path, wanted[-1])
+    assert rekey.note(path, wanted[-1]) == []
+    assert rekey.rekey(path, wanted[-1]) == [
+        "added the new password",
+        "the new password opens the copy, and the former one is refused",
+    ]
+    assert [opens(path, one) for one in ("one", *wanted)] == [False] * len(wanted) + [True]
+    assert [one.name for one in path.parent.glob("offsite*")] == [path.name]
+
+
+def test_what_a_former_package_kept_is_read(path: Path) -> None:
+    """It held all settings, of one password."""
+    with offsite.connected(offsite.Settings.read(path)) as made:
+        assert made.run("init").returncode == 0
+    path.with_name("offsite-former.json").write_text(path.read_text())
+    record(path, "two")
+    rekey.rekey(path, "two")
+    assert [opens(path, one) for one in ("one", "two")] == [False, True]
+
+
+def test_passwords_of_another_repository_are_not_kept(path: Path, tmp_path: Path) -> None:
+    path.with_name("offsite-former.json").write_text(
+        json.dumps([{**json.loads(path.read_text()), "repository": "elsewhere"}])
+    )
+    assert rekey.rekey(path, "one") == []
+    assert not path.with_name("offsite-former.json").exists()
 
 
 def test_where_nothing_was_copied_yet_the_new_password_is_recorded(path: Path) -> None:

@@ -24,7 +24,7 @@ def small_again(inventory: str) -> Iterator[None]:
     yield
     with still(inventory):
         done = plays.run(inventory, "scale", phoenix_capacity=2, scale_lock_wait=60)
-        assert done.returncode == 0, done.stdout[-3000:]
+        assert done.returncode == 0, plays.excerpt(done.stdout)
 
 
 def test_a_corrupt_capacity_is_counted_again(inventory: str, control: Any) -> None:
@@ -56,7 +56,7 @@ def test_metrics_and_status_show_the_capacity(inventory: str, control: Any) -> N
         assert f"\nphoenix_autoscaler_{name} " in metrics
         assert f"\nphoenix_autoscaler_{name} " in written
     status = plays.run(inventory, "status")
-    assert status.returncode == 0, status.stdout[-3000:]
+    assert status.returncode == 0, plays.excerpt(status.stdout)
     assert "AUTOSCALER capacity 2" in status.stdout
     assert control.run("systemctl is-active phoenix-autoscaler").stdout.strip() == "active"
 
@@ -114,7 +114,7 @@ def test_nothing_in_the_middle_changes_the_capacity(
         wait_for(right, 60, "record, pools and instances that agree")
         # Of a whole run the roles that go by the capacity: the others cost two minutes.
         done = plays.run(inventory, "site", "--tags", "phoenix,nginx")
-        assert done.returncode == 0, done.stdout[-3000:]
+        assert done.returncode == 0, plays.excerpt(done.stdout)
         assert capacity_of(inventory) >= needed
         # A scaling that waited for the lock may have begun.
         wait_for(right, 60, "record, pools and instances that agree")

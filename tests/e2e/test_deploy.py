@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lab import releases
-from tests.harness import programs
+from tests.harness import plays, programs
 from tests.harness.autoscaling import capacity_of, consistent
 from tests.harness.deploys import PLAY_SECONDS, configurations_of, history, last, play, put_back, releases_of, succeed
 from tests.harness.hosts import Hosts, output_of, remote
@@ -62,13 +62,13 @@ def test_a_slow_version_is_stopped_at_the_canary(
         before = application_pids()
         roll = play(inventory, "deploy", phoenix_source=made, **ENDLESS)
         output = put_back(roll, application_hosts, control, start)
-        assert re.search(r"`sleep 600` failed on .* took longer than 3 s and was ended", output, re.DOTALL), output[
-            -3000:
-        ]
+        assert re.search(r"`sleep 600` failed on .* took longer than 3 s and was ended", output, re.DOTALL), (
+            plays.excerpt(output)
+        )
         assert application_pids() == before
         output = put_back(play(inventory, "deploy", phoenix_source=made), application_hosts, control, start)
     # The load decides which is found first: slow answers, or fewer requests, since the balancers avoid a slow instance.
-    assert re.search(r"its median was|it answered \d+ requests while each of the others", output), output[-3000:]
+    assert re.search(r"its median was|it answered \d+ requests while each of the others", output), plays.excerpt(output)
     assert "phoenix_deploy_last_result 1\n" in control.check_output("cat /var/lib/phoenix/metrics/deploy.prom") + "\n"
     failed = last(control)["version"]
     for host in application_hosts.values():
@@ -133,9 +133,9 @@ def test_a_deploy_cut_by_controls_reboot_is_rolled_back_by_itself(
             time.sleep(1)
         machines["control1"].restart(timeout=30)
         output, _ = deploy.communicate(timeout=PLAY_SECONDS)
-        assert deploy.returncode != 0, output[-3000:]
+        assert deploy.returncode != 0, plays.excerpt(output)
         wait_for(lambda: output_of(control, "systemctl is-system-running") == "running", 60, "control again")
-        assert len(releases_of(application_hosts)) == 2, output[-3000:]
+        assert len(releases_of(application_hosts)) == 2, plays.excerpt(output)
         # The lock ended with that boot. Nobody does anything: the timer phoenix-reconcile finds what was cut.
         wait_for(lambda: all(one["result"] for one in history(control, 2)), 600, "what was cut has a result")
     cut, roll = history(control, 2)

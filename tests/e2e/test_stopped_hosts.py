@@ -40,7 +40,7 @@ def timed(name: str, running: Any, status: int = 0) -> str:
     began = time.monotonic()
     output, _ = running.communicate(timeout=400)
     print(f"{name}: {time.monotonic() - began:.0f} s")
-    assert running.returncode == status, output[-4000:]
+    assert running.returncode == status, plays.excerpt(output)
     return str(output)
 
 
@@ -79,8 +79,8 @@ def test_with_a_stopped_host_plays_do_their_work(
             assert capacity_of(inventory) == 3
             site = play(inventory, "site", "--tags", "nginx")
             output = timed(f"{name} is stopped: site", site, UNREACHABLE)
-            assert re.search(rf"{name} .*unreachable=1", output), output[-4000:]
-            assert not re.search("failed=[1-9]", output), output[-4000:]
+            assert re.search(rf"{name} .*unreachable=1", output), plays.excerpt(output)
+            assert not re.search("failed=[1-9]", output), plays.excerpt(output)
             timed(f"{name} is stopped: rollback", play(inventory, "rollback", phoenix_version=before, **SHORT))
             assert releases_of(left) == {before}
         # It is back, and nobody does anything: the timer phoenix-reconcile brings it to what is recorded. A member of
@@ -119,7 +119,7 @@ def test_without_control_nothing_changes_and_all_is_served(
             ("site", ("--tags", "nginx"), {}),
         ):
             done = plays.run(inventory, playbook, *options, **variables)
-            assert done.returncode != 0 and name in done.stdout, f"{playbook}: {done.stdout[-3000:]}"
+            assert done.returncode != 0 and name in done.stdout, f"{playbook}: {plays.excerpt(done.stdout)}"
         wait_for(lambda: watched(receiver) == "status 503", HEARTBEAT_S, "the watcher notices that it is late")
     assert_none_failed(got)
     assert releases_of(application_hosts) == before

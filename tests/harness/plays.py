@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+# Of what a play printed, characters to show: of each task that failed, and of its end.
+TASK_CHARACTERS, END_CHARACTERS = 1200, 1500
 
 
 def command(inventory: str, name: str, *options: str, **variables: Any) -> list[str]:
@@ -29,6 +32,17 @@ def run(inventory: str, name: str, *options: str, **variables: Any) -> subproces
     """Run it to its end, successful or not; stdout holds Ansible's output."""
     words = command(inventory, name, *options, **variables)
     return subprocess.run(words, cwd=TOP, env=environment(), capture_output=True, text=True, check=False)
+
+
+def excerpt(output: str) -> str:
+    """The tasks that failed, rescued ones included, and the end: the reason may be hundreds of lines before it."""
+    sections = re.split(r"^(?=TASK \[|RUNNING HANDLER \[|PLAY )", output, flags=re.MULTILINE)
+    failed = [
+        f"{one.partition(' *')[0]}\n{one[error.start() :][:TASK_CHARACTERS]}"
+        for one in sections
+        if (error := re.search(r"^(\[ERROR\]|fatal: \[|failed: \[)", one, re.MULTILINE))
+    ]
+    return "\n".join([*failed, f"…{output[-END_CHARACTERS:]}"])
 
 
 def _children() -> dict[int, list[int]]:

@@ -14,7 +14,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible.template import Templar
 
-from tests.harness.plays import PLAYBOOK
+from tests.harness.plays import END_CHARACTERS, PLAYBOOK, excerpt
 from tests.unit.shared import TOP, read_yaml, run_ansible, trusted
 
 # The role that brings up what serves in each group.
@@ -309,3 +309,18 @@ def test_what_a_host_has_no_more_stays_sealed() -> None:
     templar = Templar(loader=DataLoader(), variables=trusted({**variables, **report["vars"]}))
     assert templar.template(trusted("{{ __recover_parts }}")) == {"state": "/a/1.age"}
     assert "has acme, authority of control1" in templar.template(trusted(report["ansible.builtin.debug"]["msg"]))
+
+
+def test_an_excerpt_begins_with_the_tasks_that_failed() -> None:
+    """Hundreds of lines after the reason of a roll-out's end say how the fleet was put back."""
+    rescued = (
+        "TASK [deploy : Check the canary] ***\nok: [app2]\n[ERROR]: Task failed: slow\nfatal: [app1]: FAILED! => {}\n"
+    )
+    item = "TASK [deploy : Switch] ***\nok: [app1] => (item=a)\nfailed: [app1] (item=b) => {}\n"
+    end = "TASK [deploy : Put back] ***\nok: [app1]\n" * 200
+    shown = excerpt(f"PLAY [all] ***\n{rescued}{item}{end}")
+    assert shown.startswith(
+        "TASK [deploy : Check the canary]\n[ERROR]: Task failed: slow\nfatal: [app1]: FAILED! => {}\n\n"
+        "TASK [deploy : Switch]\nfailed: [app1] (item=b) => {}\n"
+    )
+    assert "app2" not in shown and len(shown) < END_CHARACTERS + 300

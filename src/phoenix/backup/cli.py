@@ -42,6 +42,7 @@ AS_ROOT = ("watch", "restore")
 RECOVERY = {
     "copies": "the times of the copies off-site",
     "fetch": "bring the newest copy off-site back as the store in an empty folder",
+    "note": "on the store: keep the present password beside offsite.json before another one is written",
     "rekey": "on the store: have the copy off-site take the password that comes as JSON over standard input alone",
     "holdings": "what the store in a folder holds",
     "unpack": "write a host's state back from a sealed archive",
@@ -78,7 +79,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs.add_parser("keep-inventory", help="keep the inventory that comes over standard input, encrypted")
     for name, what in RECOVERY.items():
         one = verbs.add_parser(name, help=f"for playbooks: {what}")
-        if name not in ("copies", "rekey"):
+        if name not in ("copies", "note", "rekey"):
             one.add_argument("path", type=Path)
     verbs.add_parser("status", help="one line about the backups")
     verbs.add_parser("list", help="everything in the store")
@@ -211,8 +212,9 @@ def on_recovery(options: argparse.Namespace) -> int:
             print(json.dumps(offsite.copies(offsite.Settings.read(options.config / "offsite.json"))))
         elif options.verb == "fetch":
             print(json.dumps(offsite.fetch(path, offsite.Settings.read(options.config / "offsite.json"))))
-        elif options.verb == "rekey":
-            print(json.dumps(rekey.rekey(options.config / "offsite.json", json.load(sys.stdin)["password"])))
+        elif options.verb in ("note", "rekey"):
+            act = rekey.note if options.verb == "note" else rekey.rekey
+            print(json.dumps(act(options.config / "offsite.json", json.load(sys.stdin)["password"])))
         elif options.verb == "holdings":
             print(json.dumps(recovery.holdings(path)))
         elif options.verb == "pack-inventory":

@@ -121,7 +121,10 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     said = "; ".join(lines[-3:]) or f"restic ended with {done.returncode}"
     if "wrong password" in said:
-        return f"backup_offsite_password does not open the repository ({said}): give the one that it was made with"
+        return (
+            f"backup_offsite_password does not open the repository ({said}): run rotate-copy.yml if you "
+            "replaced it, or give the one that it was made with"
+        )
     if "unable to open config file" in said or "Is there a repository" in said:
         return f"{NOWHERE} ({said})"
     return said

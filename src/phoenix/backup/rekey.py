@@ -6,6 +6,7 @@ What opens the data stays the same within a repository, so that a password which
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,38 +17,65 @@ from phoenix.common import files
 WRONG = "wrong password"
 
 
+def note(path: Path, password: str) -> list[str]:
+    """Keep the password of offsite.json (path) beside it before the role writes this one; what was done.
+
+    The repository may take only the former one, until rekey() has it take the new one.
+    """
+    if not path.exists():
+        return []
+    present = Settings(**json.loads(path.read_text(encoding="utf-8")))
+    known = _formers(path, present.repository)
+    if present.password in (password, *known):
+        return []
+    _keep(path, present.repository, [*known, present.password])
+    return ["kept the password that the copy off-site takes so far"]
+
+
 def rekey(path: Path, password: str) -> list[str]:
     """Have the repository of offsite.json (path) take this password alone; what was done, [] where nothing was due.
 
-    The former settings are kept beside it until the former password is refused, so that the next call completes one
-    that was cut. Raises Refused.
+    The former passwords are kept beside it until they are refused, so that the next call completes one that was cut,
+    also where site.yml has recorded the new password meanwhile. Raises Refused.
     """
-    beside = path.with_name("offsite-former.json")
-    text = path.read_text(encoding="utf-8")
-    present = Settings(**json.loads(text))
-    if present.password == password and not beside.exists():
-        return []
+    present = Settings(**(recorded := json.loads(path.read_text(encoding="utf-8"))))
     wanted = replace(present, password=password)
-    done = []
+    known = dict.fromkeys([*_formers(path, present.repository), present.password])
+    formers = [replace(present, password=one) for one in known if one != password]
+    _keep(path, present.repository, [one.password for one in formers])
+    if not formers:
+        return []
+    done = _add(formers, wanted)
     if present.password != password:
-        if (
-            beside.exists()
-            and (former := Settings(**json.loads(beside.read_text(encoding="utf-8")))).password != present.password
-        ):
-            # A change that was cut, to a password that is not wanted any more: its former one must not be forgotten.
-            done += _remove(former, present)
-            beside.unlink()
-        done += _add(present, wanted)
-        if not beside.exists():
-            files.replace(beside, text, 0o600, durable=True)
         # In the form in which the role `backup` writes it.
-        changed = {**json.loads(text), "password": password}
+        changed = {**recorded, "password": password}
         files.replace(path, json.dumps(changed, indent=4, sort_keys=True) + "\n", 0o600, durable=True)
         done.append("recorded the new password")
-    former = Settings(**json.loads(beside.read_text(encoding="utf-8")))
-    done += _remove(former, wanted)
-    beside.unlink()
-    return done
+    for former in formers:
+        done += _remove(former, wanted)
+    _keep(path, present.repository, [])
+    return list(dict.fromkeys(done))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name("offsite-former.json")
+
+
+def _formers(path: Path, repository: str) -> list[str]:
+    """Passwords that this repository took before, the oldest first."""
+    if not _beside(path).exists():
+        return []
+    kept = json.loads(_beside(path).read_text(encoding="utf-8"))
+    # Up to 0.17.0 it held the settings with one of them.
+    return [one["password"] for one in (kept if isinstance(kept, list) else [kept]) if one["repository"] == repository]
+
+
+def _keep(path: Path, repository: str, passwords: Sequence[str]) -> None:
+    if passwords:
+        kept = [{"repository": repository, "password": one} for one in passwords]
+        files.replace(_beside(path), json.dumps(kept), 0o600, durable=True)
+    else:
+        _beside(path).unlink(missing_ok=True)
 
 
 def _keys(restic: Restic) -> list[dict[str, Any]] | None:
@@ -60,8 +88,9 @@ def _keys(restic: Restic) -> list[dict[str, Any]] | None:
     raise Refused(complaint(seen))
 
 
-def _add(present: Settings, wanted: Settings) -> list[str]:
-    with connected(wanted) as new, connected(present) as old:
+def _add(formers: Sequence[Settings], wanted: Settings) -> list[str]:
+    """Add the new password by the first of the former ones that opens the repository. Raises Refused."""
+    with connected(wanted) as new:
         try:
             if _keys(new) is not None:
                 return []
@@ -69,10 +98,14 @@ def _add(present: Settings, wanted: Settings) -> list[str]:
             if NOWHERE in str(error):  # the first copy will make it
                 return []
             raise
-        added = old.run("key", "add", "--new-password-file", str(new.folder / "password"))
-        if added.returncode:
-            raise Refused(complaint(added))
-    return ["added the new password"]
+        for former in formers:
+            with connected(former) as old:
+                added = old.run("key", "add", "--new-password-file", str(new.folder / "password"))
+            if added.returncode == 0:
+                return ["added the new password"]
+            if WRONG not in added.stderr:
+                break
+    raise Refused(complaint(added))
 
 
 def _remove(former: Settings, wanted: Settings) -> list[str]:
