@@ -12,13 +12,15 @@ from ansible.plugins.action import ActionBase
 FOLDER = "directory"
 
 
-def look(files: Sequence[Mapping[str, Any]]) -> str:
-    """Return the command that shows owner, group, mode, kind and path of each, and the files' checksums."""
+def look(files: Sequence[Mapping[str, Any]], unapplied: str = "") -> str:
+    """Return the command that shows owner, group, mode, kind and path of each, the files' checksums, and the note."""
     paths = shlex.join([one["path"] for one in files])
     contents = shlex.join([one["path"] for one in files if one.get("content") is not None])
     commands = [f"LC_ALL=C stat --dereference --format='%u %G %a %F/%n' -- {paths}"]
     if contents:
         commands.append(f"sha256sum -- {contents}")
+    if unapplied:
+        commands.append(f"cat -- {shlex.quote(unapplied)}")
     # What is missing is an error of both, and differs.
     return f"({'; '.join(commands)}) 2>/dev/null || true"
 
@@ -47,7 +49,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         files = self._task.args.get("files")
         if isinstance(files, list) and all(isinstance(one, dict) and one.get("path") for one in files):
             # With input the connection allots no terminal, which would end its lines otherwise.
-            seen = self._low_level_execute_command(look(files), in_data=b"\n")["stdout"] if files else ""
+            asked = look(files, self._task.args.get("unapplied") or "")
+            seen = self._low_level_execute_command(asked, in_data=b"\n")["stdout"] if files else ""
             if seen.splitlines() == lines(files):
                 return {**result, "changed": False, "changed_paths": [], "diff": []}
         return {**result, **self._execute_module("managed_files", module_args=self._task.args, task_vars=task_vars)}

@@ -21,6 +21,11 @@ options:
       mode: {description: Octal mode., type: str, default: "0644"}
       group: {description: Group; the owner is root., type: str, default: root}
       validate: {description: Command that must succeed on the new file before it is put in place., type: str}
+  unapplied:
+    description: >-
+      File that names what was written until the last handler removes it. A run that is cut before its handlers
+      leaves it, and the next one reports the same files as changed again.
+    type: path
 author: [Phoenix]
 """
 EXAMPLES = r"""
@@ -31,7 +36,10 @@ EXAMPLES = r"""
       - {path: /etc/sudoers.d/b, content: "b ALL=(ALL) ALL\n", mode: "0440", validate: "visudo -cf %s"}
 """
 RETURN = r"""
-changed_paths: {description: Files written (or, in check mode, that would be)., type: list, returned: always}
+changed_paths:
+  description: Files written (or, in check mode, that would be), and those that are not applied.
+  type: list
+  returned: always
 """
 
 import grp
@@ -78,6 +86,19 @@ def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
     os.chown(target, 0, gid)
 
 
+def note(path: str) -> list[str]:
+    """Return the files that were written and not applied, by the note of this path; none without one."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines() if path else []
+    except FileNotFoundError:
+        return []
+
+
+def remember(path: str, written: list[str]) -> None:
+    Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    Path(path).write_text("".join(f"{one}\n" for one in written), encoding="utf-8")
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -92,25 +113,30 @@ def main() -> None:
                     "group": {"type": "str", "default": "root"},
                     "validate": {"type": "str"},
                 },
-            }
+            },
+            "unapplied": {"type": "path"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)  # parent folders are for everyone, whatever a hardened host's default is
-    changed, diffs = [], []
+    unapplied = module.params["unapplied"]
+    changed, diffs = note(unapplied), []
     for item in module.params["files"]:
         before, state = state_of(item["path"])
         gid = grp.getgrnam(item["group"]).gr_gid
         wanted = f"0:{gid} {int(item['mode'], 8):04o}"
         if before == item["content"] and state == wanted:
             continue
-        changed.append(item["path"])
+        if item["path"] not in changed:
+            changed.append(item["path"])
         header = {
             "before_header": f"{item['path']} ({state or 'absent'})",
             "after_header": f"{item['path']} ({wanted})",
         }
         diffs.append({"before": before or "", "after": item["content"] or "", **header})
         if not module.check_mode:
+            if unapplied:
+                remember(unapplied, changed)
             write(module, item, gid)
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=diffs)
 

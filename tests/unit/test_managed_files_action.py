@@ -1,10 +1,12 @@
-"""The action plugin managed_files: what is as wanted needs no module, and each way in which a file may differ does."""
+"""managed_files: what is as wanted needs no module, and each difference does; a cut loses nothing."""
 
 from __future__ import annotations
 
 import grp
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.plugins import action
+from tests.unit.shared import TOP, read_yaml
 
 
 class Host:
@@ -31,8 +34,8 @@ class Host:
         self.written.append(module_args["files"])
         return {"changed": True, "changed_paths": ["it"]}
 
-    def keep(self, *files: dict[str, Any]) -> dict[str, Any]:
-        plugin = action("managed_files", {"files": list(files)}, check=False)
+    def keep(self, *files: dict[str, Any], **options: str) -> dict[str, Any]:
+        plugin = action("managed_files", {"files": list(files), **options}, check=False)
         plugin._low_level_execute_command, plugin._execute_module = self.command, self.module
         result: dict[str, Any] = plugin.run(task_vars={})
         return result
@@ -90,3 +93,43 @@ def test_what_is_no_list_of_files_is_the_modules_to_refuse() -> None:
     host = Host()
     host.keep({"content": "x"})
     assert host.written == [[{"content": "x"}]]
+
+
+def written(files: list[dict[str, Any]], unapplied: Path, *, check: bool = False) -> list[str]:
+    """Run the module itself, and return changed_paths."""
+    options = {"files": files, "unapplied": str(unapplied), "_ansible_check_mode": check}
+    done = subprocess.run(
+        [sys.executable, TOP / "library" / "managed_files.py"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["changed"] is bool(result["changed_paths"])
+    return list(result["changed_paths"])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the module gives its files to root")
+def test_what_a_cut_run_wrote_is_reported_until_it_is_applied(tmp_path: Path) -> None:
+    """The handlers of the run that wrote it may never have run."""
+    files = [{"path": str(tmp_path / name), "content": name} for name in ("one", "two")]
+    unapplied, host = tmp_path / "notes" / "role", Host()
+    assert written(files, unapplied, check=True) == [one["path"] for one in files] and not unapplied.exists()
+    assert written(files[:1], unapplied) == [files[0]["path"]]
+    # The next run: one is as wanted, and not applied.
+    host.keep(files[0], unapplied=str(unapplied))
+    assert host.written == [[files[0]]]
+    assert written(files, unapplied) == written(files, unapplied) == [one["path"] for one in files]
+    unapplied.unlink()
+    assert host.keep(*files, unapplied=str(unapplied))["changed"] is False and written(files, unapplied) == []
+
+
+def test_the_note_is_removed_by_the_last_handler() -> None:
+    found = []
+    for path in sorted(TOP.glob("roles/*/tasks/*.yml")):
+        for task in read_yaml(path):
+            if note := (task.get("managed_files") or {}).get("unapplied"):
+                found.append(note)
+                last = read_yaml(path.parents[1] / "handlers" / "main.yml")[-1]
+                assert last["ansible.builtin.file"] == {"path": note, "state": "absent"}
+                assert task["notify"][-1] == last["name"]
+    assert len(found) == len(set(found)) >= 2
