@@ -17,7 +17,7 @@ from lab.fleet import read as read_fleet
 from phoenix.alerting.deadman import HEALTHY_AGE_S
 from tests.harness import alarms, programs
 from tests.harness.alarms import busy_instance, messages, watched
-from tests.harness.hosts import Hosts, first_of, remote
+from tests.harness.hosts import Hosts, first_of, output_of, remote
 from tests.harness.instances import serving
 from tests.harness.waiting import wait_for
 
@@ -116,6 +116,15 @@ def test_two_hosts_ask_for_the_site(fleet: Hosts) -> None:
         site, certificate = shown["phoenix_site.lb1_https"], shown["phoenix_certificate_name.lb1_443"]
         assert site["dimensions"]["up"]["value"] == 1, name
         assert certificate["dimensions"]["matches"]["value"] == 1, name
+
+
+def test_the_parent_accepts_the_fleets_key_alone(fleet: Hosts, inventory: str) -> None:
+    """As rotate-metrics.yml proves it, by the answer to one more connection of a host that streams already."""
+    (address,) = (host.address for host in read_fleet(Path(inventory)).hosts if host.name == "control1")
+    asked = remote("stream_keys", address, 19999, runner=programs.PYTHON)
+    for host in (fleet["lb1"], fleet["db3"]):
+        # While an agent connects again, the parent would take this connection for the agent's.
+        wait_for(lambda host=host: output_of(host, asked) == "[true, false]", 60, "its key, and no other")  # type: ignore[misc]
 
 
 def test_dashboards_are_closed(inventory: str, fleet: Hosts, receiver: Any, base_url: str) -> None:

@@ -10,8 +10,9 @@ from urllib.parse import quote
 KEY = re.compile(r"(?m)^\[([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\]$")
 API_KEY = re.compile(r"(?m)^\s*api key = ([0-9a-f-]{36})$")
 TIMEOUT_S = 20.0
-REFUSED = 401
-BUSY = 409
+# How Netdata answers (1.37, without a status line): to a key that it does not know, and to a second connection.
+REFUSED = "You are not permitted to access this."
+CONNECTED = "This GUID is already streaming to this server"
 
 
 def accepted(stream_conf: str) -> list[str]:
@@ -39,9 +40,9 @@ def verdict(answer: str) -> bool:
     Raises:
         ValueError: it is neither answer.
     """
-    match = re.match(r"HTTP/1\.\d (\d{3})", answer)
-    if match and int(match[1]) in (REFUSED, BUSY):
-        return int(match[1]) == BUSY
+    said = answer.rpartition("\r\n\r\n")[2]
+    if said.startswith((REFUSED, CONNECTED)):
+        return said.startswith(CONNECTED)
     raise ValueError(f"the parent gave no clear answer: {answer[:200]!r}")
 
 

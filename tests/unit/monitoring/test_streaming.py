@@ -24,9 +24,15 @@ def test_keys_are_read_as_the_template_writes_them() -> None:
     assert streaming.former([conf(NEW, parent=True), "", conf(NEW, parent=False)], NEW) == []
 
 
-@pytest.mark.parametrize(("status", "accepted"), [("401 Unauthorized", False), ("409 Conflict", True)])
-def test_a_busy_parent_knows_the_key(status: str, accepted: bool) -> None:
-    assert streaming.verdict(f"HTTP/1.1 {status}\r\nConnection: close\r\n") is accepted
+# As Debian's Netdata 1.37.1 answers; tests/e2e/test_alerts.py asks it.
+REFUSED = "You are not permitted to access this. Check the logs for more info."
+CONNECTED = "This GUID is already streaming to this server"
+
+
+@pytest.mark.parametrize("head", ["", "HTTP/1.1 409 Conflict\r\nConnection: close\r\n\r\n"])
+@pytest.mark.parametrize(("said", "accepted"), [(REFUSED, False), (CONNECTED, True)])
+def test_a_parent_to_which_the_host_streams_knows_the_key(head: str, said: str, accepted: bool) -> None:
+    assert streaming.verdict(f"{head}{said}") is accepted
 
 
 @pytest.mark.parametrize("answer", ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 503 Service Unavailable\r\n", "Hit me baby"])
