@@ -47,7 +47,7 @@ status: ## the fleet at a glance
 	@$(PLAY) -i $(INVENTORY) playbooks/status.yml
 
 bench: ## the numbers of the design, measured on the running fleet: a table, and bench.json (THEME=saturated MINUTES=60: by name alone)
-	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) PHOENIX_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m bench $(THEME)
+	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) PHOENIX_SERIES=$(SERIES) PHOENIX_MINUTES=$(or $(MINUTES),60) $(ENGINE) $(BIN)/python -m bench $(THEME)
 
 drill: ## rehearse one section of the runbook on the running fleet under load (NAME=switch-balancer; without it, the list; CUT=n kills each of its plays once before, n is a seed)
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/python -m drills $(if $(CUT),--cut $(CUT)) $(or $(NAME),--list)
@@ -113,6 +113,7 @@ stopped: ## on the running fleet: deploy, rollback, scale and site.yml with a st
 lost: ## on the running fleet: the hosts of control, the database, and all removed and made again, then recovered (LOST=fleet for one; half an hour)
 	PHOENIX_LOST=$${LOST:-control,database,fleet} PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(ENGINE) $(BIN)/pytest -q -s tests/e2e/test_lost.py
 
+networks: LAB_PROFILE = networks
 networks: ## on the running fleet of LAB_PROFILE=networks: who reaches whom, by which kind of address, and a lost balancer at each
 	PHOENIX_INVENTORY=$(INVENTORY) PHOENIX_URL=$$($(LAB) url) $(BIN)/pytest -q -s tests/e2e/test_networks.py
 

@@ -50,14 +50,19 @@ def table(rows: Sequence[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("theme", nargs="*", choices=[[], *themes()], help="default: all but those that take an hour")
-    chosen = parser.parse_args().theme or [theme for theme in themes() if theme not in BY_NAME]
+    named = parser.parse_args().theme
+    chosen = named or [theme for theme in themes() if theme not in BY_NAME]
     fleet = Fleet(os.environ["PHOENIX_INVENTORY"], os.environ["PHOENIX_URL"])
     rows: list[Row] = []
     for theme in chosen:
         start = time.monotonic()
         print(f"measuring: {theme}", file=sys.stderr, flush=True)
         with contextlib.nullcontext() if theme in FOLLOWING else still(fleet.inventory):
-            rows += importlib.import_module(f"bench.{theme}").measure(fleet)
+            measured = importlib.import_module(f"bench.{theme}").measure(fleet)
+        if named and not measured:
+            print(f"{theme}: this fleet has nothing that it measures (LAB_PROFILE)", file=sys.stderr)
+            return 1
+        rows += measured
         print(f"measured: {theme}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         # After each theme, so that a later one's failure loses nothing.
         FILE.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")

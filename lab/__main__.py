@@ -69,7 +69,7 @@ def _up(client: docker.DockerClient) -> None:
     ours = fleet.read(_inventory())
     containers.up(client, ours, STATE, CACHE, _report)
     if ours.engine_port:
-        engine.start(ENGINE)
+        engine.start(ENGINE, *_offered(ours))
 
 
 def _prepare(client: docker.DockerClient) -> None:
@@ -91,10 +91,14 @@ def _images(client: docker.DockerClient) -> None:
         image.ensure(client, suite, CACHE, _report)
 
 
+def _offered(ours: fleet.Fleet) -> tuple[str, int]:
+    """The address and port at which control finds the provider."""
+    return ours.gateway(ours.members("control")[0]), ours.engine_port
+
+
 def _offer() -> None:
     ours = fleet.read(_inventory())
-    controls = ours.members("control")
-    engine.serve(ours.gateway(controls[0]), ours.engine_port, {host.address for host in controls})
+    engine.serve(*_offered(ours), {host.address for host in ours.members("control")})
 
 
 ALONE: Mapping[str, Callable[[], object]] = {

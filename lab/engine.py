@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 MOST = 1 << 16
 SECONDS = 300
+START_SECONDS = 60
 PROVIDER = [sys.executable, "-m", "lab.provider"]
 TOP = Path(__file__).resolve().parents[1]
 
@@ -65,16 +68,31 @@ def _running(record: Path) -> int:
     return process if b"lab" in command.split(b"\0") and b"engine" in command.split(b"\0") else 0
 
 
-def start(record: Path) -> None:
-    """Start it beside this process, unless it runs, for the profile in LAB_PROFILE."""
+def start(record: Path, address: str, port: int) -> None:
+    """Start it beside this process, unless it runs, for the profile in LAB_PROFILE, and wait until it answers.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time; with the end of its log.
+    """
     if _running(record):
         return
-    log = record.with_suffix(".log").open("a")
+    path = record.with_suffix(".log")
+    log = path.open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", "engine"],
         cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     record.write_text(str(process.pid))
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection((address, port), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    state = "does not answer" if process.poll() is None else f"ended with {process.returncode}"
+    raise RuntimeError(f"the provider at {address}:{port} {state}: {path.read_text()[-500:]}")
 
 
 def stop(record: Path) -> None:

@@ -105,7 +105,7 @@ def test_control_scales_by_its_own_way_to_the_hosts(control: Any, inventory: str
 
 def test_the_balancers_limit_each_client_of_either_kind(fleet: Hosts) -> None:
     rules = fleet["lb1"].check_output("nft list chain inet phoenix input")
-    limits = re.findall(r"tcp dport \{ 8080, 8443 \} ct state new add @(ip6?)_web \{ .* limit rate over", rules)
+    limits = re.findall(r"tcp dport \{ 8080, 8443 \} ct state new .*?add @(ip6?)_web \{ .* limit rate over", rules)
     assert sorted(limits) == ["ip", "ip6"], rules
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -113,7 +113,9 @@ class Watch:
     def _sample(self) -> None:
         while not self._ended.is_set():
             due = time.monotonic() + self.every
-            self.sample()
+            # A host that is too busy to answer once ends nothing; what is waited for shows whether it goes on.
+            with suppress(AssertionError, RuntimeError, ValueError):
+                self.sample()
             self._ended.wait(max(0.0, due - time.monotonic()))
 
     def sample(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_every_time_that_an_address_was_taken_is_a_move() -> None:
 def test_an_hour_is_measured_by_name_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert set(program.BY_NAME) <= set(program.themes())
     assert not {"namespaces", "fleet"} & set(program.themes()), "programs of their own"
+
+
+def test_a_theme_that_measures_nothing_here_fails_and_keeps_the_figures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "bench.json"
+    monkeypatch.setattr("bench.__main__.FILE", file)
+    monkeypatch.setattr("bench.demand.measure", lambda _: [])
+    monkeypatch.setattr(sys, "argv", ["bench", "demand"])
+    for name in ("PHOENIX_INVENTORY", "PHOENIX_URL"):
+        monkeypatch.setenv(name, "inventories/lab")
+    assert program.main() == 1 and not file.exists()
 
 
 @pytest.mark.usefixtures("ansible_plugins")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,14 @@ def test_others_get_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "PROVIDER", ECHO)
     for port in offered({"192.0.2.41"}):
         assert ask(port, "list").stdout == ""
+
+
+def test_one_that_ends_at_once_is_reported_with_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be missed only when a host is to be made."""
+    (tmp_path / "python").write_text("#!/bin/sh\necho the port is taken >&2\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        with pytest.raises(RuntimeError, match=r"ended with 3: the port is taken"):
+            engine.start(tmp_path / "engine.pid", *free.getsockname())
