@@ -1,6 +1,8 @@
 """The order of a roll-out, and what is held against a canary: phoenix.fleet/rollout.py."""
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 from phoenix.rollout import latencies, order
 from phoenix.rollout import plan as rollout
+from tests.harness.plays import PLAYBOOK
+from tests.unit.shared import TOP, run_ansible
 
 HOSTS = [{"name": "app1", "address": "192.0.2.21"}, {"name": "app2", "address": "192.0.2.22"}]
 
@@ -141,6 +145,63 @@ def test_errors_and_latency_beside_the_others(own: dict[str, Any], other: dict[s
     faults = judge(own, other)
     assert bool(faults) == bool(fault), faults
     assert fault in "; ".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("own", "memory", "again"),
+    [
+        (mixed(60, 940), {}, True),  # a pause of half a second in ten, while clients went on
+        (mixed(40, 960), {}, False),  # no fault at all
+        (mixed(600, 400), {}, False),
+        ({**mixed(60, 940), "errors": 300}, {}, False),
+        (mixed(60, 940), {"ended": 1}, False),
+    ],
+)
+def test_what_only_a_part_of_the_answers_says_is_seen_again(
+    own: dict[str, Any], memory: dict[str, Any], again: bool
+) -> None:
+    found = rollout.judge([{"servers": {"c": own, "o": counts(1000)}}], ["c"], ["o"], memory)
+    assert found["again"] is again and bool(found["faults"]) is (own != mixed(40, 960))
+
+
+def test_the_second_look_decides(tmp_path: Path) -> None:
+    """The role's tasks, with verdicts in place of observations; each case is the verdicts, and whether it holds."""
+    tail, slow = (["its 95th percentile"], True), (["its median"], False)
+    good: tuple[list[str], bool] = ([], False)
+    cases = [([good], True), ([slow], False), ([tail, good], True), ([tail, tail], False), ([tail, slow], False)]
+    verdicts = [[{"faults": faults, "again": again, "seen": ""} for faults, again in looks] for looks, _ in cases]
+    (tmp_path / "watch.yml").write_text((TOP / "roles" / "deploy" / "tasks" / "watch.yml").read_text())
+    look = {
+        "__deploy_verdict": "{{ (verdicts[case | int])[looks | length] }}",
+        "looks": "{{ looks + [1] }}",
+    }
+    (tmp_path / "observe.yml").write_text(json.dumps([{"ansible.builtin.set_fact": look}]))
+    note = {"seen": "{{ seen + [[looks | length, holds | bool]] }}"}
+    tasks = [
+        {"ansible.builtin.set_fact": {"looks": [], "holds": True}},
+        {
+            "block": [{"ansible.builtin.include_tasks": "watch.yml"}],
+            "rescue": [{"ansible.builtin.set_fact": {"holds": False}}],
+        },
+        {"ansible.builtin.set_fact": note},
+    ]
+    (tmp_path / "case.yml").write_text(json.dumps(tasks))
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "become": False,
+        "connection": "local",
+        "vars": {"verdicts": verdicts, "__deploy_step": {"servers": ["192.0.2.21:3000"]}},
+        "tasks": [
+            {"ansible.builtin.set_fact": {"seen": []}},
+            *({"ansible.builtin.include_tasks": "case.yml", "vars": {"case": n}} for n in range(len(cases))),
+            {"ansible.builtin.copy": {"content": "{{ seen | to_json }}", "dest": str(tmp_path / "seen")}},
+        ],
+    }
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+    done = run_ansible(PLAYBOOK, "-i", "localhost,", tmp_path / "play.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "seen").read_text()) == [[len(looks), holds] for looks, holds in cases]
 
 
 def kinds(**buckets: dict[str, int]) -> dict[str, Any]:
