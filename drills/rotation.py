@@ -17,7 +17,8 @@ from tests.harness.deploys import TIMES
 
 USERS = {"admin": "admin", "app": "phoenix", "backup": "backup", "monitor": "monitor"}
 AUTHENTICATION_FAILED = 18
-FORMER = "former.json"
+# Not beside the secrets: the sealed copy of the inventory would change once it is gone.
+FORMER = ".lab/former.json"
 RUNNER_KEY = "cat /var/lib/phoenix-runner/.ssh/id_ed25519.pub"
 
 
@@ -54,13 +55,13 @@ def rotate(scene: Scene, users: Mapping[str, str], others: Mapping[str, int], **
     """Replace the passwords of these users, and other secrets, by the names of their files, of so many bytes.
 
     The lab's inventory reads its secrets from files; with a vault, they are edited there. Where the play fails, the
-    former ones stay beside them, to complete it by hand. options: of the play.
+    former ones stay in .lab, to complete it by hand. options: of the play.
     """
     folder = Path(scene.inventory, ".secrets")
     former = {kind: (folder / f"mongodb-{kind}").read_text().strip() for kind in users}
     assert all(_logs_in(scene, user, former[kind]) for kind, user in users.items())
     began = time.monotonic()
-    known = folder / FORMER
+    known = Path(scene.inventory).parents[1] / FORMER
     _write(known, json.dumps({"mongodb_former_passwords": former}))
     for name, length in {**dict.fromkeys((f"mongodb-{kind}" for kind in users), 16), **others}.items():
         new = folder / f"{name}.new"

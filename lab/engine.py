@@ -7,6 +7,7 @@ docs/providers.md has it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -76,6 +77,9 @@ def start(record: Path, address: str, port: int) -> None:
     """
     if _running(record):
         return
+    with contextlib.suppress(OSError):
+        socket.create_connection((address, port), 1).close()
+        raise RuntimeError(f"{address}:{port} is taken by another program: end it, or change lab_engine_port")
     path = record.with_suffix(".log")
     log = path.open("a")
     process = subprocess.Popen(
@@ -92,6 +96,8 @@ def start(record: Path, address: str, port: int) -> None:
         else:
             return
     state = "does not answer" if process.poll() is None else f"ended with {process.returncode}"
+    process.terminate()
+    record.unlink()
     raise RuntimeError(f"the provider at {address}:{port} {state}: {path.read_text()[-500:]}")
 
 

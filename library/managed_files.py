@@ -96,7 +96,10 @@ def note(path: str) -> list[str]:
 
 def remember(path: str, written: list[str]) -> None:
     Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    Path(path).write_text("".join(f"{one}\n" for one in written), encoding="utf-8")
+    # Replaced: a cut in between must not forget what an earlier run noted.
+    beside = Path(f"{path}.new")
+    beside.write_text("".join(f"{one}\n" for one in written), encoding="utf-8")
+    beside.replace(path)
 
 
 def main() -> None:

@@ -117,6 +117,46 @@ def test_passwords_of_another_repository_are_not_kept(path: Path, tmp_path: Path
     assert not path.with_name("offsite-former.json").exists()
 
 
+def test_what_opens_the_copy_is_kept_where_another_password_is_wanted_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded nowhere else once site.yml has written another one."""
+    with offsite.connected(offsite.Settings.read(path)) as made:
+        assert made.run("init").returncode == 0
+    rekey.note(path, "two")
+    record(path, "two")
+
+    def away(*_: object) -> list[str]:
+        raise offsite.Refused("the storage is away")
+
+    with monkeypatch.context() as patched, pytest.raises(offsite.Refused, match="away"):
+        patched.setattr(rekey, "_keys", away)
+        rekey.rekey(path, "one")
+    rekey.rekey(path, "two")
+    assert [opens(path, one) for one in ("one", "two")] == [False, True]
+
+
 def test_where_nothing_was_copied_yet_the_new_password_is_recorded(path: Path) -> None:
     assert rekey.rekey(path, "two") == ["recorded the new password", "there is no repository yet"]
     assert json.loads(path.read_text())["password"] == "two"  # pragma: allowlist secret
+    assert rekey.rekey(path, "two") == []
+    # The repository that was there after all, perhaps not to be reached before, takes the former one.
+    with offsite.connected(offsite.Settings(**{**json.loads(path.read_text()), "password": "one"})) as made:
+        assert made.run("init").returncode == 0
+    rekey.rekey(path, "two")
+    assert [opens(path, one) for one in ("one", "two")] == [False, True]
+
+
+def test_a_password_that_opens_nothing_is_not_reported_as_the_copys(path: Path) -> None:
+    with offsite.connected(offsite.Settings.read(path)) as made:
+        assert made.run("init").returncode == 0
+    record(path, "two")
+    with pytest.raises(offsite.Refused, match="neither backup_offsite_password nor a password that is known"):
+        rekey.rekey(path, "two")
+    assert opens(path, "one")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"password": "one"}'])
+def test_a_file_that_cannot_be_read_is_left_to_the_role(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert rekey.note(path, "two") == []

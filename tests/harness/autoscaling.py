@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -97,10 +97,12 @@ class Watch:
         self.every = every
         self.balancers: Hosts = hosts_of("lb", inventory)
         self.rotation: list[tuple[float, int]] = []
+        self.missed = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> Self:
+        self.sample()
         self._thread.start()
         return self
 
@@ -109,13 +111,17 @@ class Watch:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if kind is None:
+            assert self.missed <= len(self.rotation) / 10, f"{self.missed} samples failed, {len(self.rotation)} did not"
 
     def _sample(self) -> None:
         while not self._ended.is_set():
             due = time.monotonic() + self.every
-            # A host that is too busy to answer once ends nothing; what is waited for shows whether it goes on.
-            with suppress(AssertionError, RuntimeError, ValueError):
+            # A host that is too busy to answer once ends nothing.
+            try:
                 self.sample()
+            except (AssertionError, RuntimeError, ValueError):
+                self.missed += 1
             self._ended.wait(max(0.0, due - time.monotonic()))
 
     def sample(self) -> None:

@@ -123,7 +123,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     if "wrong password" in said:
         return (
             f"backup_offsite_password does not open the repository ({said}): run rotate-copy.yml if you "
-            "replaced it, or give the one that it was made with"
+            "replaced it, and if that does not know the former one, give the one that it was made with"
         )
     if "unable to open config file" in said or "Is there a repository" in said:
         return f"{NOWHERE} ({said})"

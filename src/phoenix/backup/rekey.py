@@ -22,35 +22,47 @@ def note(path: Path, password: str) -> list[str]:
 
     The repository may take only the former one, until rekey() has it take the new one.
     """
-    if not path.exists():
+    try:
+        present = json.loads(path.read_text(encoding="utf-8"))
+        repository, former = str(present["repository"]), str(present["password"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return []  # the role writes it whole
+    known = _formers(path, repository)
+    if former in (password, *known):
         return []
-    present = Settings(**json.loads(path.read_text(encoding="utf-8")))
-    known = _formers(path, present.repository)
-    if present.password in (password, *known):
-        return []
-    _keep(path, present.repository, [*known, present.password])
+    _keep(path, repository, [*known, former])
     return ["kept the password that the copy off-site takes so far"]
 
 
 def rekey(path: Path, password: str) -> list[str]:
     """Have the repository of offsite.json (path) take this password alone; what was done, [] where nothing was due.
 
-    The former passwords are kept beside it until they are refused, so that the next call completes one that was cut,
-    also where site.yml has recorded the new password meanwhile. Raises Refused.
+    All passwords are kept beside it until the former ones are refused, so that the next call completes one that was
+    cut, also where site.yml has recorded the new password meanwhile. Raises Refused.
     """
     present = Settings(**(recorded := json.loads(path.read_text(encoding="utf-8"))))
     wanted = replace(present, password=password)
-    known = dict.fromkeys([*_formers(path, present.repository), present.password])
+    known = list(dict.fromkeys([*_formers(path, present.repository), present.password]))
     formers = [replace(present, password=one) for one in known if one != password]
-    _keep(path, present.repository, [one.password for one in formers])
     if not formers:
+        if _opens(wanted) is False:
+            raise Refused(
+                "neither backup_offsite_password nor a password that is known here opens the copy: set the one that it "
+                "takes, run site.yml --tags backup, and then replace it"
+            )
+        _keep(path, present.repository, [])
         return []
-    done = _add(formers, wanted)
+    _keep(path, present.repository, known)
+    there = _opens(wanted) is not None
+    done = _add(formers, wanted) if there else []
     if present.password != password:
         # In the form in which the role `backup` writes it.
         changed = {**recorded, "password": password}
         files.replace(path, json.dumps(changed, indent=4, sort_keys=True) + "\n", 0o600, durable=True)
         done.append("recorded the new password")
+    if not there:
+        # A storage that refuses its own credentials may say the same: what opens the copy is not forgotten for that.
+        return done and [*done, "there is no repository yet"]
     for former in formers:
         done += _remove(former, wanted)
     _keep(path, present.repository, [])
@@ -88,16 +100,22 @@ def _keys(restic: Restic) -> list[dict[str, Any]] | None:
     raise Refused(complaint(seen))
 
 
+def _opens(settings: Settings) -> bool | None:
+    """Whether this password opens the repository; None where there is none: the first copy makes it. Raises Refused."""
+    with connected(settings) as restic:
+        try:
+            return _keys(restic) is not None
+        except Refused as error:
+            if NOWHERE in str(error):
+                return None
+            raise
+
+
 def _add(formers: Sequence[Settings], wanted: Settings) -> list[str]:
     """Add the new password by the first of the former ones that opens the repository. Raises Refused."""
     with connected(wanted) as new:
-        try:
-            if _keys(new) is not None:
-                return []
-        except Refused as error:
-            if NOWHERE in str(error):  # the first copy will make it
-                return []
-            raise
+        if _keys(new) is not None:
+            return []
         for former in formers:
             with connected(former) as old:
                 added = old.run("key", "add", "--new-password-file", str(new.folder / "password"))
@@ -110,12 +128,7 @@ def _add(formers: Sequence[Settings], wanted: Settings) -> list[str]:
 
 def _remove(former: Settings, wanted: Settings) -> list[str]:
     with connected(wanted) as new, connected(former) as old:
-        try:
-            known = _keys(old)
-        except Refused as error:
-            if NOWHERE in str(error):
-                return ["there is no repository yet"]
-            raise
+        known = _keys(old)
         if known is not None and _keys(new) is not None:
             name = next(str(key["id"]) for key in known if key["current"])
             if former.append_only:

@@ -4,7 +4,8 @@ phoenixctl requests sample   prints the paths that clients recently requested mo
                              ones how long they take
 phoenixctl requests watch    puts all instances into rotation and counts the results of requests at each from then on,
                              as JSON: {"servers": {"address:port": {"requests", "asked", "errors", "earlier",
-                             "earlier_errors", "kinds"}}}, the earlier ones from shortly before;
+                             "earlier_errors", "kinds"}}, "ended": before its time}, the earlier ones from
+                             shortly before;
                              servers that fail more often than the others (--canary, --errors) are taken out of
                              rotation at once
 
@@ -104,9 +105,10 @@ class Server:
 
 @dataclass
 class Watch:
-    """Counts for each instance. Latencies count from `warm` (s on the monotonic clock) on."""
+    """Counts for each instance. Latencies count from `warm` (s on the monotonic clock) on. ended: before its time."""
 
     warm: float = 0.0
+    ended: bool = False
     servers: dict[str, Server] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
 
@@ -176,6 +178,7 @@ class Watch:
 
     def result(self) -> dict[str, Any]:
         return {
+            "ended": self.ended,
             "servers": {
                 name: {
                     "requests": one.requests,
@@ -186,7 +189,7 @@ class Watch:
                     "kinds": {kind: dict(sorted(buckets.items())) for kind, buckets in sorted(one.kinds.items())},
                 }
                 for name, one in sorted(self.servers.items())
-            }
+            },
         }
 
 
@@ -264,6 +267,7 @@ def watch(options: argparse.Namespace) -> int:
             # refuses, the play does it when it rolls back; another play does as it will.
             with contextlib.suppress(upstreams.Refused, turn.Superseded), turn.held(options.lock), upstreams.alone():
                 upstreams.set_down([*options.down, *options.canary])
+            counts.ended = True
             break
     asker.stop()
     # The last ones; and with no seconds to watch, all that were given before.

@@ -104,5 +104,6 @@ def estimate(plan: Mapping[str, Any], drain: float, start: float, canary: float)
     servers = sum(len(step["servers"]) for step in steps)
     return (
         f"{servers} instances in {len(steps)} steps: at most {seconds / 60:.0f} min, with {drain:.0f} s of requests in "
-        f"flight in each step and {start:.0f} s of start, and {canary:.0f} s of canary, which few requests may prolong"
+        f"flight in each step and {start:.0f} s of start, and {canary:.0f} s of canary, which few requests or slow "
+        "ones may prolong"
     )

@@ -185,8 +185,9 @@ def judge(
 ) -> dict[str, Any]:
     """Judge a canary: {"faults": sentences, "again": whether to watch it once more, "seen": one sentence of figures}.
 
-    Once more where the 95th percentile is the only fault: answers are not independent of each other. A pause of half a
-    second in ten is 5 % of the requests, and a process that has just started may have one.
+    Once more where the 95th percentile is the only fault, and no load balancer has taken it out: answers are not
+    independent of each other. A pause of half a second in ten is 5 % of the requests, and a process that has just
+    started may have one.
 
     `observations` are what each load balancer counted, `memory` what the canary's host saw of it ({"samples":
     [[s, MB]], "ended": times that its process ended, "max_mb": its limit, 0 for none}), `others_mb` the memory of other
@@ -243,7 +244,7 @@ def judge(
     ]
     return {
         "faults": faults,
-        "again": faults == [tail],
+        "again": faults == [tail] and not any(one.get("ended") for one in observations),
         "seen": f"{figures[0]}, {last:.0f} MB; the others: {figures[1]}",
     }
 

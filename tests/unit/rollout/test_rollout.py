@@ -160,8 +160,11 @@ def test_errors_and_latency_beside_the_others(own: dict[str, Any], other: dict[s
 def test_what_only_a_part_of_the_answers_says_is_seen_again(
     own: dict[str, Any], memory: dict[str, Any], again: bool
 ) -> None:
-    found = rollout.judge([{"servers": {"c": own, "o": counts(1000)}}], ["c"], ["o"], memory)
+    observation = {"servers": {"c": own, "o": counts(1000)}}
+    found = rollout.judge([observation], ["c"], ["o"], memory)
     assert found["again"] is again and bool(found["faults"]) is (own != mixed(40, 960))
+    # A load balancer has taken it out already.
+    assert not rollout.judge([observation, {"ended": True}], ["c"], ["o"], memory)["again"]
 
 
 def test_the_second_look_decides(tmp_path: Path) -> None:
