@@ -21,9 +21,9 @@ def restic(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The settings of a repository that does not exist yet."""
-    settings = {"repository": str(tmp_path / "repository"), "password": "one", "fleet": "example", "keep_days": 1}
+    described = {"repository": str(tmp_path / "repository"), "password": "one", "fleet": "example", "keep_days": 1}
     file = tmp_path / "offsite.json"
-    file.write_text(json.dumps(settings))
+    file.write_text(json.dumps(described))
     return file
 
 
@@ -32,9 +32,12 @@ def record(path: Path, password: str) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "password": password}))
 
 
+def settings(path: Path, password: str) -> offsite.Settings:
+    return offsite.Settings(**{**json.loads(path.read_text()), "password": password})
+
+
 def opens(path: Path, password: str) -> bool:
-    settings = offsite.Settings(**{**json.loads(path.read_text()), "password": password})
-    with offsite.connected(settings) as one:
+    with offsite.connected(settings(path, password)) as one:
         return one.run("key", "list", "--no-lock").returncode == 0
 
 
@@ -141,7 +144,7 @@ def test_where_nothing_was_copied_yet_the_new_password_is_recorded(path: Path) -
     assert json.loads(path.read_text())["password"] == "two"  # pragma: allowlist secret
     assert rekey.rekey(path, "two") == []
     # The repository that was there after all, perhaps not to be reached before, takes the former one.
-    with offsite.connected(offsite.Settings(**{**json.loads(path.read_text()), "password": "one"})) as made:
+    with offsite.connected(settings(path, "one")) as made:
         assert made.run("init").returncode == 0
     rekey.rekey(path, "two")
     assert [opens(path, one) for one in ("one", "two")] == [False, True]
