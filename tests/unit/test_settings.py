@@ -361,6 +361,15 @@ def test_ipv6_is_written_as_each_program_reads_it(template: str, own: dict[str, 
     assert line in rendered(TOP / "roles" / template, {"netdata_parent_address": "2001:db8::41", **own})
 
 
+@pytest.mark.usefixtures("ansible_plugins")
+def test_yaml_with_ipv6_is_read_as_it_was_written() -> None:
+    """To YAML `::` is no string, and neither is what ends with a colon."""
+    own = {"autoscaler_address": "::", "autoscaler_metrics_address": "::1", "autoscaler_balancers": ["2001:db8::"]}
+    read = yaml.safe_load(rendered(TOP / "roles/autoscaler/templates/autoscaler.yml.j2", own))
+    assert read["listen"].items() >= {"address": "::", "balancers": ["2001:db8::"]}.items()
+    assert read["metrics"]["address"] == "::1"
+
+
 def test_jenkins_reaches_its_agents_over_ssh_and_no_other_host(tmp_path: Path) -> None:
     hosts = example(tmp_path / "own")
     # The store takes what each host sends, so it does not belong to control here.
