@@ -11,7 +11,6 @@ from tests.harness.pair import Pair, status_of
 LOST = "A load balancer is taken out on purpose, or lost"
 SECTION = (LOST,)
 ADDED_OR_REPLACED = (LOST, "A host is added, replaced or removed")
-SERVED = "openssl s_client -connect 127.0.0.1:443 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint"
 
 
 def move_the_address(scene: Scene) -> dict[str, float]:
@@ -38,17 +37,13 @@ def lose_the_holder(scene: Scene) -> dict[str, float]:
     return {"recovered": took}
 
 
-def _certificates(pair: Pair) -> set[str]:
-    return {host.check_output(SERVED) for host in pair.hosts.values()}
-
-
 def give_it_to_the_second(scene: Scene) -> None:
     scene.play("switch", phoenix_master=scene.second("lb"))
 
 
 def replace_the_holder(scene: Scene) -> dict[str, float]:
     """The second one, while it has the address: removed, and an empty one in its place, which clients find no other."""
-    name, known = scene.second("lb"), _certificates(scene.pair)
+    name, known = scene.second("lb"), scene.pair.certificates()
     assert scene.pair.holders() == [name]
     began = time.monotonic()
     scene.play("remove-host", phoenix_host=name)
@@ -56,7 +51,7 @@ def replace_the_holder(scene: Scene) -> dict[str, float]:
     replace(scene.inventory, name)
     scene.play("replace-host", *WITHOUT_AUTOSCALER, phoenix_host=name)
     assert scene.pair.roles() == (scene.first("lb"), name)
-    assert _certificates(scene.pair) == known
+    assert scene.pair.certificates() == known
     taken = time.monotonic() - began
     give_it_to_the_second(scene)
     assert scene.pair.holders() == [name]
@@ -65,13 +60,13 @@ def replace_the_holder(scene: Scene) -> dict[str, float]:
 
 def add_a_balancer(scene: Scene) -> dict[str, float]:
     """A third one, which then has the address; and for good out of the fleet again."""
-    known = _certificates(scene.pair)
+    known = scene.pair.certificates()
     began = time.monotonic()
     name = add(scene.inventory, "lb")
     scene.play("add-host", *WITHOUT_AUTOSCALER, phoenix_host=name)
     added = time.monotonic() - began
     all_of_them = Pair(scene.inventory, scene.url)
-    assert _certificates(all_of_them) == known
+    assert all_of_them.certificates() == known
     scene.play("switch", phoenix_master=name)
     assert all_of_them.holders() == [name]
     scene.play("remove-host", phoenix_host=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from drills.model import Drill, Outcome, Scene
 from phoenix import __version__
@@ -49,7 +50,7 @@ def play(drill: Drill, scene: Scene) -> Outcome:
             drill.clean(scene)
     with noted(errors):
         equal = writes.data_equal(scene.inventory)
-    run = f"{time.strftime('%Y-%m-%d')}, {__version__}"
+    run = f"{time.strftime('%Y-%m-%d')}, {__version__}, {Path(scene.inventory).name}"
     if scene.cuts:
         run += f"; killed once: {', '.join(scene.cuts.made)}"
         scene.cuts.made.clear()

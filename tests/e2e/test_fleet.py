@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from lab.fleet import read as read_fleet
 from tests.harness import exposure, plays
 from tests.harness.autoscaling import capacity_of
 from tests.harness.hosts import Hosts, control_of, pid_of, remote, secrets_of, ssh
@@ -63,10 +66,12 @@ def test_secrets_stay_secret(fleet: Hosts, inventory: str) -> None:
         assert done.stdout.split() == ["/var/lib/planted"], f"{name}: a secret in {done.stdout} {done.stderr}"
 
 
-def test_other_hosts_cannot_reach_inside(client: Any, serving: Hosts) -> None:
-    assert client.run(remote("connect", "10.186.0.11", 443)).rc == 0
-    for address, port in (("10.186.0.21", 3000), ("10.186.0.31", 27017), ("10.186.0.41", 22)):
-        assert client.run(remote("connect", address, port)).rc != 0, (address, port)
+def test_other_hosts_cannot_reach_inside(client: Any, inventory: str, base_url: str) -> None:
+    known = {host.name: host for host in read_fleet(Path(inventory)).hosts}
+    assert client.run(remote("connect", known["lb1"].address, urlsplit(base_url).port or 443)).rc == 0
+    for host, port in ((known["app1"], 3000), (known["db1"], 27017), (known["control1"], known["control1"].port)):
+        for address in host.addresses:
+            assert client.run(remote("connect", address, port)).rc != 0, (address, port)
 
 
 def test_a_command_runs_in_the_environment_of_an_instance(inventory: str) -> None:

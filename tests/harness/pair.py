@@ -29,7 +29,14 @@ class Pair:
 
     def __init__(self, inventory: str, url: str) -> None:
         self.hosts: Hosts = hosts_of("lb", inventory)
-        self.address = str(urlsplit(url).hostname)
+        parts = urlsplit(url)
+        self.address, port = str(parts.hostname), parts.port or 443
+        self._served = f"openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | openssl x509 -noout"
+
+    def certificates(self, *shown: str) -> set[str]:
+        """What they serve: of each certificate what openssl's options show, by default its fingerprint."""
+        words = " ".join(shown or ("-fingerprint",))
+        return {host.check_output(f"{self._served} {words}") for host in self.hosts.values()}
 
     def holders(self) -> list[str]:
         """Those that have it by their kernel's word; a lost host has not."""
