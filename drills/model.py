@@ -84,7 +84,10 @@ class Drill:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a drill. reads, writes: the results of the loads; error: why it failed, or ""; run: day, version, inventory."""
+    """What came of a drill. reads, writes: the results of the loads; error: why it failed, or "".
+
+    run: day, version, inventory.
+    """
 
     name: str
     sections: tuple[str, ...]

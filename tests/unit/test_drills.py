@@ -216,7 +216,11 @@ def fail(_: Scene) -> Any:
 
 def test_what_a_drill_measured_is_its_outcome(scene: Scene) -> None:
     outcome = run.play(Drill("x", ("Alarms in general",), lambda _: {"recovered": 3.25}), scene)
-    assert outcome.wrong == [] and outcome.measured == {"recovered": 3.25} and outcome.run.endswith(f", {__version__}")
+    assert (
+        outcome.wrong == []
+        and outcome.measured == {"recovered": 3.25}
+        and outcome.run.endswith(f", {__version__}, lab")
+    )
 
 
 @pytest.mark.parametrize("step", ["prepare", "act", "clean"])

@@ -244,7 +244,8 @@ def test_help_lists_every_target() -> None:
     shown = make("-C", TOP, "help").stdout
     listed = re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)
     assert sorted(listed) == sorted(phony[1].split())
-    assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
+    # A variable of one target has a line of its own.
+    assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):(?!=| [A-Z_]+ =)", makefile, re.MULTILINE))
 
 
 def test_targets_that_need_a_fleet_explain_how_to_start_one(tmp_path: Path) -> None:
