@@ -21,7 +21,7 @@ def look(files: Sequence[Mapping[str, Any]], unapplied: str = "") -> str:
         commands.append(f"sha256sum -- {contents}")
     if unapplied:
         commands.append(f"cat -- {shlex.quote(unapplied)}")
-    # What is missing is an error of both, and differs.
+    # A file that is missing is an error of both, and differs; a note that is missing names nothing.
     return f"({'; '.join(commands)}) 2>/dev/null || true"
 
 

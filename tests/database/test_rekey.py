@@ -112,7 +112,7 @@ def test_what_a_former_package_kept_is_read(path: Path) -> None:
     assert [opens(path, one) for one in ("one", "two")] == [False, True]
 
 
-def test_passwords_of_another_repository_are_not_kept(path: Path, tmp_path: Path) -> None:
+def test_passwords_of_another_repository_are_not_kept(path: Path) -> None:
     path.with_name("offsite-former.json").write_text(
         json.dumps([{**json.loads(path.read_text()), "repository": "elsewhere"}])
     )

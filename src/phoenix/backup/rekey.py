@@ -101,7 +101,7 @@ def _keys(restic: Restic) -> list[dict[str, Any]] | None:
 
 
 def _opens(settings: Settings) -> bool | None:
-    """Whether this password opens the repository; None where there is none: the first copy makes it. Raises Refused."""
+    """Whether this password opens the repository; None before the first copy, which makes it. Raises Refused."""
     with connected(settings) as restic:
         try:
             return _keys(restic) is not None
