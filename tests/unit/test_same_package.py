@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -21,11 +22,16 @@ CHECK = "tasks/same-package.yml"
 EXEMPT = {
     **dict.fromkeys(("site", "recover", "join"), "brings the package itself"),
     **dict.fromkeys(
-        ("reconcile", "scale", "failover"), "control runs it by timer: a host that is behind must not stop it"
+        ("reconcile", "scale", "failover", "certificates"), "control runs it: a host that is behind must not stop it"
     ),
     **dict.fromkeys(("status", "verify", "logs", "alert-test"), "changes nothing"),
+    "build": "changes nothing that serves",
     **dict.fromkeys(("switch", "maintenance", "backup"), "for an emergency, by what every package knows since 0.11"),
 }
+# Parts of other plays, for which those check.
+PARTS = ("configure-users", "restart-members", "rotate-database-tls-trust", "rotate-keys-authorize")
+ROLE = ("ansible.builtin.include_role", "ansible.builtin.import_role")
+KNOWN_LONG = ("state",)
 
 
 def steps(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -36,23 +42,55 @@ def steps(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def own_tasks(path: Path) -> list[dict[str, Any]]:
-    """Of each play in order, without those that other playbooks have."""
-    plays = [play for play in read_yaml(path) if "hosts" in play]
-    return [
-        task for play in plays for part in ("pre_tasks", "tasks", "post_tasks") for task in steps(play.get(part, []))
-    ]
+    """Of each play in order, roles among them, without those that other playbooks have."""
+    found: list[dict[str, Any]] = []
+    for play in read_yaml(path):
+        if "hosts" in play:
+            found += steps(play.get("pre_tasks", []))
+            found += [
+                {"name": f"The role {one['role']}", ROLE[0]: {"name": one["role"]}} for one in play.get("roles", [])
+            ]
+            found += [task for part in ("tasks", "post_tasks") for task in steps(play.get(part, []))]
+    return found
+
+
+def in_text(value: Any) -> bool:
+    return bool(re.search(r"""["']phoenixctl["' ]""", json.dumps(value)))
+
+
+@functools.cache
+def role_asks(name: str) -> bool:
+    """Whether any of a role's tasks does; a role that reads and locks alone is known to every package since 0.11."""
+    if name in KNOWN_LONG:
+        return False
+    files = (TOP / "roles" / name / "tasks").glob("*.yml")
+    return any(asks(task) for file in files for task in steps(read_yaml(file) or []))
 
 
 def asks(task: dict[str, Any]) -> bool:
-    """Whether it has the hosts' package do something: by itself, or by a file or a role."""
-    text = json.dumps({name: value for name, value in task.items() if name not in ("block", "rescue", "always")})
-    return bool(re.search(r"""["']phoenixctl["' ]""", text))
+    """Whether it has the hosts' package do something: by itself, or by a role."""
+    role = next((task[module]["name"] for module in ROLE if module in task), "")
+    own = {name: value for name, value in task.items() if name not in ("block", "rescue", "always")}
+    return in_text(own) or "phoenixctl" in task or bool(role and "{{" not in role and role_asks(role))
 
 
-@pytest.mark.parametrize("path", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
+def checked_at(tasks: list[dict[str, Any]]) -> list[int]:
+    return [number for number, task in enumerate(tasks) if task.get("ansible.builtin.include_tasks") == CHECK]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_only_in_plays_that_check(name: str) -> None:
+    found = {path.stem: path for path in PLAYBOOKS.glob("*.yml") if f"import_playbook: {name}.yml" in path.read_text()}
+    assert found
+    assert all(stem in EXEMPT or checked_at(own_tasks(path)) for stem, path in found.items()), list(found)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(PLAYBOOKS.glob("*.yml")) if path.stem not in PARTS], ids=lambda path: path.stem
+)
 def test_a_play_that_needs_the_hosts_package_refuses_an_older_one_first(path: Path) -> None:
     tasks = own_tasks(path)
-    checked = [number for number, task in enumerate(tasks) if task.get("ansible.builtin.include_tasks") == CHECK]
+    checked = checked_at(tasks)
     asking = [number for number, task in enumerate(tasks) if asks(task)]
     assert not (checked and path.stem in EXEMPT), "exempt, and checked"
     assert path.stem not in EXEMPT or asking, f"{path.stem} needs no exemption"
