@@ -120,6 +120,10 @@ networks: ## on the running fleet of LAB_PROFILE=networks: who reaches whom, by 
 role-test: bootstrap ## one role in a container of its own, in minutes: molecule's scenario nginx, mongodb, hosts or jenkins (ROLE=nginx)
 	$(ENGINE) tests/molecule $(or $(ROLE),nginx)
 
+.PHONY: .scenarios
+.scenarios: bootstrap
+	$(ENGINE) tests/molecule hosts jenkins
+
 provider-test: ## what makes hosts, against real containers, libvirt's stand-in and a script, with its own network
 	@lab/bootstrap providers
 	$(ENGINE) $(BIN)/pytest -q tests/provider
@@ -140,9 +144,9 @@ browser-test: ## the status page in a real headless browser
 	$(ENGINE) $(LAB) images
 	$(LAB) archives
 
-test: bootstrap ## everything: checks, unit tests, the application's tests, the browser's, molecule with the end-to-end tests
+test: bootstrap ## everything: checks, unit tests, the application's tests, the browser's, molecule with the end-to-end tests (of LAB_PROFILE's fleet)
 	@# What comes over the network arrives meanwhile.
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint unit .images
-	@# The application's tests wait for their servers most of the time.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line app-test browser-test
-	$(ENGINE) tests/molecule
+	@# All three wait for their servers and hosts most of the time.
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line app-test browser-test .scenarios
+	$(ENGINE) tests/molecule default
