@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drills import alarms, application, backup, balancers, database, hosts, rotation, upgrades
+from drills import alarms, application, backup, balancers, database, hosts, rotation, scheduled, upgrades
 from drills.model import Drill
 
 DRILLS: list[Drill] = [
@@ -18,6 +18,7 @@ DRILLS: list[Drill] = [
     *backup.DRILLS,
     *hosts.DRILLS,
     *rotation.DRILLS,
+    *scheduled.DRILLS,
     *upgrades.DRILLS,
 ]
 
@@ -69,7 +70,6 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_demand_provider",
         "Alarm: phoenix_demand_leaving",
         "Alarm: phoenix_pipeline",
-        "Alarm: phoenix_drill_late",
         "Alarm: phoenix_collector",
         "Alarm: phoenix_metrics_missing",
         "Alarm: phoenix_notify_refused",
@@ -89,7 +89,6 @@ NOT_DRILLED: Mapping[str, tuple[str, ...]] = {
         "Alarm: phoenix_autoscaler_withheld",
         "Alarm: phoenix_drained",
         "Alarm: phoenix_pipeline_running",
-        "Alarm: phoenix_drill_failed",
         "Alarm: phoenix_failed_unit",
         "Alarm: phoenix_unit_stopped",
         "Alarm: phoenix_certificate",
