@@ -19,7 +19,10 @@ LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
 def receive(store: Store, host: str) -> None:
-    """Receive a host's log files, then delete those of its files that are past their retention."""
+    """Receive a host's log files, and delete those of its files that are past their retention: a full store as well.
+
+    A file that can't be taken, by its name or for want of space, is refused by itself and holds back none behind it.
+    """
     folder = store.root / "logs" / host
     folder.mkdir(mode=0o750, exist_ok=True)
     with (store.root / "logs" / f".{host}.lock").open("a") as held:
@@ -32,6 +35,8 @@ def receive(store: Store, host: str) -> None:
             leftover.unlink()
         stream = frames.receive(0, store.config.silence, store.config.longest)
         try:
+            # Before anything arrives: it may be what makes room.
+            prune(store, folder)
             for kind, content in stream:
                 if kind == frames.END:
                     prune(store, folder)
@@ -39,19 +44,26 @@ def receive(store: Store, host: str) -> None:
                     return
                 if kind != frames.FILE:
                     raise frames.Broken("a file's name was expected")
-                _write(store, folder, str(json.loads(content)["name"]), stream)
+                offered = json.loads(content)
+                _write(store, folder, str(offered["name"]), int(offered.get("size", 0)), stream)
         except (frames.Broken, OSError, ValueError, KeyError) as error:
             with contextlib.suppress(OSError):
                 frames.say(answer="refused", reason=str(error))
 
 
-def _write(store: Store, folder: Path, name: str, stream: Iterator[tuple[bytes, bytes]]) -> None:
+def _write(store: Store, folder: Path, name: str, size: int, stream: Iterator[tuple[bytes, bytes]]) -> None:
+    """size: in bytes, as far as the sender knows it, or 0."""
     if not LOG_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a log file")
+        frames.say(answer="refused", reason=f"{name!r} is not the name of a log file")
+        return
     if (folder / name).exists():
         frames.say(answer="have")
         return
-    store.keep_free()
+    try:
+        store.keep_free(size)
+    except OSError as error:
+        frames.say(answer="refused", reason=str(error))
+        return
     frames.say(answer="send")
     partial = folder / f".{name}.part"
     try:
@@ -114,5 +126,30 @@ def prune(store: Store, folder: Path) -> list[retention.Verdict]:
         for verdict in gone:
             (folder / verdict.name).unlink(missing_ok=True)
             notes.pop(verdict.name)
-        files.write(folder / ".received.json", json.dumps(notes))
+        if gone:
+            files.write(folder / ".received.json", json.dumps(notes))
+    return gone
+
+
+def forget(store: Store) -> list[str]:
+    """Delete what hosts sent that are in the inventory no longer, their last files too, once it is past its retention.
+
+    Returns what was deleted. A store that was not given the hosts keeps everything, as does the folder of no host.
+    """
+    gone = []
+    for folder in sorted((store.root / "logs").iterdir()):
+        known = not store.config.hosts or folder.name in store.config.hosts
+        # The inventory's own folder is in capitals.
+        if known or folder.name.isupper() or folder.name.startswith(".") or not folder.is_dir():
+            continue
+        with store.books(quiet=True) as elapsed:
+            notes = files.read_json(folder / ".received.json") or {}
+            if any(elapsed - note["elapsed"] <= store.config.keep_days * retention.DAY for note in notes.values()):
+                continue
+            for name in [*notes, ".received.json"]:
+                (folder / name).unlink(missing_ok=True)
+            # What nobody has entered in the books is not deleted by them.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            gone += [f"{folder.name}/{name}" for name in notes]
     return gone

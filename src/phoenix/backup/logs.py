@@ -113,14 +113,19 @@ def run(config: sender.Config, state: Path, folder: Path) -> int:
     still = time.time() - QUIET_SECONDS
     found = choose([path for path in rotated if path.stat().st_size and path.stat().st_mtime < still] + exported)
     due = [(f"{name}{'.gz' if path.suffix == '.gz' else ''}", path) for name, path in found if name not in sent]
-    held = sender.send_files(config, due)
+    refused: sender.PartlyRefused | None = None
+    try:
+        held = sender.send_files(config, due)
+    except sender.PartlyRefused as error:
+        refused, held = error, error.held
     names = {name for name, _ in found}
     sent = (sent | {name.removesuffix(".gz") for name in held}) & names
     files.write(notes, json.dumps({"names": sorted(sent)}))
     for name in drop_old([path.name.removesuffix(".gz") for path in exported], sent, KEEP):
         (folder / f"{name}.gz").unlink()
-    print(f"{len(held)} log files sent, {len(names) - len(held)} were there already")
+    print(f"{len(held)} log files sent, {len(names & sent) - len(held)} were there already")
     if gap:
         print(f"failed: {gap}", file=sys.stderr)
-        return sender.SETTLED
-    return 0
+    if refused:
+        raise refused
+    return sender.SETTLED if gap else 0

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from phoenix.backup import expiry, files, fingerprint, left_out, plan, scratch
+from phoenix.backup import expiry, files, fingerprint, intake_logs, left_out, plan, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog.chain import Chain, bases, moment_of
 from phoenix.backup.store import CHAIN, RETURNED, UNPROVEN, Dump, Store
@@ -247,6 +247,8 @@ def run(store: Store) -> int:
         if state == "good" and dump.counts:
             for verdict in store.prune():
                 print(f"{verdict.name}: deleted, {verdict.reason}", flush=True)
+            for name in intake_logs.forget(store):
+                print(f"{name}: deleted, as its host is in the inventory no longer", flush=True)
             if dump.kind == "nightly":
                 try:
                     prove_chain(store, dump)

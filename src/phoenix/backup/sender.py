@@ -37,6 +37,14 @@ class Failed(Exception):
     """The attempt failed; the next one may not."""
 
 
+class PartlyRefused(Failed):
+    """The store refuses some files, and holds the others. held: the names of these."""
+
+    def __init__(self, refused: Sequence[str], held: Sequence[str]) -> None:
+        super().__init__(f"the store refuses {'; '.join(refused)}")
+        self.held = list(held)
+
+
 class Final(Failed):
     """Nor will the next one succeed, until something is changed as the message says."""
 
@@ -373,14 +381,18 @@ def dump(config: Config, kind: str, request: str) -> int:
 def send_files(config: Config, found: Sequence[tuple[str, Path | Callable[[], Path]]]) -> list[str]:
     """Add files to the store. found: name there, and the file here or what makes it where the store does not have it.
 
-    Returns the names that the store now holds. Raises Failed, OSError.
+    Returns the names that the store now holds. Raises Failed, PartlyRefused after all others were sent, OSError.
     """
-    held = []
+    held, refused = list[str](), list[str]()
     with Session(config, "logs") as session:
         try:
             for name, path in found:
-                session.frames.send_json(frames.FILE, {"name": name})
+                size = path.stat().st_size if isinstance(path, Path) else 0
+                session.frames.send_json(frames.FILE, {"name": name, "size": size})
                 answer = session.answer()
+                if answer["answer"] == "refused":
+                    refused.append(f"{name}: {answer.get('reason', answer)}")
+                    continue
                 if answer["answer"] == "send":
                     checksum = hashlib.sha256()
                     with (path if isinstance(path, Path) else path()).open("rb") as stream:
@@ -395,5 +407,8 @@ def send_files(config: Config, found: Sequence[tuple[str, Path | Callable[[], Pa
             session.frames.send_json(frames.END, {"files": len(held)})
             session.answer()
         except frames.Broken as error:
-            raise Failed(session.last_words(str(error))) from error
+            # A store of before 0.19 ends the session where it refuses a file.
+            raise Failed("; ".join(refused) or session.last_words(str(error))) from error
+    if refused:
+        raise PartlyRefused(refused, held)
     return held

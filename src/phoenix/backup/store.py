@@ -163,11 +163,15 @@ class Store:
     def free(self) -> int:
         return shutil.disk_usage(self.root).free
 
-    def keep_free(self) -> None:
-        """Raise OSError (ENOSPC) below the free space to be left: other parts of the host share the disk."""
+    def keep_free(self, size: int = 0) -> None:
+        """Raise OSError (ENOSPC) below the free space to be left: other parts of the host share the disk.
+
+        size: bytes that are to be added.
+        """
         free = self.free()
-        if free < self.config.min_free:
-            raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free")
+        if free - size < self.config.min_free:
+            more = f", and {size} are to be added" if size else ""
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free{more}")
 
     def dumps(self) -> list[Dump]:
         """Every dump known, in the order of receipt; first those brought back by hand, which have no such order."""
