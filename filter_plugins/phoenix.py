@@ -396,4 +396,5 @@ class FilterModule:
             "phoenix_stream_former": streaming.former,
             "phoenix_still_drained": wiring.still_drained,
             "phoenix_senders": wiring.senders,
+            "phoenix_host_keys": wiring.host_keys,
         }

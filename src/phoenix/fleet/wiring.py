@@ -244,6 +244,28 @@ def reached_at(hosts: Sequence[str], own: HostVars) -> dict[str, list[Any]]:
 PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [A-Za-z0-9._@-]+)?")
 
 
+# Of a host key, as Ansible reads it: without its type.
+HOST_KEY = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+def host_keys(hosts: Iterable[str], hostvars: HostVars) -> dict[str, str]:
+    """The public host keys of those hosts that this run has read, by address.
+
+    Raises ValueError where it is none: whatever else a host says would become lines of control's known_hosts.
+    """
+    found = {}
+    for host in hosts:
+        key = str(hostvars[host].get("ansible_facts", {}).get("ssh_host_key_ed25519_public", ""))
+        if key and not HOST_KEY.fullmatch(key):
+            raise ValueError(
+                f"The SSH host key of {host} is not one ed25519 key: {key[:200]!r}. Find out who changed what Ansible "
+                "reads there: /etc/ssh/ssh_host_ed25519_key.pub, and the facts of /etc/ansible/facts.d."
+            )
+        if key:
+            found[str(hostvars[host]["phoenix_address"])] = key
+    return found
+
+
 def senders(hosts: Sequence[str], hostvars: HostVars, members: Sequence[str]) -> list[dict[str, Any]]:
     """The hosts that send to the backup store; those whose addresses are members' send dumps as well.
 

@@ -82,3 +82,19 @@ def test_a_sender_that_only_shows_signs_of_life_is_given_up() -> None:
         with pytest.raises(frames.Broken, match="longer than"):
             next(frames.receive(read, silence=30, limit=0.3))
         lively.close()
+
+
+def with_host_key(key: str) -> dict[str, dict[str, Any]]:
+    facts = {"ansible_facts": {"ssh_host_key_ed25519_public": key}}
+    return {"app1": {"phoenix_address": "192.0.2.21", **facts}, "db1": {"phoenix_address": "192.0.2.31"}}
+
+
+def test_the_host_keys_that_were_read_are_wired_by_address() -> None:
+    assert wiring.host_keys(["app1", "db1"], with_host_key("AAAAC3Nza+/=")) == {"192.0.2.21": "AAAAC3Nza+/="}
+
+
+@pytest.mark.parametrize("key", ["AAAA\n192.0.2.31 ssh-ed25519 BBBB", "AAAA\n", "AAAA app1", "@cert-authority * AAAA"])
+def test_a_host_names_no_other_host_by_its_key(key: str) -> None:
+    """Control's known_hosts takes it as it is."""
+    with pytest.raises(ValueError, match="The SSH host key of app1 is not one ed25519 key"):
+        wiring.host_keys(["app1", "db1"], with_host_key(key))
