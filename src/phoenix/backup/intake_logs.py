@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix.backup import files, frames, retention
+from phoenix.backup import files, frames, intake_dumps, retention
 from phoenix.backup.store import Store
 
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -22,6 +22,7 @@ def receive(store: Store, host: str) -> None:
     """Receive a host's log files, and delete those of its files that are past their retention: a full store as well.
 
     A file that can't be taken, by its name or for want of space, is refused by itself and holds back none behind it.
+    What the next dump needs is left: a host that sends without end must not stop the others' backups.
     """
     folder = store.root / "logs" / host
     folder.mkdir(mode=0o750, exist_ok=True)
@@ -37,6 +38,7 @@ def receive(store: Store, host: str) -> None:
         try:
             # Before anything arrives: it may be what makes room.
             prune(store, folder)
+            floor = intake_dumps.space_needed(store.dumps(), store.config.min_free)
             for kind, content in stream:
                 if kind == frames.END:
                     prune(store, folder)
@@ -45,14 +47,14 @@ def receive(store: Store, host: str) -> None:
                 if kind != frames.FILE:
                     raise frames.Broken("a file's name was expected")
                 offered = json.loads(content)
-                _write(store, folder, str(offered["name"]), int(offered.get("size", 0)), stream)
+                _write(store, folder, str(offered["name"]), int(offered.get("size", 0)), floor, stream)
         except (frames.Broken, OSError, ValueError, KeyError) as error:
             with contextlib.suppress(OSError):
                 frames.say(answer="refused", reason=str(error))
 
 
-def _write(store: Store, folder: Path, name: str, size: int, stream: Iterator[tuple[bytes, bytes]]) -> None:
-    """size: in bytes, as far as the sender knows it, or 0."""
+def _write(store: Store, folder: Path, name: str, size: int, floor: int, stream: Iterator[tuple[bytes, bytes]]) -> None:
+    """size: in bytes, as far as the sender knows it, or 0; floor: bytes to be left free."""
     if not LOG_NAME.fullmatch(name):
         frames.say(answer="refused", reason=f"{name!r} is not the name of a log file")
         return
@@ -60,14 +62,14 @@ def _write(store: Store, folder: Path, name: str, size: int, stream: Iterator[tu
         frames.say(answer="have")
         return
     try:
-        store.keep_free(size)
+        store.keep_free(size, floor)
     except OSError as error:
         frames.say(answer="refused", reason=str(error))
         return
     frames.say(answer="send")
     partial = folder / f".{name}.part"
     try:
-        _content(store, partial, stream)
+        _content(store, partial, floor, stream)
     except BaseException:
         partial.unlink()
         raise
@@ -86,7 +88,7 @@ def book(store: Store, folder: Path, partial: Path, name: str) -> None:
         files.sync(folder)
 
 
-def _content(store: Store, partial: Path, stream: Iterator[tuple[bytes, bytes]]) -> None:
+def _content(store: Store, partial: Path, floor: int, stream: Iterator[tuple[bytes, bytes]]) -> None:
     """Write a file as it arrives. Raises frames.Broken, OSError, ValueError."""
     checksum = hashlib.sha256()
     with partial.open("wb") as target:
@@ -97,7 +99,7 @@ def _content(store: Store, partial: Path, stream: Iterator[tuple[bytes, bytes]])
                 break
             if kind != frames.DATA:
                 raise frames.Broken("the file's content was expected")
-            store.keep_free()
+            store.keep_free(floor=floor)
             target.write(content)
             checksum.update(content)
         target.flush()

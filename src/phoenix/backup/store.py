@@ -163,15 +163,15 @@ class Store:
     def free(self) -> int:
         return shutil.disk_usage(self.root).free
 
-    def keep_free(self, size: int = 0) -> None:
+    def keep_free(self, size: int = 0, floor: int = 0) -> None:
         """Raise OSError (ENOSPC) below the free space to be left: other parts of the host share the disk.
 
-        size: bytes that are to be added.
+        size: bytes that are to be added; floor: bytes to be left, where that is more.
         """
-        free = self.free()
-        if free - size < self.config.min_free:
+        free, left = self.free(), max(floor, self.config.min_free)
+        if free - size < left:
             more = f", and {size} are to be added" if size else ""
-            raise OSError(errno.ENOSPC, f"{free} bytes are free, {self.config.min_free} are to stay free{more}")
+            raise OSError(errno.ENOSPC, f"{free} bytes are free, {left} are to stay free{more}")
 
     def dumps(self) -> list[Dump]:
         """Every dump known, in the order of receipt; first those brought back by hand, which have no such order."""

@@ -69,6 +69,25 @@ def test_a_log_file_ends_there_too_and_leaves_nothing(
     assert list((tmp_path / "logs" / "lb1").iterdir()) == []
 
 
+def test_a_hosts_logs_leave_what_the_next_dump_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else any host could stop the backups by what it sends."""
+    held = filling(tmp_path, monkeypatch, free=9000)
+    folder = tmp_path / "dumps" / "20261124T010000Z-db2"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(manifest(40)))  # 1200 bytes of 4000, and 1.5 times both are needed
+    speak(
+        monkeypatch,
+        *(frame(frames.FILE, json.dumps({"name": f"log-{size}", "size": size}).encode()) for size in (300, 100)),
+    )
+    intake_logs.receive(held, "lb1")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:2]
+    assert [one["answer"] for one in answers] == ["refused", "send"]
+    assert answers[0]["reason"].endswith("9000 bytes are free, 8800 are to stay free, and 300 are to be added")
+    held.keep_free(300)  # such as of the oplog
+
+
 def full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
