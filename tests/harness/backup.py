@@ -58,8 +58,9 @@ class Trial:
         return ssh(self.inventory, self.store_name, program, json.dumps(order))
 
     def dumps(self) -> list[dict[str, str]]:
-        """List everything in the repository, the newest last."""
-        rows = [line.split() for line in self.store.check_output(programs.BACKUP_LIST).splitlines()[1:]]
+        """List every dump in the repository, the newest last."""
+        listed, _, _ = self.store.check_output(programs.BACKUP_LIST).partition("\n\n")  # before the hosts' files
+        rows = [line.split() for line in listed.splitlines()[1:]]
         return [dict(zip(("name", "kind", "member", "state", "documents"), row, strict=False)) for row in rows]
 
     def manifest(self, name: str) -> dict[str, Any]:

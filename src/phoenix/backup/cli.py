@@ -25,6 +25,7 @@ from phoenix.backup import (
     sealed,
     sender,
     state,
+    uploads,
     watch,
 )
 from phoenix.backup.held import held
@@ -68,7 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     store.add_argument("--dumps", action="store_true", help="the host is a member of the replica set")
     verbs.add_parser("prove", help="verify unproven dumps by restoring them")
     hold = verbs.add_parser("hold", help="serve one dump from the scratch server")
-    accept = verbs.add_parser("accept", help="accept a shrunken dump as good")
+    accept = verbs.add_parser("accept", help="accept a shrunken dump, or HOST/NAME of files, as good")
     made = verbs.add_parser("made", help="what became of manual-ID or safety-ID")
     for one in (hold, accept, made):
         one.add_argument("name")
@@ -179,7 +180,7 @@ def on_store(options: argparse.Namespace) -> int:
         "store": lambda: serve(store, options.host, os.environ.get("SSH_ORIGINAL_COMMAND", ""), options.dumps),
         "prove": lambda: prove.run(store),
         "hold": lambda: prove.hold(store, options.name),
-        "accept": lambda: prove.accept(store, options.name),
+        "accept": lambda: (uploads if "/" in options.name else prove).accept(store, options.name),
         "made": lambda: watch.made(store, options.name),
         "watch": lambda: watch.run(store),
         "offsite": lambda: offsite.run(store, offsite.Settings.read(options.config / "offsite.json")),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix.backup import files, frames, intake_dumps, retention
+from phoenix.backup import files, frames, intake_dumps, retention, uploads
 from phoenix.backup.store import Store
 
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -82,7 +82,8 @@ def book(store: Store, folder: Path, partial: Path, name: str) -> None:
     with store.books() as elapsed:
         notes = files.read_json(folder / ".received.json") or {}
         number = max((int(note["number"]) for note in notes.values()), default=0) + 1
-        notes[name] = {"number": number, "elapsed": elapsed, "received": time.time()}
+        judged = uploads.judged(folder, notes, name, partial.stat().st_size)
+        notes[name] = {"number": number, "elapsed": elapsed, "received": time.time(), **judged}
         files.write(folder / ".received.json", json.dumps(notes))
         partial.rename(folder / name)
         files.sync(folder)
@@ -117,7 +118,7 @@ def prune(store: Store, folder: Path) -> list[retention.Verdict]:
         notes = files.read_json(folder / ".received.json") or {}
         streams: dict[str, list[retention.Kept]] = {}
         for name, note in notes.items():
-            kept = retention.Kept(name, note["number"], note["elapsed"], retention.GOOD)
+            kept = retention.Kept(name, note["number"], note["elapsed"], uploads.state_of(note))
             streams.setdefault(stream_of(name), []).append(kept)
         gone = [
             verdict

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phoenix.backup import files, fingerprint, offsite
+from phoenix.backup import files, fingerprint, offsite, uploads
 from phoenix.backup.oplog import chain
 from phoenix.backup.store import UNPROVEN, Dump, Store
 from phoenix.common import files as atomic
@@ -28,6 +28,7 @@ GAUGES = {
     "phoenix_backup_hash_window_seconds": "For how long the server keeps the moment of a dump.",
     "phoenix_backup_window_ratio": "The largest share of its time limit: of that, of the dump, of the verification.",
     "phoenix_backup_logs_oldest_age_seconds": "Time since the host whose logs have been missing for longest sent any.",
+    "phoenix_backup_files_shrunken_hosts": "Hosts whose newest archive of phoenix_writable_paths is shrunken.",
     "phoenix_backup_chain_result": "0, or 1: the oplog does not lead from one dump to the next.",
     "phoenix_backup_offsite_newest_timestamp_seconds": "When the newest dump that is off-site was received.",
 }
@@ -181,11 +182,16 @@ def look(store: Store) -> Report:
     dumps = report(known, now, elapsed, store.free(), config.late, config.min_free, config.longest, config.proof)
     oplog = oplog_report(chain.Chain(store.root).ranges(), known, now)
     metrics = {**dumps.metrics, **oplog.metrics, "phoenix_backup_logs_oldest_age_seconds": logs_age(store, now)}
+    less = uploads.problems(uploads.held(store), config.hosts)
+    metrics["phoenix_backup_files_shrunken_hosts"] = float(len(less))
+    if less:
+        # A result of the dump itself comes first.
+        metrics["phoenix_backup_last_result"] = dumps.metrics["phoenix_backup_last_result"] or RESULTS["shrunken"]
     if config.offsite:
         record = files.read_json(store.root / offsite.RECORD) or {}
         # Without any, since the store runs: as for the dumps themselves.
         metrics["phoenix_backup_offsite_newest_timestamp_seconds"] = record.get("received") or now - elapsed
-    return Report(f"{dumps.line}; {oplog.line}", dumps.problems + oplog.problems, metrics)
+    return Report("; ".join([dumps.line, oplog.line, *less]), dumps.problems + oplog.problems + less, metrics)
 
 
 def logs_age(store: Store, now: float) -> float:
@@ -232,4 +238,8 @@ def table(store: Store) -> str:
         reasons = [dump.reason] if dump.reason else []
         reasons += [f"restorable with a condition: {one}" for one in dump.conditions]
         lines.append(form(dump.name, dump.kind, dump.host, dump.state, documents, size, proven, "; ".join(reasons)))
+    if archives := uploads.held(store):
+        short = "{:<43} {:<9} {:>21}  {}".format
+        lines += ["", short("FILES", "STATE", "BYTES", "REASON")]
+        lines += [short(f"{one.host}/{one.name}", one.state, one.bytes, one.reason) for one in archives]
     return "\n".join(lines)
