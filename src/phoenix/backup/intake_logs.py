@@ -120,18 +120,18 @@ def prune(store: Store, folder: Path) -> list[retention.Verdict]:
         for name, note in notes.items():
             kept = retention.Kept(name, note["number"], note["elapsed"], uploads.state_of(note))
             streams.setdefault(stream_of(name), []).append(kept)
-        gone = [
-            verdict
-            for kept_of_stream in streams.values()
-            for verdict in retention.decide(kept_of_stream, elapsed, store.config.keep_days)
-            if not verdict.keep
-        ]
-        for verdict in gone:
-            (folder / verdict.name).unlink(missing_ok=True)
-            notes.pop(verdict.name)
+        gone: dict[str, retention.Verdict] = {}
+        for stream, kept_of_stream in streams.items():
+            verdicts = retention.decide(kept_of_stream, elapsed, store.config.keep_days)
+            # Sent whole at each change: all releases that are kept after each build.
+            verdicts += retention.thin(kept_of_stream, elapsed) if stream.startswith("state.") else []
+            gone |= {verdict.name: verdict for verdict in verdicts if not verdict.keep}
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+            notes.pop(name)
         if gone:
             files.write(folder / ".received.json", json.dumps(notes))
-    return gone
+    return list(gone.values())
 
 
 def forget(store: Store) -> list[str]:

@@ -54,3 +54,15 @@ def decide(kept: Sequence[Kept], now: float, keep_days: float) -> list[Verdict]:
         else:
             verdicts.append(Verdict(one.name, False, f"{days:.1f} days old, above {keep_days:g}"))
     return verdicts
+
+
+def thin(kept: Sequence[Kept], now: float) -> list[Verdict]:
+    """Verdicts on those that another one of the same day followed, once that is a day ago. now: as of decide().
+
+    For what is sent whole whenever it changes. Days are those of the running time, so that the next call agrees.
+    """
+    newest: dict[int, Kept] = {}
+    for one in sorted(kept, key=lambda one: one.number):
+        newest[int(one.elapsed // DAY)] = one
+    superseded = [one for one in kept if now - one.elapsed > DAY and newest[int(one.elapsed // DAY)] is not one]
+    return [Verdict(one.name, False, "another one of the same day followed") for one in superseded]

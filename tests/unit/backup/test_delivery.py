@@ -125,3 +125,25 @@ def test_what_a_removed_host_sent_expires_as_a_whole(tmp_path: Path) -> None:
     assert intake_logs.forget(held) == ["app9/state.state-1.tar.age"]
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [".app9.lock", "INVENTORY", "app8", "lb1"]
     assert all((tmp_path / "logs" / host / "state.state-1.tar.age").exists() for host in ("lb1", "app8", "INVENTORY"))
+
+
+def test_twenty_builds_a_day_are_not_kept_for_a_week_each(tmp_path: Path) -> None:
+    """The state of a host is sent whole at each change, all releases among it; logs are kept as they are."""
+    held = store.Store(config(tmp_path))
+    held.prepare()
+    with held.books() as elapsed:
+        pass
+    folder = tmp_path / "logs" / "control1"
+    folder.mkdir()
+    day = elapsed // DAY - 2
+    notes = {
+        f"{log}-2026112{number}": {"number": number, "elapsed": (day + number / 10) * DAY, "received": 1.0}
+        for number in range(1, 10)
+        for log in ("state.releases", "access.log")
+    }
+    for name in notes:
+        rotated(folder, name, 10)
+    files.write(folder / ".received.json", json.dumps(notes))
+    assert len(intake_logs.prune(held, folder)) == 8
+    left = sorted(path.name for path in folder.iterdir() if path.name.startswith("state"))
+    assert left == ["state.releases-20261129"] and len(list(folder.glob("access.log-*"))) == 9

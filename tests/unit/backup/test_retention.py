@@ -58,3 +58,13 @@ def test_what_retention_never_does(rows: list[tuple[float, str, bool]], now_day:
         assert now_day * DAY - one.elapsed > days * DAY, "deleted early"
         assert counted[-1].state == "good", "deleted although the newest is not good"
         assert one is not good[-1], "the last good one deleted"
+
+
+def test_of_what_is_sent_whole_at_each_change_the_last_of_a_day_stays() -> None:
+    """And all of the last 24 hours."""
+    sent = [kept(number, day) for number, day in enumerate((1.1, 1.2, 1.9, 2.0, 3.5, 3.6, 4.5), 1)]
+    thinned = retention.thin(sent, 4.45 * DAY)
+    assert [one.name for one in thinned] == ["n1", "n2"] and not left(thinned)
+    assert [one.name for one in retention.thin(sent, 4.7 * DAY)] == ["n1", "n2", "n5"]
+    rest = [one for one in sent if one.name not in {"n1", "n2", "n5"}]
+    assert retention.thin(rest, 20 * DAY) == []
