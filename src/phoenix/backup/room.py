@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from phoenix.backup import fingerprint
 from phoenix.backup.archive import Moment
 from phoenix.backup.members import MARGIN
+from phoenix.backup.oplog import segment
 from phoenix.backup.oplog.chain import Chain, moment_of
 from phoenix.backup.scope import EVERYTHING, Scope
 from phoenix.backup.store import Dump, Store
 
 # MongoDB allocates a journal of three files of 100 MiB when it starts, whatever it will hold.
 JOURNAL = 300 * 1024 * 1024
-# Bytes of documents for each byte that they take when packed: in an archive, where nobody has counted them (301 MB
-# were measured in 108 MB), and in a segment of the oplog (150 bytes in 19).
+# Bytes of documents for each byte of an archive, where nobody has counted them: 301 MB were measured in 108 MB.
 PACKED = 3
-PACKED_OPLOG = 8
 
 
 def raw(dump: Dump, scope: Scope = EVERYTHING) -> int:
@@ -41,23 +40,22 @@ def raw(dump: Dump, scope: Scope = EVERYTHING) -> int:
 
 
 def replayed(store: Store, dump: Dump, limit: Moment, listed: Sequence[tuple[Moment, Moment, Path]] = ()) -> int:
-    """Bytes that the oplog may add between a dump and limit, in a scope or not. listed: as of Chain.names."""
-    since = moment_of(dump)
-    between = [path for first, last, path in listed or Chain(store.root).names() if first < limit and last > since]
-    return PACKED_OPLOG * sum(found.st_size for found in _stats(between))
+    """Bytes of the oplog's entries between a dump and limit, in a scope or not. listed: as of Chain.names.
+
+    What they add to the documents is no more.
+    """
+    since, segments = moment_of(dump), listed or Chain(store.root).names()
+    return sum(segment.size(path) for first, last, path in segments if first < limit and last > since)
 
 
 def available(store: Store) -> int:
     """Bytes free on the store's disk, with those of a scratch server that ends, or has ended, before the next one."""
-    paths = (Path(folder) / name for folder, _, names in os.walk(store.root / "scratch") for name in names)
-    return store.free() + sum(found.st_blocks * 512 for found in _stats(paths))
-
-
-def _stats(paths: Iterable[Path]) -> Iterator[os.stat_result]:
-    """What is known of files, without those that have been removed meanwhile."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            yield path.stat()
+    found = store.free()
+    for folder, _, names in os.walk(store.root / "scratch"):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # it is being removed
+                found += (Path(folder) / name).stat().st_blocks * 512
+    return found
 
 
 def obstacle(

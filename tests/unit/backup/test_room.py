@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from phoenix.backup import files, fingerprint, members, plan, prove, restore, room, scratch, store, watch
+from phoenix.backup.oplog import segment
 from phoenix.backup.oplog.chain import Chain, Range
 from phoenix.backup.order import Order, Refused
 from phoenix.backup.scope import Scope
-from tests.unit.backup.builders import config, dump, manifest
+from tests.unit.backup.builders import bson, config, dump, manifest
 
 MB = 1024 * 1024
 KEPT = 500 * MB
@@ -67,14 +68,20 @@ def test_and_of_the_rest_what_its_archive_leaves() -> None:
 
 
 def test_the_oplog_that_is_replayed_takes_room_as_well(tmp_path: Path) -> None:
+    """As much as its entries, however well they are packed."""
+    entry = bson(op="i", ns="app.items", ts=(100, 1), o={"x": "x" * 5000})
+    length = len(entry)
     paths = [tmp_path / str(number) for number in range(3)]
     for path in paths:
-        path.write_bytes(b"x" * 1000)
+        path.write_bytes(segment.pack([entry], "")[1])
+    assert 0 < paths[0].stat().st_size < 1000 < length == segment.size(paths[0])
     listed = [((start, 0), (start + 10, 0), path) for start, path in zip((90, 100, 110), paths, strict=True)]
     base = dump(1, manifest={**manifest(1), "moment": [100, 0]})
     kept = store.Store(config(tmp_path))
-    assert room.replayed(kept, base, (120, 0), listed) == room.PACKED_OPLOG * 2000
-    assert room.replayed(kept, base, (110, 0), listed) == room.PACKED_OPLOG * 1000
+    assert room.replayed(kept, base, (120, 0), listed) == 2 * length
+    assert room.replayed(kept, base, (110, 0), listed) == length
+    paths[1].write_bytes(b"\xff" * 100)  # damaged, which the replay finds
+    assert room.replayed(kept, base, (110, 0), listed) == 0
     paths[1].unlink()  # the retention goes on
     assert room.replayed(kept, base, (110, 0), listed) == 0
 
