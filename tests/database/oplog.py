@@ -38,10 +38,11 @@ import os
 import sys
 from pathlib import Path
 sys.path[:0] = [{source!r}]
-from phoenix.backup import cli, scratch
+from phoenix.backup import cli, room, scratch
 from phoenix.backup.oplog import ship
 if __name__ == "__main__":
     scratch.TOOLS, scratch.SERVER, ship.COMMAND, ship.DUMP_AGAIN = Path({tools!r}), Path({server!r}), sys.argv[0], 5.0
+    room.JOURNAL = 0  # the disks of the tests are small: a dump is to be refused while it arrives
     scratch.PORT = int(os.environ.get("PHOENIX_TEST_PORT", scratch.PORT))
     sys.exit(cli.main(["--config", {folder!r}, *sys.argv[2:]]))
 """

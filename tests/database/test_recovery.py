@@ -228,6 +228,8 @@ def test_a_recovery_refuses_what_would_not_help_and_touches_nothing(
     ):
         with pytest.raises(offsite.Refused, match=reason):
             offsite.fetch(tmp_path / "empty", wrong)
+    with pytest.raises(offsite.Refused, match=r"and the copy needs [0-9]{16}: [0-9]{4,} for itself"):
+        offsite.fetch(tmp_path / "empty", replace(right, min_free=10**15))
     with pytest.raises(offsite.Refused, match="holds backups already"):
         offsite.fetch(kept.store.root, right)
     key(tmp_path / "stranger")

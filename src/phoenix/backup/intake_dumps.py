@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from phoenix.backup import files, fingerprint, frames
+from phoenix.backup import files, fingerprint, frames, room
 from phoenix.backup.store import KINDS, RETURNED, UNPROVEN, Dump, Store
 
 
@@ -36,10 +36,13 @@ def admit(known: list[Dump], kind: str, request: str, ready: bool, now: float, i
 
 
 def space_needed(known: list[Dump], min_free: int) -> int:
-    """Pure: free bytes that a dump needs before it starts, its scratch restore included."""
-    last = next((one.manifest for one in reversed(known) if one.folder and one.manifest), {})
-    raw = sum(int(entry.get("bytes") or 0) for entry in last.get("namespaces", {}).values())
-    return min_free + int(1.5 * (int(last.get("size", 0)) + raw))
+    """Pure: free bytes that a dump needs before it starts, its scratch server included.
+
+    What the first dump will hold is not known: the proof looks for room for it.
+    """
+    last = next((one for one in reversed(known) if one.folder and one.manifest), None)
+    size = int(last.manifest.get("size", 0)) + room.raw(last) if last else 0
+    return min_free + room.JOURNAL + int(1.5 * size)
 
 
 def receive(store: Store, host: str, order: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ DAY = 86400.0
 NOWHERE = "there is no repository in backup_offsite_repository"
 # A file that is gone by the time it is read, as retention goes on: a complete second try counts.
 INCOMPLETE = 3
+BLOCK = 4096  # in which a disk gives out room: an hour of the oplog is a thousand small files
 
 
 class Refused(Exception):
@@ -40,7 +41,7 @@ class Settings:
     """Of /etc/phoenix/backup/offsite.json, which only root may read.
 
     environment: of restic, with the credentials of the storage; ssh_key, ssh_host_key: for SFTP; append_only: the
-    storage lets nothing be deleted, so retention is its own.
+    storage lets nothing be deleted, so retention is its own; min_free: bytes to be left free on the store's disk.
     """
 
     repository: str
@@ -51,6 +52,7 @@ class Settings:
     ssh_key: str = field(default="", repr=False)
     ssh_host_key: str = ""
     append_only: bool = False
+    min_free: int = 0
 
     @staticmethod
     def read(path: Path) -> Settings:
@@ -114,6 +116,14 @@ class Restic:
         if done.returncode:
             raise Refused(complaint(done))
         return sorted(json.loads(done.stdout) or [], key=lambda one: str(one["time"]))
+
+    def size(self, snapshot: str) -> int:
+        """Bytes that a snapshot takes on a disk once it is restored. Raises Refused."""
+        done = self.run("stats", snapshot, "--mode", "restore-size", "--json", "--no-lock")
+        if done.returncode:
+            raise Refused(complaint(done))
+        said = json.loads(done.stdout)
+        return int(said["total_size"]) + BLOCK * int(said["total_file_count"])
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
@@ -235,27 +245,45 @@ def _of_the_fleet(restic: Restic, settings: Settings) -> list[dict[str, Any]]:
 
 
 def fetch(root: Path, settings: Settings) -> dict[str, Any]:
-    """Bring the newest of the copies back into a store without dumps. Returns its time and size. Raises Refused."""
+    """Bring the newest of the copies back into a store without dumps. Returns its time and size. Raises Refused.
+
+    What was fetched of a copy that did not come whole is removed: it is of no use, and may have filled the disk.
+    """
     if held(root):
         raise Refused(f"{root} holds backups already, and nothing replaces them: move them away first")
-    with connected(settings) as restic:
-        found = _of_the_fleet(restic, settings)
-        partial = root / PARTIAL
+    partial = root / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
+    try:
+        with connected(settings) as restic:
+            newest = _of_the_fleet(restic, settings)[-1]
+            _look_for_room(root, settings, restic.size(str(newest["id"])))
+            partial.mkdir(mode=0o700, parents=True)
+            begun = time.monotonic()
+            done = restic.run("restore", str(newest["id"]), "--target", str(partial), "--no-lock")
+            if done.returncode:
+                raise Refused(complaint(done))
+        owner = root.stat()
+        for path in [partial, *partial.rglob("*")]:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        # The dumps last: with them the store counts as one that holds backups.
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "dumps"):
+            _merge(path, root / path.name)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(mode=0o700, parents=True)
-        begun = time.monotonic()
-        done = restic.run("restore", str(found[-1]["id"]), "--target", str(partial), "--no-lock")
-        if done.returncode:
-            raise Refused(complaint(done))
-    owner = root.stat()
-    for path in [partial, *partial.rglob("*")]:
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    # The dumps last: with them the store counts as one that holds backups.
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == "dumps"):
-        _merge(path, root / path.name)
-    shutil.rmtree(partial)
-    return {"time": str(found[-1]["time"])[:19] + "Z", "bytes": size, "seconds": round(time.monotonic() - begun, 1)}
+    return {"time": str(newest["time"])[:19] + "Z", "bytes": size, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _look_for_room(root: Path, settings: Settings, size: int) -> None:
+    """Raises Refused if so many bytes do not fit beside what is to stay free on the disk of a folder."""
+    there = next(path for path in (root, *root.parents) if path.exists())
+    free, needed = shutil.disk_usage(there).free, size + settings.min_free
+    if free < needed:
+        raise Refused(
+            f"the disk has {free} bytes free at {root} (backup_store_dir), and the copy needs {needed}: {size} for "
+            f"itself, and {settings.min_free} that are to stay free (backup_min_free_mb). Nothing was fetched: free "
+            "space there, enlarge the disk, or set backup_store_dir to a folder on a larger one"
+        )
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phoenix.backup import exchange, files, fingerprint, left_out, members, scratch
+from phoenix.backup import exchange, files, fingerprint, left_out, members, room, scratch
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import chain
 from phoenix.backup.order import BESIDE, Order, Refused, connect, login
-from phoenix.backup.scope import BUCKETS
+from phoenix.backup.scope import BUCKETS, Scope
 from phoenix.backup.store import NAME, Dump, Store
 
 RESTORABLE = ("good", "shrunken")
@@ -153,6 +153,13 @@ def counted(dump: Dump, names: Mapping[str, fingerprint.Collection]) -> dict[str
     return {name: held.get(name, one) if one.documents is None else one for name, one in names.items()}
 
 
+def cramped(store: Store, order: Order, dump: Dump, limit: Moment | None) -> list[str]:
+    """Why an order's scratch server does not fit on the store's disk; empty if it does, or is not to be checked."""
+    found = room.obstacle(store, dump, Scope.of(order.collection), limit) if order.check_room else ""
+    fewer = "" if "." in order.collection else ", or restore single collections (-e phoenix_restore_collection=…)"
+    return [f"{found}{fewer}. Where you know better: -e phoenix_restore_check_room=no"] if found else []
+
+
 def check(
     store: Store,
     order: Order,
@@ -160,12 +167,13 @@ def check(
     gone: Sequence[str],
     live: Mapping[str, Live],
     stamp: str,
+    others: Sequence[str] = (),
 ) -> None:
-    """Check for obstacles. names: counted. Raises Refused, listing all of them."""
+    """Check for obstacles. names: counted; others: that were found already. Raises Refused, listing all of them."""
     found = obstacles(names, gone, live, stamp, order.series)
     size = fingerprint.totals(names)[1]
-    room = members.look(order.members, store.config.port, login(store, order)) if order.check_room else []
-    if reasons := [*found, *members.obstacles(room, size, store.config.min_free)]:
+    rooms = members.look(order.members, store.config.port, login(store, order)) if order.check_room else []
+    if reasons := [*found, *members.obstacles(rooms, size, store.config.min_free), *others]:
         raise Refused("nothing was touched: " + "; ".join(reasons))
 
 
@@ -190,7 +198,7 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         live = look(client)
     gone = surplus(_collections(live), names, order.collection)
     sizes = counted(dump, names)
-    check(store, order, sizes, gone, live, exchange.fresh_stamp())
+    check(store, order, sizes, gone, live, exchange.fresh_stamp(), cramped(store, order, dump, limit))
     noted = {"dump": dump.name, "collection": order.collection, "time": order.time, "live": sorted(_collections(live))}
     files.write(store.root / "plan.json", json.dumps(noted))
     lines = [
@@ -219,8 +227,8 @@ def plan(store: Store, order: Order) -> tuple[str, list[str]]:
         for name in gone
     ]
     lines += [left_out.condition(name) for name in dump.manifest.get("left_out", ())]
-    room = members.look(order.members, store.config.port, login(store, order))
-    lines += members.warnings(room, fingerprint.totals(sizes)[1])
+    rooms = members.look(order.members, store.config.port, login(store, order))
+    lines += members.warnings(rooms, fingerprint.totals(sizes)[1])
     return dump.name, lines
 
 

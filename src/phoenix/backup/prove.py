@@ -148,9 +148,12 @@ def prove(store: Store, dump: Dump) -> None:
         return
     try:
         scratch.check(store, dump)
+        scratch.check_room(store, dump)
         with scratch.serving(store, dump) as differences:
             config, counted = store.config, dump if differences else _counted(store, dump)
             state, reason = judge(counted, differences, store.dumps(), config.shrink_floor, config.shrink_ignore)
+    except scratch.Full as error:
+        state, reason = "full", str(error)
     except scratch.Unproven as error:
         state, reason = "bad", str(error)
         if shutil.disk_usage(store.root).free < store.config.min_free:
@@ -202,6 +205,8 @@ def prove_chain(store: Store, dump: Dump, patience: float = CHAIN_SECONDS) -> No
         try:
             if differences := _from(store, base, dump, limit):
                 state, reason = "bad", "; ".join(differences[:10])
+        except scratch.Full as error:
+            state, reason = "full", str(error)
         except (scratch.Unproven, OSError) as error:
             state, reason = "bad", str(error)
     seconds = round(time.monotonic() - begun, 3)
@@ -213,6 +218,7 @@ def prove_chain(store: Store, dump: Dump, patience: float = CHAIN_SECONDS) -> No
 def _from(store: Store, base: Dump, dump: Dump, limit: Moment) -> list[str]:
     """Differences of base and the oplog up to limit from a dump. Raises scratch.Unproven, OSError."""
     scratch.check(store, base)
+    scratch.check_room(store, base, limit=limit)
     with scratch.serving(store, base) as differences:
         if differences:
             return differences
@@ -276,11 +282,11 @@ def hold(store: Store, instance: str) -> int:
         return 1
     limit = (int(seconds), 0) if seconds else None
     # Before it waits for the lock, perhaps that of another restore's server: this one may be killed meanwhile, too.
-    with scratch.noted(store, instance) as collection, (store.root / "scratch.lock").open("a") as handle:
+    with scratch.noted(store, instance) as noted, (store.root / "scratch.lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        begun = time.monotonic()
+        begun, collection = time.monotonic(), str(noted.get("collection", ""))
         try:
-            with scratch.holding(store, found, collection, limit):
+            with scratch.holding(store, found, collection, limit, look_for_room=scratch.UNCHECKED not in noted):
                 print(f"{name}: ready after {time.monotonic() - begun:.1f} s", flush=True)
                 files.write(store.root / scratch.SERVED, json.dumps({"instance": instance, "collection": collection}))
                 systemd.notify("READY=1")

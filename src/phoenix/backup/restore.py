@@ -34,12 +34,14 @@ def brought_forward(store: Store, order: Order) -> dict[str, fingerprint.Collect
 
 
 @contextlib.contextmanager
-def _scratch(store: Store, dump: Dump, limit: Moment | None, collection: str) -> Iterator[None]:
+def _scratch(
+    store: Store, dump: Dump, limit: Moment | None, collection: str, look_for_room: bool = True
+) -> Iterator[None]:
     """The scratch server with what is needed of the dump, brought forward to limit, as a unit. Raises Refused."""
     instance = f"{dump.name}:{limit[0]}" if limit else dump.name
     unit = f"phoenix-backup-scratch@{instance}.service"
     needed = {"instance": instance, "collection": collection}
-    with scratch.noting(store, needed):
+    with scratch.noting(store, needed if look_for_room else {**needed, scratch.UNCHECKED: "yes"}):
         try:
             # A restore that was killed leaves its unit behind, which may serve another collection of the same moment;
             # one of another moment ends by itself, and this one waits for that.
@@ -57,9 +59,12 @@ def run(store: Store, order: Order) -> str:
     """Restore; returns what was done, in lines. Raises Refused, exchange.Mixed, and pymongo's errors."""
     dump, limit = plan.choose_for(store, order)
     plan.planned(store, dump, order, {})
+    # The safety dump, and what else has arrived since the plan, take room as well.
+    if found := plan.cramped(store, order, dump, limit):
+        raise Refused("nothing was touched: " + "; ".join(found))
     with (
         alone(store),
-        _scratch(store, dump, limit, order.collection),
+        _scratch(store, dump, limit, order.collection, order.check_room),
         contextlib.closing(connect(store, order)) as client,
     ):
         names = brought_forward(store, order) if limit else plan.wanted(dump, order.collection)

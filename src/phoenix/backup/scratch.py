@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from phoenix.backup import files, fingerprint, narrow
+from phoenix.backup import files, fingerprint, narrow, room
 from phoenix.backup.archive import Moment
 from phoenix.backup.oplog import segment
 from phoenix.backup.oplog.chain import Chain, Unreachable, moment_of
@@ -44,6 +44,7 @@ UNPACKED = 4 * 1024 * 1024  # of a piece that may hold a thousand times its size
 # In the store: which collection or database a restore needs of the instance that it starts. A unit's name is too short.
 # The restore keeps it locked, so that its instance sees when it is gone.
 NOTE = "scratch.json"
+UNCHECKED = "unchecked"  # in the note: the order says that there is room
 ABANDONED_SECONDS = 2.0
 # What the instance that runs was started for, as in the note; it is gone with the server's data.
 SERVED = "scratch/served.json"
@@ -51,6 +52,10 @@ SERVED = "scratch/served.json"
 
 class Unproven(Exception):
     """The archive could not be restored, or differs from its manifest."""
+
+
+class Full(Unproven):
+    """The disk has no room for the scratch server, which was not started."""
 
 
 def uri(store: Store) -> str:
@@ -79,6 +84,18 @@ def check_fleet(store: Store, dump: Dump) -> None:
             f"it is of another fleet: {manifest.get('fleet')}/{manifest.get('replica_set')}, this store is "
             f"{store.config.fleet}/{store.config.replica_set}'s"
         )
+
+
+def check_room(
+    store: Store,
+    dump: Dump,
+    scope: Scope = EVERYTHING,
+    limit: Moment | None = None,
+    listed: Sequence[tuple[Moment, Moment, Path]] = (),
+) -> None:
+    """Raises Full if the disk has no room for a scratch server with what of the dump is in a scope, up to limit."""
+    if found := room.obstacle(store, dump, scope, limit, listed):
+        raise Full(f"the store is full: {found}")
 
 
 def _archive(dump: Dump) -> Iterator[bytes]:
@@ -150,10 +167,13 @@ def serving(store: Store, dump: Dump, scope: Scope = EVERYTHING) -> Iterator[lis
 
 
 @contextlib.contextmanager
-def holding(store: Store, dump: Dump, collection: str = "", limit: Moment | None = None) -> Iterator[int]:
+def holding(
+    store: Store, dump: Dump, collection: str = "", limit: Moment | None = None, look_for_room: bool = True
+) -> Iterator[int]:
     """Run the scratch server with what an order needs of a dump, verified, and brought forward to limit.
 
-    collection: a collection, a database, or "" for all. Yields how many changes were replayed.
+    collection: a collection, a database, or "" for all; look_for_room: whether to refuse where the disk seems too
+    small. Yields how many changes were replayed.
     Raises Unproven, OSError.
     """
     check_fleet(store, dump) if collection else check(store, dump)
@@ -163,6 +183,8 @@ def holding(store: Store, dump: Dump, collection: str = "", limit: Moment | None
     if limit and collection:
         with _replaying():
             scope = scope.followed(Chain(store.root).entries(moment_of(dump), limit, listed))
+    if look_for_room:
+        check_room(store, dump, scope, limit, listed)
     with serving(store, dump, scope) as differences:
         if differences:
             raise Unproven("; ".join(differences[:10]))
@@ -200,7 +222,10 @@ def _replaying() -> Iterator[None]:
 
 @contextlib.contextmanager
 def noting(store: Store, needed: Mapping[str, str]) -> Iterator[None]:
-    """Note what a restore needs of the instance that it starts: instance, collection. Locked until the block ends."""
+    """Note what a restore needs of the instance that it starts. Locked until the block ends.
+
+    needed: instance, collection, and UNCHECKED where the order says that there is room.
+    """
     note = store.root / NOTE
     # Written by root, read by the store's user.
     files.write(note, json.dumps(needed), 0o644)
@@ -213,8 +238,8 @@ def noting(store: Store, needed: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noted(store: Store, instance: str) -> Iterator[str]:
-    """Yields the collection or database that a restore has noted for this instance, "" for all.
+def noted(store: Store, instance: str) -> Iterator[Mapping[str, str]]:
+    """Yields what a restore has noted for this instance, {} where there is none.
 
     A restore that was killed can't end its instance, which would hold up the proofs and any other restore: so this
     process ends as by SIGTERM once the lock of its note is free. A note that nobody keeps locked is not watched.
@@ -226,7 +251,7 @@ def noted(store: Store, instance: str) -> Iterator[str]:
         except (FileNotFoundError, ValueError):
             found = {}
         if found.get("instance") != instance:
-            yield ""
+            yield {}
             return
         if not _abandoned(note):
             ended = threading.Event()
@@ -234,7 +259,7 @@ def noted(store: Store, instance: str) -> Iterator[str]:
             watch.start()
             later.callback(watch.join)
             later.callback(ended.set)
-        yield str(found.get("collection", ""))
+        yield found
 
 
 def _end_with_its_restore(note: IO[bytes], ended: threading.Event) -> None:

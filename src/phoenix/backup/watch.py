@@ -167,10 +167,12 @@ def oplog_report(ranges: Sequence[chain.Range], known: Sequence[Dump], now: floa
     if chain.after_gap(ranges, known, now)[0] == 2:
         problems.append("there is no good dump since the oplog's last gap")
     proven = [dump for dump in known if dump.chain]
-    bad = bool(proven) and proven[-1].chain.get("state") == "bad"
+    state = proven[-1].chain.get("state") if proven else ""
+    bad = state in ("bad", "full")
     if bad:
         last = proven[-1]
-        problems.append(f"the oplog does not lead from {last.chain['base']} to {last.name}: {last.chain['reason']}")
+        said = "was not verified" if state == "full" else "does not lead"
+        problems.append(f"the oplog {said} from {last.chain['base']} to {last.name}: {last.chain['reason']}")
     return Report("; ".join(texts + problems), problems, {"phoenix_backup_chain_result": float(bad)})
 
 

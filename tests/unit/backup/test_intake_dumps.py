@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import frames, intake_dumps, store
+from phoenix.backup import frames, intake_dumps, room, store
 from tests.unit.backup.builders import HOUR, config, dump, manifest
 
 
@@ -35,9 +35,10 @@ def test_what_is_admitted(known: list[store.Dump], kind: str, request_id: str, r
 
 
 def test_room_for_the_next_dump_and_its_proof() -> None:
-    assert intake_dumps.space_needed([], 1000) == 1000
-    assert intake_dumps.space_needed([dump(1)], 1000) == 1000 + int(1.5 * (3000 + 10000))
-    assert intake_dumps.space_needed([dump(1), dump(2, "failed", manifest={})], 1000) == 1000 + int(1.5 * 13000)
+    assert intake_dumps.space_needed([], 1000) == 1000 + room.JOURNAL
+    assert intake_dumps.space_needed([dump(1)], 1000) == 1000 + room.JOURNAL + int(1.5 * (3000 + 10000))
+    known = [dump(1), dump(2, "failed", manifest={})]
+    assert intake_dumps.space_needed(known, 1000) == 1000 + room.JOURNAL + int(1.5 * 13000)
 
 
 def arrive(root: Path, content: bytes, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> list[Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +67,29 @@ def test_it_is_verified_once_a_day() -> None:
 SETTINGS = offsite.Settings("/srv/phoenix", "x" * 16, "fleet.example", 7)
 
 
-class Repository:
-    """A repository that holds these snapshots, and only notes what restic is called with."""
+class Repository(offsite.Restic):
+    """A repository that holds these snapshots, each of 10000 bytes, and only notes what restic is called with."""
 
     def __init__(self, snapshots: list[dict[str, Any]]) -> None:
         self.found, self.calls = snapshots, list[tuple[str, ...]]()
+        self.restored: Callable[[Path], int] = lambda _: 0
 
     def snapshots(self, _: str) -> list[dict[str, Any]]:
         return self.found
 
     def run(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         self.calls.append(words)
-        return subprocess.CompletedProcess([], 0, "", "")
+        if words[0] == "restore":
+            return subprocess.CompletedProcess([], self.restored(Path(words[3])), "", "no space left on device")
+        size = {"total_size": 10000, "total_file_count": 2, "snapshots_count": 1}
+        return subprocess.CompletedProcess([], 0, json.dumps(size), "")
+
+    def connect(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        @contextlib.contextmanager
+        def connected(_: offsite.Settings) -> Iterator[Repository]:
+            yield self
+
+        monkeypatch.setattr(offsite, "connected", connected)
 
 
 def snapshot(hour: int, *names: str) -> dict[str, Any]:
@@ -98,15 +113,54 @@ def test_copies_of_a_store_that_began_again_do_not_hide_those_with_dumps(
 ) -> None:
     """Where site.yml ran before recover.yml, the empty store is copied off-site too."""
     repository = Repository(snapshots)
-
-    @contextlib.contextmanager
-    def connected(_: offsite.Settings) -> Iterator[Repository]:
-        yield repository
-
-    monkeypatch.setattr(offsite, "connected", connected)
+    repository.connect(monkeypatch)
     assert offsite.copies(SETTINGS)[-1] == f"2026-11-24T{expected[2:]}:00:00Z"
     assert offsite.fetch(tmp_path, SETTINGS)["time"] == f"2026-11-24T{expected[2:]}:00:00Z"
-    assert repository.calls[0][:2] == ("restore", expected)
+    assert [words[:2] for words in repository.calls] == [("stats", expected), ("restore", expected)]
+
+
+@pytest.mark.parametrize("free", [18192 + 499, 18192 + 500])
+def test_a_copy_is_fetched_only_where_it_fits(free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what is to stay free; each file of it takes up to a block more than its content."""
+    repository = Repository([snapshot(10, *WHOLE)])
+    repository.connect(monkeypatch)
+    root = tmp_path / "lib" / "phoenix-backup"
+    asked = list[Path]()
+
+    def usage(path: Path) -> Any:
+        asked.append(path)
+        return shutil._ntuple_diskusage(10**6, 10**6 - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    settings = replace(SETTINGS, min_free=500)
+    if free >= 18692:
+        assert offsite.fetch(root, settings)["time"] == "2026-11-24T10:00:00Z"
+    else:
+        with pytest.raises(offsite.Refused, match=r"18691 bytes free at .*phoenix-backup .* needs 18692: 18192 for"):
+            offsite.fetch(root, settings)
+        assert [words[0] for words in repository.calls] == ["stats"] and not root.exists()
+    assert asked == [tmp_path]
+
+
+@pytest.mark.parametrize("ended", ["restic failed", "stopped"])
+def test_the_rest_of_a_copy_that_broke_off_is_removed(
+    ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have filled the disk of a host that has to be set up yet."""
+
+    def restored(target: Path) -> int:
+        (target / "dumps").mkdir()
+        (target / "dumps" / "part").write_bytes(b"x" * 1000)
+        if ended == "stopped":
+            sys.exit(143)
+        return 1
+
+    repository = Repository([snapshot(10, *WHOLE)])
+    repository.restored = restored
+    repository.connect(monkeypatch)
+    with pytest.raises(SystemExit if ended == "stopped" else offsite.Refused):
+        offsite.fetch(tmp_path, SETTINGS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dumps", [0, 1])

@@ -114,7 +114,7 @@ def test_a_scratch_server_ends_with_the_restore_that_it_is_for(
     asked = list[str]()
 
     @contextlib.contextmanager
-    def holding(_store: object, _dump: object, collection: str, _limit: object) -> Iterator[int]:
+    def holding(_store: object, _dump: object, collection: str, _limit: object, **_: object) -> Iterator[int]:
         asked.append(collection)
         yield 0
 

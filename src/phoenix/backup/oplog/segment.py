@@ -10,10 +10,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from phoenix.backup import archive
 from phoenix.backup.archive import Moment
@@ -104,6 +106,20 @@ def unpack(content: bytes) -> tuple[Header, list[bytes]]:
     if any(later <= earlier for earlier, later in zip(moments, moments[1:])):
         raise Damaged(f"the entries of the segment {header.name} are not in order")
     return header, entries
+
+
+def size(path: Path) -> int:
+    """Bytes of the entries in a segment's file, by the last four bytes, with which gzip ends.
+
+    0 where it says nothing that can be so, or has been removed: what reads the segment finds that.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            found = int.from_bytes(file.read(4), "little")
+    except OSError:
+        return 0
+    return found if found <= CONTENT_MAX else 0
 
 
 def moment(entry: bytes) -> Moment:
