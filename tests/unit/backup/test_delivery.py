@@ -18,8 +18,9 @@ SSH = """#!{python}
 # What sshd runs for the key of lb1.
 import json, os, sys
 sys.path.insert(0, {source!r})
-from phoenix.backup import store
+from phoenix.backup import room, store
 from phoenix.backup.serve import serve
+room.JOURNAL = 0
 free = {free}
 if free:
     used = lambda: sum(one.stat().st_size for one in {root}.rglob("*.gz*"))

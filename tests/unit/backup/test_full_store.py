@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from phoenix.backup import cli, files, frames, intake_dumps, intake_logs, prove, store
+from phoenix.backup import cli, files, frames, intake_dumps, intake_logs, prove, room, store
 from tests.unit.backup.builders import config, manifest
 
 
@@ -21,6 +21,7 @@ def filling(root: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> store.Sto
     """A store whose disk has so many bytes free before anything arrives, 1000 of which are to stay."""
     held = store.Store(replace(config(root), min_free=1000))
     held.prepare()
+    monkeypatch.setattr(room, "JOURNAL", 0)
     arriving = [root / "incoming", root / "logs"]
     monkeypatch.setattr(
         store.Store,
