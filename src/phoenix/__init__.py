@@ -1,3 +1,3 @@
 """Phoenix: its decisions, and the programs that run on its hosts."""
 
-__version__ = "0.18.0"
+__version__ = "0.19.0"
