@@ -76,3 +76,17 @@ def test_the_load_balancers_learn_that_a_newer_play_is_at_work(rotate: Rotation)
     assert rotate.told["lb1"] == rotate.told["lb2"] == [upstreams]
     (drained,) = rotate.told["control1"]
     assert drained[:4] == ["state", "drain", "--token", TOKEN] and drained[-1:] == DOWN
+
+
+@pytest.mark.parametrize(("dead", "refused"), [(["lb1"], False), (["lb1", "lb2"], True)])
+def test_a_dead_load_balancer_holds_nothing_up_and_is_brought_up_to_date_later(
+    rotate: Rotation, dead: list[str], refused: bool
+) -> None:
+    """Where too few are left the play's rescue runs, which releases the lock: an unreachable delegate skips it."""
+    status, printed = rotate.run(*dead)
+    assert (status != 0) is refused, printed
+    assert ("goes on" in printed) is not refused
+    assert ("Rescued: lb1, lb2 can't be reached by SSH: 0 of 2 hosts are too few" in printed) is refused
+    assert set(rotate.told) == {"control1", "lb1", "lb2"} - {*dead}
+    away = rotate.told["control1"][-1]
+    assert away == ["state", "away", "--reason", "did not answer when app2 left the rotation or came back", *dead]
