@@ -342,6 +342,7 @@ class FilterModule:
             "phoenix_rollout_answers": reach.answers,
             "phoenix_rollout_also_down": order.also_down,
             "phoenix_rollout_back": order.back,
+            "phoenix_rollout_broken": reach.broken,
             "phoenix_rollout_canaries": decisions.canaries,
             "phoenix_rollout_capped": decisions.capped,
             "phoenix_rollout_changed": decisions.changed,

@@ -125,6 +125,16 @@ def test_no_folder_is_handed_over_with_what_a_link_in_it_leads_to() -> None:
     assert recursive and [one for one in recursive if one.get("follow") is not False] == []
 
 
+def test_no_playbook_reads_what_is_private_to_a_role() -> None:
+    """A name with two underscores may change with the role's tasks; what plays need has one without, in its README."""
+
+    def private(top: str) -> set[str]:
+        files = [path for kind in ("*.yml", "*.j2") for path in (TOP / top).rglob(kind) if path.is_file()]
+        return {found for path in files for found in re.findall(r"(?<!\w)__[a-z]\w*", path.read_text(encoding="utf-8"))}
+
+    assert private("playbooks") and private("playbooks") & private("roles") == set()
+
+
 def test_a_role_runs_by_the_tag_of_its_name() -> None:
     for path in (TOP / "playbooks" / "site.yml", TOP / "playbooks" / "build.yml"):
         for play in read_yaml(path):

@@ -8,6 +8,8 @@ is the folder of its unit's drop-ins: a restart, by whatever cause, takes what t
 from __future__ import annotations
 
 import hashlib
+import os
+import pwd
 import re
 import shutil
 import tempfile
@@ -22,6 +24,8 @@ from phoenix.instances.model import Change
 
 ENVIRONMENT, UNIT = "environment", "unit.conf"
 DIGITS = 12
+# Of the folders that the application writes to.
+USER, FOLDER_MODE = "phoenix", 0o750
 NONE: Mapping[str, str] = MappingProxyType({})
 # A value may have several lines.
 VARIABLE = re.compile(r'^([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"$', re.M | re.S)
@@ -134,13 +138,15 @@ def export(name: str) -> dict[str, Any]:
 
 
 def receive(given: Mapping[str, Any]) -> list[Change]:
-    """Write the revision of another host with the same settings beside others.
+    """Write the revision of another host with the same settings beside others, and create what it writes to.
 
-    Raises NotWritten where the Node.js that it names is missing.
+    Raises NotWritten where the Node.js that it names is missing, or a folder can't be created.
     """
     missing = [folder for folder in _nodes(given) if not Path(folder).is_dir()]
     if missing:
         raise NotWritten(f"{', '.join(missing)} is not on this host; run site.yml, which installs it")
+    for folder in _writable(given):
+        _create(folder)
     if given["name"] in names():
         return []
     _write(given["name"], given["files"])
@@ -150,6 +156,38 @@ def receive(given: Mapping[str, Any]) -> list[Change]:
 def _nodes(given: Mapping[str, Any]) -> list[str]:
     """The folders of Node.js that an exported revision names."""
     return re.findall(rf"{paths.NODEJS.parent}/[^/:]+", given["files"][UNIT])
+
+
+def _writable(given: Mapping[str, Any]) -> list[Path]:
+    """The folders that the application writes to, by an exported revision. systemd starts no unit without them."""
+    found = re.findall(r"^ReadWritePaths=(.*)$", given["files"][UNIT], re.M)
+    return [Path(path) for line in found for path in line.split() if path.startswith("/")]
+
+
+def _create(folder: Path) -> None:
+    """Create a folder that is missing, and those above it, as roles/phoenix/tasks/install.yml does.
+
+    Raises NotWritten.
+    """
+    if folder.is_dir():
+        return
+    above = [one for one in folder.parents if not one.exists()]
+    try:
+        user = pwd.getpwnam(USER)
+        for path in (*reversed(above), folder):
+            path.mkdir(FOLDER_MODE)
+            # No link: the application, which may own the folder above, could lead root elsewhere by one.
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.fchown(handle, user.pw_uid, user.pw_gid)
+                os.fchmod(handle, FOLDER_MODE)  # whatever the umask
+            finally:
+                os.close(handle)
+    except (OSError, KeyError) as error:
+        raise NotWritten(
+            f"{folder}, which the application writes to, is not on this host, and can't be created ({error}); run "
+            "site.yml, which creates it"
+        ) from error
 
 
 def take_over(given: Mapping[str, Any]) -> list[Change]:

@@ -114,11 +114,20 @@ def accepted(
     return recorded
 
 
-def announcement(plan: Mapping[str, Any], release: str, recorded: str, wanted: bool, lost: Sequence[str]) -> list[str]:
-    """The steps, in lines for people."""
+def announcement(
+    plan: Mapping[str, Any],
+    release: str,
+    recorded: str,
+    wanted: bool,
+    lost: Sequence[str],
+    broken: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The steps, in lines for people. broken: the reasons of those among the lost that answer."""
     lines = [f"From {recorded or 'nothing'} to {release}" + ("" if wanted else ": nothing to do")]
-    if lost:
-        lines.append(f"left out, does not answer: {', '.join(lost)}")
+    reasons = broken or {}
+    if silent := [host for host in lost if host not in reasons]:
+        lines.append(f"left out, does not answer: {', '.join(silent)}")
+    lines += [f"left out, can't report its instances: {host} ({reasons[host]})" for host in lost if host in reasons]
     titles = ["canary: "] if plan["canary"] else []
     titles += [""] * len(plan["steps"])
     return lines + [f"{title}{place(step)}" for title, step in zip(titles, order.back(plan))]
@@ -180,11 +189,20 @@ def result(stuck: Collection[str], elsewhere: bool, recorded: str) -> str:
     return "rolled back" if elsewhere and recorded and not stuck else "failed"
 
 
-def ending(why: str, elsewhere: bool, recorded: str, stuck: Sequence[str], lost: Sequence[str] = ()) -> str:
-    """The report of a roll-out that failed."""
-    sentence = why if why.endswith(".") else f"{why}."
-    if lost:
-        sentence += f" Left out, for they do not answer: {', '.join(lost)}."
+def ending(
+    why: str,
+    elsewhere: bool,
+    recorded: str,
+    stuck: Sequence[str],
+    lost: Sequence[str] = (),
+    broken: Mapping[str, str] | None = None,
+) -> str:
+    """The report of a roll-out that failed. broken: the reasons of those among the lost that answer."""
+    sentence, reasons = why if why.endswith(".") else f"{why}.", broken or {}
+    if silent := [host for host in lost if host not in reasons]:
+        sentence += f" Left out, for they do not answer: {', '.join(silent)}."
+    if failing := [f"{host} ({reasons[host]})" for host in lost if host in reasons]:
+        sentence += f" Left out, for they can't report their instances: {', '.join(failing)}."
     if result(stuck, elsewhere, recorded) == "rolled back":
         return f"{sentence} The fleet is back on {recorded}."
     if stuck:

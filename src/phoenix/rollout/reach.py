@@ -1,4 +1,4 @@
-"""Hosts that do not answer: which are left out of a roll-out, and when they are too many."""
+"""Hosts that do not answer, or answer and are broken: which are left out of a roll-out, and when they are too many."""
 
 from __future__ import annotations
 
@@ -12,18 +12,40 @@ def lost(results: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> lis
     return list(dict.fromkeys([*known, *(str(result["item"]) for result in results if result.get("unreachable"))]))
 
 
-def refusal(wanted: Collection[str], without: Collection[str], minimum_share: float) -> str:
+def broken(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The hosts of a looped task that Ansible reached, and whose command failed there: why, in one line.
+
+    As with a file system that has turned read-only. Of a traceback the last line says it.
+    """
+    found = {}
+    for result in results:
+        if not result.get("unreachable") and result.get("rc", 1) != 0:
+            said = str(result.get("stderr") or result.get("msg") or "").strip()
+            found[str(result["item"])] = said.rpartition("\n")[2] or f"exit status {result.get('rc', 'unknown')}"
+    return found
+
+
+def _faults(hosts: Collection[str], reasons: Mapping[str, str], unreached: str) -> list[str]:
+    """What is wrong with hosts that are left out, in parts of a sentence: `unreached` of those without a reason."""
+    silent = [host for host in hosts if host not in reasons]
+    said = [f"{host} answers, but can't report its instances ({reasons[host]})" for host in hosts if host in reasons]
+    return [*([f"{', '.join(silent)} {unreached}"] if silent else []), *said]
+
+
+def refusal(
+    wanted: Collection[str], without: Collection[str], minimum_share: float, reasons: Mapping[str, str] | None = None
+) -> str:
     """Why it can't go on without some hosts; "" when it can.
 
     At least minimum_share of the wanted hosts has to answer, and one in any case. A host that is not wanted, such as an
-    application host that no instance is placed on, never counts.
+    application host that no instance is placed on, never counts. reasons: of those that are broken.
     """
     missing = sorted(set(without) & set(wanted))
-    answering = len(set(wanted)) - len(missing)
+    answering, unreached = len(set(wanted)) - len(missing), "can't be reached by SSH"
     if not missing or (answering and answering >= minimum_share * len(set(wanted))):
         return ""
     return (
-        f"{', '.join(missing)} can't be reached by SSH: {answering} of {len(set(wanted))} hosts are too few "
+        f"{'; '.join(_faults(missing, reasons or {}, unreached))}: {answering} of {len(set(wanted))} hosts are too few "
         f"(deploy_minimum_share is {minimum_share:g}). Bring them back, then run the play again."
     )
 
@@ -123,8 +145,9 @@ def switch_errors(started: Sequence[Mapping[str, Any]], waited: Sequence[Mapping
 
 
 def answers(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON output of each host that was reached, by its name."""
-    return {str(result["item"]): json.loads(result["stdout"]) for result in results if result.get("stdout")}
+    """The JSON output of each host that was reached and is not broken, by its name."""
+    good = [result for result in results if result.get("stdout") and not result.get("rc")]
+    return {str(result["item"]): json.loads(result["stdout"]) for result in good}
 
 
 def outputs(results: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from phoenix.common import files, systemd
 from phoenix.instances import cli, configurations, paths, units
+from tests.unit.shared import TOP, read_yaml, rendered
 
 UNIT = "[Service]\nEnvironment=PATH={node}/bin:/usr/bin\nMemoryMax={memory}\n"
 
@@ -170,3 +174,43 @@ def test_a_new_host_without_that_nodejs_does_not_begin_with_it(
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(configurations.export(old))))
     assert cli.main(["take-over"]) == 0
     assert configurations.accepted() == ""
+
+
+def test_what_another_host_sends_has_the_folders_that_it_writes_to(
+    host: Path, configure: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them every start fails (226/NAMESPACE): a host that was away has missed what site.yml created."""
+    role = TOP / "roles" / "phoenix"
+    (create,) = [task for task in read_yaml(role / "tasks" / "install.yml") if "phoenix_writable_paths" in str(task)]
+    assert {"owner": "phoenix", "mode": "0750"}.items() <= create["ansible.builtin.file"].items()
+    new, known = host / "data" / "uploads", host / "known"
+    known.mkdir(mode=0o700)
+    unit = rendered(
+        role / "templates" / "phoenix@.service.d.conf.j2", {"phoenix_writable_paths": [str(new), str(known)]}
+    )
+    given = {"name": "0123456789ab", "files": {"environment": "", "unit.conf": unit.replace("/opt/nodejs/current", "")}}
+    owned: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(
+        os, "fchown", lambda fd, *ids: owned.append((str(Path(f"/proc/self/fd/{fd}").readlink()), *ids))
+    )
+    monkeypatch.setattr(pwd, "getpwnam", {"phoenix": SimpleNamespace(pw_uid=61, pw_gid=62)}.__getitem__)
+
+    def receive() -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(given)))
+        return cli.main(["receive"])
+
+    (host / "data").write_text("no folder")
+    assert receive() == 1
+    error = capsys.readouterr().err
+    assert str(new) in error and "run site.yml, which creates it" in error
+    assert configurations.names() == [] and owned == []
+    (host / "data").unlink()
+    before = os.umask(0o077)
+    try:
+        assert receive() == 0
+    finally:
+        os.umask(before)
+    assert owned == [(str(new.parent), 61, 62), (str(new), 61, 62)]
+    assert new.stat().st_mode & 0o777 == 0o750
+    assert known.stat().st_mode & 0o777 == 0o700, "what is there stays as it is"
+    assert configurations.names() == ["0123456789ab"]

@@ -97,3 +97,58 @@ def test_verify_takes_the_same_answers_and_follows_no_redirection(
             trusted(found[TASKS[number]]["ansible.builtin.uri"]["status_code"])
         )
         assert set(taken) & {*HEALTHY, *UNHEALTHY} == set(HEALTHY) - {*refused}, TASKS[number]
+
+
+# Where a play asks an instance by itself, and not by phoenixctl: the file, and the task's name.
+ASKING = {
+    "verify.yml": "Request the page from each instance",
+    "tasks/service/return-app.yml": "Wait until each instance answers",
+}
+
+
+def asking(content: Any) -> Iterator[dict[str, Any]]:
+    """Yield the tasks that ask an instance of this host, wherever they are in a file."""
+    if isinstance(content, dict):
+        asked = content.get("ansible.builtin.uri")
+        if isinstance(asked, dict) and "127.0.0.1:{{ item" in asked["url"] and "phoenix_health_path" in asked["url"]:
+            yield content
+    for each in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from asking(each)
+
+
+def test_plays_ask_an_instance_as_a_load_balancer_does(tmp_path: Path, ansible_plugins: None) -> None:
+    """An application that needs the headers passes a roll-out; patch.yml and add-host.yml must not leave it out."""
+    playbooks = TOP / "playbooks"
+    found = {
+        str(path.relative_to(playbooks)): task
+        for path in sorted(playbooks.rglob("*.yml"))
+        for task in asking(read_yaml(path))
+    }
+    assert {path: task["name"] for path, task in found.items()} == ASKING
+    wanted = {name: value for name, value in health.HEADERS.items() if name.startswith("X-")}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if {name: self.headers[name] for name in wanted} == wanted else 500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    tasks = [{**task, "retries": 0} if "until" in task else task for task in found.values()]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        port = server.server_address[1]
+        given = {
+            "phoenix_ports": [port],
+            "service_servers": [f"192.0.2.21:{port}"],
+            "phoenix_health_path": "/",
+            "ansible_become": False,
+            "ansible_python_interpreter": sys.executable,
+        }
+        play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
+        (tmp_path / "play.yml").write_text(json.dumps([play]))
+        done = run_ansible(PLAYBOOK, "-i", "localhost,", "-c", "local", "-e", json.dumps(given), tmp_path / "play.yml")
+        server.shutdown()
+    assert done.returncode == 0, done.stdout + done.stderr

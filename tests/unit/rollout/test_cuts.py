@@ -1,8 +1,9 @@
 """Roll-outs that are cut anywhere, on a model of the fleet.
 
 The order, the decisions and the way back are the real ones (phoenix.rollout); the model executes them as the tasks of
-roles/deploy do. Before each command to a host, something may happen: the play dies, a host is lost, another play takes
-the lock, control's disk is full, nginx refuses, or nothing that is started becomes healthy, as without a database.
+roles/deploy do. Before each command to a host, something may happen: the play dies, a host is lost, or answers and is
+broken, another play takes the lock, control's disk is full, nginx refuses, or nothing that is started becomes healthy,
+as without a database.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from phoenix.rollout import decisions, order, plan, reach
 
 SPARE = 3900
 GOOD, CRASHES, SICK = "good", "crashes", "sick"  # sick: it starts, and fails clients' requests
-FAULTS = ("none", "cut", "host", "lock", "disk", "reload", "database")
+FAULTS = ("none", "cut", "host", "broken", "lock", "disk", "reload", "database")
 
 
 class Failed(Exception):
@@ -48,7 +49,12 @@ class Host:
     processes: tuple[str, str] = ("r0", "c0")  # what workers run
     written: set[str] = field(default_factory=lambda: {"c0"})  # configurations that lie there
     up: bool = True
+    broken: bool = False  # it answers, and every command that acts there fails
     instances: dict[int, Instance] = field(default_factory=dict)
+
+    @property
+    def works(self) -> bool:
+        return self.up and not self.broken
 
     def status(self, release: str, configuration: str) -> dict[str, Any]:
         wanted = (release or self.current, configuration or self.accepted)
@@ -134,6 +140,8 @@ class Play:
             raise Cut
         if self.fault == "host":
             self.fleet.hosts[self.victim].up = False
+        elif self.fault == "broken":
+            self.fleet.hosts[self.victim].broken = True
         elif self.fault == "lock":
             self.fleet.token += 1
 
@@ -171,7 +179,7 @@ class Play:
         for part in step["parts"]:
             self.tick()
             host = self.fleet.hosts[part["host"]]
-            if not host.up:
+            if not host.works:
                 failed.append(host.name)
                 continue
             wanted = configurations.get(host.name) or host.accepted
@@ -182,7 +190,7 @@ class Play:
                 one = host.instances[port]
                 one.active, one.note = False, None
                 self.tick()
-                if not host.up:
+                if not host.works:
                     failed.append(host.name)
                     break
                 one.release = release
@@ -211,11 +219,11 @@ class Play:
         results: list[dict[str, Any]] = []
         for name in reach.left(list(self.fleet.hosts), self.lost):
             host = self.fleet.hosts[name]
-            if host.up:
-                results.append({"item": name, "status": host.status(release, configurations.get(name, ""))})
+            if host.works:
+                results.append({"item": name, "rc": 0, "status": host.status(release, configurations.get(name, ""))})
             else:
-                results.append({"item": name, "unreachable": True})
-        self.lost = reach.lost(results, self.lost)
+                results.append({"item": name, **({"rc": 1} if host.up else {"unreachable": True})})
+        self.lost = reach.lost(results, [*self.lost, *reach.broken(results)])
         if reach.refusal(reach.wanted(self.fleet.listed()), self.lost, share):
             raise Failed("too few hosts")
         return {result["item"]: result["status"] for result in results if "status" in result}
@@ -225,9 +233,11 @@ class Play:
         for name in hosts:
             self.tick()
             host = self.fleet.hosts[name]
-            if host.up:
+            if host.works:
                 host.current, host.accepted = release, configurations.get(name) or host.accepted
-            results.append({"item": name, **({"rc": 0} if host.up else {"unreachable": True})})
+            results.append({"item": name, **({"rc": int(host.broken)} if host.up else {"unreachable": True})})
+        if any(result.get("rc") for result in results):
+            raise Failed("new instances get it on some hosts alone")
         return results
 
     def switch_processes(self, statuses: Any, release: str, configurations: dict[str, str]) -> None:
@@ -237,6 +247,9 @@ class Play:
             host = self.fleet.hosts[name]
             if not host.up:
                 self.lost.append(name)
+                continue
+            if host.broken:
+                failed.append(name)
                 continue
             host.processes = (release, configurations.get(name) or host.accepted)
             if CRASHES in (self.fleet.quality[which] for which in host.processes) or self.broken("database"):
@@ -351,7 +364,7 @@ class CutAnywhere(RuleBasedStateMachine):
         running = Play(self.fleet, share, fault, at, victim)
         running.checks = [self.an_upstream_is_never_empty, self.the_refused_is_with_no_more_than_a_step]
         # site.yml writes it on the hosts that answer, and knows it of no other.
-        changed = {host.name: name for host in self.fleet.hosts.values() if host.up} if what == "roll" else {}
+        changed = {host.name: name for host in self.fleet.hosts.values() if host.works} if what == "roll" else {}
         for host in changed:
             self.fleet.hosts[host].written.add(name)
         try:
@@ -366,7 +379,7 @@ class CutAnywhere(RuleBasedStateMachine):
             assert len(set(running.out) - set(silent)) <= len(running.before), "the way back takes more out"
         if good:
             self.what_answers_is_what_was_rolled_out(name)
-        calm = fault == "none" and all(host.up for host in self.fleet.hosts.values()) and not self.unknown
+        calm = fault == "none" and all(host.works for host in self.fleet.hosts.values()) and not self.unknown
         if quality != GOOD:
             assert not good, "what fails was accepted"
             if calm:
@@ -388,7 +401,7 @@ class CutAnywhere(RuleBasedStateMachine):
     def a_host_restarts(self, name: str) -> None:
         """It comes back with what each instance's links say."""
         host = self.fleet.hosts[name]
-        host.up = True
+        host.up, host.broken = True, False
         for one in host.instances.values():
             one.active = True
 
@@ -398,7 +411,7 @@ class CutAnywhere(RuleBasedStateMachine):
         fleet = self.fleet
         fleet.down = {balancer: set(fleet.drained) & set(fleet.servers()) for balancer in fleet.down}
         for host in fleet.hosts.values():
-            host.up = True
+            host.up, host.broken = True, False
             host.written.add(fleet.configuration[host.name])
             for one in host.instances.values():
                 if not one.active:
@@ -419,8 +432,9 @@ class CutAnywhere(RuleBasedStateMachine):
     def what_answers_is_brought_back_without_secrets(self) -> None:
         """reconcile.yml: as site.yml, on the hosts that answer; a configuration comes from one that has it."""
         fleet = self.fleet
-        up = [host for host in fleet.hosts.values() if host.up]
-        if reach.refusal(reach.wanted(fleet.listed()), [one.name for one in fleet.hosts.values() if not one.up], 0.5):
+        up = [host for host in fleet.hosts.values() if host.works]
+        away_now = [one.name for one in fleet.hosts.values() if not one.works]
+        if reach.refusal(reach.wanted(fleet.listed()), away_now, 0.5):
             return
         for host in up:
             recorded = fleet.configuration[host.name]
@@ -440,7 +454,7 @@ class CutAnywhere(RuleBasedStateMachine):
             assert (host.current, host.accepted) == host.processes == wanted
             for one in host.instances.values():
                 assert (one.release, one.configuration) == one.note == wanted
-        away = {host.address for host in fleet.hosts.values() if not host.up}
+        away = {host.address for host in fleet.hosts.values() if not host.works}
         assert {server.rpartition(":")[0] for server in fleet.drained} <= away
 
     @invariant()
@@ -466,7 +480,7 @@ class CutAnywhere(RuleBasedStateMachine):
 
     def an_upstream_is_never_empty(self) -> None:
         """Where hosts are lost, the only canary left may have failed: then its host's spare answers."""
-        whole = all(host.up for host in self.fleet.hosts.values())
+        whole = all(host.works for host in self.fleet.hosts.values())
         for balancer, down in self.fleet.down.items():
             servers = self.fleet.ordinary() if whole and not self.unknown else self.fleet.servers()
             assert set(servers) - down, f"{balancer} has no server"

@@ -134,6 +134,8 @@ def test_the_announcement_names_each_step_and_who_is_left_out() -> None:
         "canary: app1 3000",
         "app2 3000, 3001",
     ]
+    said = decisions.announcement(NOTHING, "b", "a", True, ["app3", "app2"], {"app2": "read-only"})
+    assert said[1:] == ["left out, does not answer: app3", "left out, can't report its instances: app2 (read-only)"]
     assert decisions.announcement(NOTHING, "a", "", False, []) == ["From nothing to a: nothing to do"]
     assert order.back(found) == [CANARY, *found["steps"]]
 
@@ -204,6 +206,8 @@ def test_how_a_failure_is_reported(elsewhere: bool, recorded: str, stuck: list[s
     assert decisions.ending("no answer", elsewhere, recorded, stuck).endswith(end)
     assert decisions.result(stuck, elsewhere, recorded) == ("rolled back" if "is back" in end else "failed")
     assert "do not answer: app3." in decisions.ending("no answer.", elsewhere, recorded, stuck, ["app3"])
+    both = decisions.ending("no.", elsewhere, recorded, stuck, ["app3", "app2"], {"app2": "read-only"})
+    assert "do not answer: app3. Left out, for they can't report their instances: app2 (read-only)." in both
 
 
 # --- hosts that do not answer
@@ -227,6 +231,24 @@ def test_who_has_to_answer(wanted: list[str], without: list[str], share: float, 
     refusal = reach.refusal(wanted, without, share)
     assert (refusal == "") is good
     assert good or all(host in refusal for host in without)
+
+
+def test_a_host_that_answers_and_is_broken_is_named_with_the_reason() -> None:
+    results: list[dict[str, Any]] = [
+        {"item": "app1", "rc": 0, "stdout": '{"a": 1}'},
+        {"item": "app2", "rc": 1, "stdout": "", "stderr": "Traceback:\n  File x\nOSError: [Errno 30] Read-only\n"},
+        {"item": "app3", "unreachable": True, "msg": "No route to host"},
+        {"item": "app4", "msg": "no shell"},
+        {"item": "app5", "rc": 137, "stdout": "{"},
+    ]
+    broken = {"app2": "OSError: [Errno 30] Read-only", "app4": "no shell", "app5": "exit status 137"}
+    assert reach.broken(results) == broken
+    assert reach.answers(results) == {"app1": {"a": 1}}
+    refusal = reach.refusal(["app1", "app2", "app3"], ["app2", "app3"], 0.5, broken)
+    assert refusal.startswith(
+        "app3 can't be reached by SSH; app2 answers, but can't report its instances (OSError: [Errno 30] Read-only): "
+        "1 of 3 hosts are too few"
+    )
 
 
 def test_hosts_that_are_left_out_stay_left_out() -> None:
