@@ -1,18 +1,24 @@
 """What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
 import configparser
+import os
+import pwd
 import re
 import subprocess
+import sys
 import tarfile
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from phoenix.autoscaler import action
+from phoenix.autoscaler.config import Action
 from phoenix.build import project as packer
-from phoenix.common import tar
+from phoenix.common import play, tar
 from phoenix.fleet.inventory import known_variables
 from phoenix.fleet.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
 from phoenix.pipeline import run
@@ -59,6 +65,37 @@ def test_refuses(runner: ModuleType, arguments: list[str], capsys: pytest.Captur
         runner.command(arguments)
     assert refused.value.code == 64
     assert "phoenixctl play" in capsys.readouterr().err
+
+
+def test_plays_have_the_same_environment_whoever_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By phoenixctl play, or for the autoscaler and hosts on demand."""
+    ran: dict[str, dict[str, str]] = {}
+
+    def note(**options: Any) -> SimpleNamespace:
+        ran["autoscaler"] = options["envvars"]
+        return SimpleNamespace(status="successful", rc=0)
+
+    monkeypatch.setitem(sys.modules, "ansible_runner", SimpleNamespace(run=note))
+    assert action.Playbooks(Action(), tmp_path).recount(1.0).good
+    account = SimpleNamespace(pw_uid=os.geteuid(), pw_gid=os.getegid(), pw_dir="/var/lib/phoenix-runner")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+    monkeypatch.setattr(os, "execve", lambda program, line, environment: ran.update(play=environment))
+    monkeypatch.setenv("SUDO_USER", "ann")
+    run.main(["status"])
+    shared = play.environment("/opt/phoenix/runner/venv/bin", "phoenix-autoscaler")
+    assert (
+        shared["PATH"].startswith("/opt/phoenix/runner/venv/bin:") and "ControlPersist=" in shared["ANSIBLE_SSH_ARGS"]
+    )
+    assert ran == {
+        "autoscaler": shared,
+        "play": {
+            **shared,
+            "USER": "phoenix-runner",
+            "HOME": "/var/lib/phoenix-runner",
+            "PHOENIX_WHO": "ann (phoenixctl play)",
+        },
+    }
 
 
 def test_packs_the_same_bytes_despite_leftover_files(tmp_path: Path) -> None:
