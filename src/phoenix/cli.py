@@ -102,8 +102,11 @@ def main(arguments: list[str]) -> int:
     if area is None:
         print(f"phoenixctl: unknown area {arguments[0]!r}\n{usage()}", end="", file=sys.stderr)
         return USAGE
-    if area.python not in ("", sys.executable) and Path(area.python).exists() and _installed():
-        os.execv(area.python, [area.python, "-I", sys.path[0], *arguments])  # the same version
+    if area.python and Path(area.python).exists() and _installed():
+        # The folder behind the link, which an upgrade leads elsewhere: a daemon has yet to import from its own.
+        python = str(Path(area.python).parent.resolve() / Path(area.python).name)
+        if python != sys.executable:
+            os.execv(python, [python, "-I", sys.path[0], *arguments])  # the same version
     if area.driver and Path(DRIVER).is_dir():
         sys.path.append(DRIVER)
     sys.argv[0] = f"phoenixctl {arguments[0]}"  # as argparse's messages name it

@@ -201,7 +201,6 @@ def test_a_run_for_control_alone_goes_on_with_what_other_hosts_have_said(tmp_pat
             "runner_hosts": {host: {} for host in hosts},
             "phoenix_address": "{{ ansible_host }}",
             "backup_senders": f"{{{{ {hosts} | phoenix_senders(hostvars, []) }}}}",
-            **publish["vars"],
             **publish["tasks"][0]["vars"],
         },
         "tasks": [

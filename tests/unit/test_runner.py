@@ -1,18 +1,24 @@
 """What `phoenixctl play` runs, and what it refuses; what is packed for control."""
 
 import configparser
+import os
+import pwd
 import re
 import subprocess
+import sys
 import tarfile
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from phoenix.autoscaler import action
+from phoenix.autoscaler.config import Action
 from phoenix.build import project as packer
-from phoenix.common import tar
+from phoenix.common import play, tar
 from phoenix.fleet.inventory import known_variables
 from phoenix.fleet.wiring import CONTROL_ROLES, NOT_FOR_CONTROL, control_variables
 from phoenix.pipeline import run
@@ -61,6 +67,37 @@ def test_refuses(runner: ModuleType, arguments: list[str], capsys: pytest.Captur
     assert "phoenixctl play" in capsys.readouterr().err
 
 
+def test_plays_have_the_same_environment_whoever_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By phoenixctl play, or for the autoscaler and hosts on demand."""
+    ran: dict[str, dict[str, str]] = {}
+
+    def note(**options: Any) -> SimpleNamespace:
+        ran["autoscaler"] = options["envvars"]
+        return SimpleNamespace(status="successful", rc=0)
+
+    monkeypatch.setitem(sys.modules, "ansible_runner", SimpleNamespace(run=note))
+    assert action.Playbooks(Action(), tmp_path).recount(1.0).good
+    account = SimpleNamespace(pw_uid=os.geteuid(), pw_gid=os.getegid(), pw_dir="/var/lib/phoenix-runner")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: account)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+    monkeypatch.setattr(os, "execve", lambda program, line, environment: ran.update(play=environment))
+    monkeypatch.setenv("SUDO_USER", "ann")
+    run.main(["status"])
+    shared = play.environment("/opt/phoenix/runner/venv/bin", "phoenix-autoscaler")
+    assert (
+        shared["PATH"].startswith("/opt/phoenix/runner/venv/bin:") and "ControlPersist=" in shared["ANSIBLE_SSH_ARGS"]
+    )
+    assert ran == {
+        "autoscaler": shared,
+        "play": {
+            **shared,
+            "USER": "phoenix-runner",
+            "HOME": "/var/lib/phoenix-runner",
+            "PHOENIX_WHO": "ann (phoenixctl play)",
+        },
+    }
+
+
 def test_packs_the_same_bytes_despite_leftover_files(tmp_path: Path) -> None:
     for name in ("ansible.cfg", "roles/a/tasks/main.yml", "playbooks/x.yml", "lab/secret"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,21 +114,46 @@ def script(name: str, step: str, top: Path) -> tuple[int, str]:
     """Run the script of a task of the role below another folder; its status and what it prints."""
     (task,) = [one for one in read_yaml(TOP / "roles/runner/tasks" / name) if one["name"] == step]
     assert "creates" not in task["args"], "once there is a former one, a run that was cut is never finished"
-    text = task["ansible.builtin.shell"].replace("/opt/phoenix/runner", str(top))
+    folder = "{{ runner_libraries_folder | quote }}"
+    text = task["ansible.builtin.shell"].replace("/opt/phoenix/runner", str(top)).replace(folder, str(top))
     environment = {"PATH": f"{top / 'bin'}:/usr/bin:/bin", "LANG": "C"}
     done = subprocess.run(["bash", "-c", text], env=environment, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stdout
 
 
-def test_an_upgrade_of_ansible_that_was_cut_is_done_by_the_next_run(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    python = tmp_path / "bin" / "python3"
+def indexed(top: Path) -> None:
+    """Have a python3 there whose pip fails while the file `offline` exists."""
+    (top / "bin").mkdir()
+    python = top / "bin" / "python3"
     pip = "#!/bin/sh\\n! [ -e offline ]\\n"
     python.write_text(f'#!/bin/sh\nmkdir -p "$3/bin"; printf \'{pip}\' >"$3/bin/pip"; chmod +x "$3/bin/pip"\n')
     python.chmod(0o755)
 
+
+@pytest.mark.parametrize(
+    ("role", "folder"), [("runner", "/opt/phoenix/runner"), ("autoscaler", "/opt/phoenix/autoscaler")]
+)
+def test_every_role_with_libraries_of_its_own_installs_them_beside_the_former_ones(role: str, folder: str) -> None:
+    tasks = read_yaml(TOP / "roles" / role / "tasks" / "install.yml")
+    (task,) = [one for one in tasks if "runner_libraries_folder" in one.get("vars", {})]
+    assert task["vars"]["runner_libraries_folder"] == folder
+    includes = task.get("ansible.builtin.include_role") or {"name": role, "tasks_from": "libraries"}
+    assert includes == {"name": "runner", "tasks_from": "libraries"}
+    written = [one["ansible.builtin.copy"]["dest"] for one in tasks if "ansible.builtin.copy" in one]
+    assert f"{folder}/requirements.txt" in written
+    elsewhere = [
+        path.name
+        for path in (TOP / "roles" / role / "tasks").glob("*.yml")
+        if "bin/pip" in path.read_text(encoding="utf-8") and path.name != "libraries.yml"
+    ]
+    assert elsewhere == []
+
+
+def test_an_upgrade_of_libraries_that_was_cut_is_done_by_the_next_run(tmp_path: Path) -> None:
+    indexed(tmp_path)
+
     def run() -> tuple[int, str]:
-        return script("install.yml", "Install Ansible", tmp_path)
+        return script("libraries.yml", "Install the packages into a virtual environment", tmp_path)
 
     def used() -> str:
         return (tmp_path / "venv" / "installed.txt").read_text()
@@ -105,6 +167,29 @@ def test_an_upgrade_of_ansible_that_was_cut_is_done_by_the_next_run(tmp_path: Pa
     (tmp_path / "offline").unlink()
     assert run()[1] != ""
     assert (run(), used()) == ((0, ""), "two")
+    former = len(list(tmp_path.glob("venv-*")))
+    (tmp_path / "requirements.txt").write_text("three")
+    assert run()[1] != "" and used() == "three"
+    assert former == len(list(tmp_path.glob("venv-*"))) == 2, "that in use, and the one before"
+
+
+def test_libraries_that_an_earlier_version_installed_in_place_serve_until_the_new_ones_are_complete(
+    tmp_path: Path,
+) -> None:
+    def run() -> tuple[int, str]:
+        return script("libraries.yml", "Install the packages into a virtual environment", tmp_path)
+
+    indexed(tmp_path)
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "installed.txt").write_text("zero")
+    (tmp_path / "requirements.txt").write_text("one")
+    (tmp_path / "offline").touch()
+    assert run()[0] == 1 and (tmp_path / "venv" / "installed.txt").read_text() == "zero"
+    (tmp_path / "offline").unlink()
+    assert run()[1] != "" and (tmp_path / "venv" / "installed.txt").read_text() == "one"
+    assert (tmp_path / "venv-former").is_dir(), "a program that runs has it"
+    (tmp_path / "requirements.txt").write_text("two")
+    assert run()[1] != "" and not (tmp_path / "venv-former").exists()
 
 
 def test_a_project_that_was_copied_and_not_unpacked_is_unpacked_by_the_next_run(tmp_path: Path) -> None:

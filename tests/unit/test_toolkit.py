@@ -117,6 +117,32 @@ def test_the_autoscaler_runs_under_the_python_that_has_its_libraries(tmp_path: P
     assert done.stdout == f"-I {archive} autoscaler validate\n", done.stderr
 
 
+def test_a_daemon_keeps_the_libraries_that_it_was_started_with(tmp_path: Path) -> None:
+    """Behind the link is another folder after an upgrade; what it has yet to import would be of other versions."""
+    _, data = toolkit.pack(toolkit.root())
+    archive = tmp_path / "phoenix.pyz"
+    archive.write_bytes(data)
+    python = tmp_path / "venv-1" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$0"\n')
+    python.chmod(0o755)
+    (tmp_path / "venv").symlink_to("venv-1")
+    start = (
+        f"import sys; sys.path.insert(0, {str(archive)!r})\n"
+        "import dataclasses; from phoenix import cli\n"
+        f"python = {str(tmp_path / 'venv/bin/python')!r}\n"
+        "cli.AREAS['autoscaler'] = dataclasses.replace(cli.AREAS['autoscaler'], python=python)\n"
+        "{setting}cli.main(['autoscaler', 'validate', '--config', '/nowhere'])"
+    )
+    commands = [start.format(setting=""), start.format(setting=f"sys.executable = {str(python)!r}\n")]
+    first, second = (
+        subprocess.run([sys.executable, "-I", "-c", one], capture_output=True, text=True, check=False)
+        for one in commands
+    )
+    assert first.stdout == f"{python}\n", first.stderr
+    assert second.stdout == "" and "/nowhere" in second.stderr, "that one goes on itself"
+
+
 def test_the_operators_folder_does_not_hide_pythons_own_modules(tmp_path: Path) -> None:
     """The source is packed in the folder from which the operator started the play."""
     (tmp_path / "tarfile.py").write_text("raise SystemExit('not the module of Python')\n")

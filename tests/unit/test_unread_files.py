@@ -66,6 +66,7 @@ def test_files_that_are_newer_than_their_reader_are_reported(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("role", "handler"),
     [
+        ("autoscaler", "Reload the autoscaler"),
         ("jenkins", "Restart Jenkins"),
         ("keepalived", "Restart keepalived"),
         ("keepalived", "Reload keepalived"),
@@ -87,6 +88,18 @@ def test_what_a_handler_is_for_notifies_it_also_where_an_earlier_run_has_written
     # A handler that goes by what changed goes by this as well.
     if "_changed" in str(restart.get("when")) and "register" in task:
         assert f"{task['register']}.changed_paths" in inputs(role)[f"__{role}_changed"]
+
+
+def test_the_notifier_is_restarted_for_recipients_that_it_has_not_read() -> None:
+    """It reads them once, when it starts: alarms went to the former ones after a run that was cut."""
+    tasks = {one["units"]["name"][0]: one for one in read_yaml(TOP / "roles" / "alerting" / "tasks" / "service.yml")}
+    variables = inputs("alerting")
+    paths = [file["path"] for name in ("files", "secret_files") for file in variables[f"__alerting_{name}"]]
+    read = [path for path in paths if re.match(variables["__alerting_notifier_reads"], path)]
+    assert set(read) == {"/etc/phoenix/notify.json", "/etc/systemd/system/phoenix-notify.service"}
+    assert "__alerting_notifier_reads" in tasks["phoenix-notify.service"]["units"]["files"]
+    assert set(paths) - set(read) == {*tasks["netdata.service"]["units"]["files"], "/usr/local/lib/phoenix/alarm-event"}
+    assert "__alerting_deadman_files" in tasks["phoenix-deadman.timer"]["units"]["files"]
 
 
 def test_netdata_is_restarted_for_what_it_reads_alone() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from phoenix.autoscaler.config import Action
+from phoenix.common import play
 
 log = logging.getLogger(__name__)
 NOT_TAKEN = "did not take the pools"  # a load balancer, which may still use the former ones
@@ -79,11 +80,7 @@ class Playbooks:
                 inventory=str(settings.inventory),
                 playbook=f"playbooks/{playbook}.yml",
                 extravars={name: str(value) for name, value in variables.items()},
-                envvars={
-                    "PATH": f"{settings.ansible}:/usr/bin:/bin",
-                    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
-                    "USER": settings.name,
-                },
+                envvars=play.environment(str(settings.ansible), settings.name),
                 settings={"job_timeout": int(timeout), "suppress_ansible_output": True},
                 event_handler=handle,
                 quiet=True,

@@ -268,16 +268,21 @@ class Daemon:
         notify("READY=1")
 
     def reconfigure(self, config: Config) -> None:
-        """Activate another configuration. Where the daemon listens and what it keeps changes only with a restart."""
-        if (config.listen.address, config.listen.port, config.paths, config.metrics, config.policy.long_seconds) != (
-            self.config.listen.address,
-            self.config.listen.port,
-            self.config.paths,
-            self.config.metrics,
-            self.config.policy.long_seconds,
-        ):
-            log.warning("addresses, ports, paths and long_seconds change only with a restart")
+        """Activate another configuration. Where datagrams arrive and where files are stays as it is until a restart."""
+        fixed = {"address": self.config.listen.address, "port": self.config.listen.port}
+        usable = config.model_copy(
+            update={"listen": config.listen.model_copy(update=fixed), "paths": self.config.paths}
+        )
+        if usable != config:
+            log.warning(
+                "listen.address, listen.port and paths stay as they were until systemctl restart phoenix-autoscaler",
+                extra={**fixed, "paths": self.config.paths},
+            )
+        config = usable
         self.meter.rebalance(map(str, config.listen.balancers))
+        self.meter.resize(config.policy.long_seconds)
+        if config.metrics != self.config.metrics:
+            self.metrics.serve(str(config.metrics.address), config.metrics.port)
         self._configure(config)
         self.actions.settings = config.action
 

@@ -19,6 +19,11 @@ LONGEST_NAP = 2.0
 DATAGRAM = re.compile(rb"<\d{1,3}>\w{3} [ \d]\d \d\d:\d\d:\d\d phoenix: (?:r (\d{1,20} \d{1,10})|b(?: (\d{1,10}))?)\n?")
 
 
+def size_of(seconds: int) -> int:
+    """Totals that a window needs: one for each step, and the one before."""
+    return int(seconds / STEP) + 1
+
+
 @dataclass
 class Counters:
     """Datagrams by what became of them, since the start."""
@@ -39,7 +44,7 @@ class Meter:
     def __init__(self, balancers: Iterable[str], seconds: int, now: float) -> None:
         """`seconds` is the longest window that count() has to answer."""
         self.counters = Counters()
-        self._size = int(seconds / STEP) + 1
+        self._size = size_of(seconds)
         # Requests up to the end of each step, so that a window is a difference of two.
         self._totals = array("Q", bytes(8 * self._size))
         self._total = 0
@@ -113,6 +118,19 @@ class Meter:
         steps = min(int(seconds / STEP), self._size - 1)
         last = self._totals[(self._step - 1) % self._size]
         return int(last - self._totals[(self._step - 1 - steps) % self._size])
+
+    def resize(self, seconds: int) -> None:
+        """Answer for windows of up to `seconds` from now on; what is known of them stays."""
+        size, former = size_of(seconds), self._size
+        if size == former:
+            return
+        kept = range(self._step - min(size, former), self._step)
+        # Steps before those have no total: a longer window may not be known from before the oldest one.
+        totals = array("Q", [self._totals[kept[0] % former]]) * size
+        for number in kept:
+            totals[number % size] = self._totals[number % former]
+        self._totals, self._size = totals, size
+        self._known_since = max(self._known_since, (kept[0] + 1) * STEP)
 
     def open(self, now: float, seconds: float) -> int:
         """Requests that are open at the balancers, of those that were heard within the last `seconds`.

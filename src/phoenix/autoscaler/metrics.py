@@ -2,6 +2,8 @@
 
 import logging
 from pathlib import Path
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import start_http_server
@@ -42,6 +44,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._gauges = {name: Gauge(f"{PREFIX}{name}", text, registry=self.registry) for name, text in GAUGES.items()}
+        self._endpoint: tuple[WSGIServer, Thread] | None = None
 
     def set(self, **values: float) -> None:
         for name, value in values.items():
@@ -51,10 +54,20 @@ class Metrics:
         """Write the file that Netdata's collector reads."""
         write(path, generate_latest(self.registry).decode())
 
+    def close(self) -> None:
+        """Serve Prometheus no longer."""
+        if self._endpoint is not None:
+            server, thread = self._endpoint
+            self._endpoint = None
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
     def serve(self, address: str, port: int) -> None:
-        """Serve Prometheus; if the port is taken, the daemon runs without the endpoint."""
+        """Serve Prometheus there alone; if the port is taken, the daemon runs without the endpoint."""
+        self.close()
         try:
-            start_http_server(port, addr=address, registry=self.registry)
+            self._endpoint = start_http_server(port, addr=address, registry=self.registry)
         except OSError as error:
             log.error(
                 "the metrics endpoint can't listen", extra={"address": address, "port": port, "error": str(error)}

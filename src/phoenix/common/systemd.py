@@ -6,7 +6,11 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+STARTED = "ExecMainStartTimestampMonotonic"
 
 
 def notify(message: str) -> None:
@@ -36,6 +40,14 @@ def parse(shown: str) -> Iterator[dict[str, str]]:
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if values:
             yield values
+
+
+def unread(shown: Mapping[str, str], path: Path) -> bool:
+    """Whether a file is newer than a service's process, by the property STARTED; one that never ran will read all."""
+    started = int(shown.get(STARTED) or 0)
+    if not started or not path.is_file():
+        return False
+    return path.stat().st_mtime > time.time() - time.monotonic() + started / 1e6
 
 
 def show(properties: str, *units: str) -> list[dict[str, str]]:

@@ -13,6 +13,8 @@ import pwd
 import re
 import sys
 
+from phoenix.common import play
+
 PLAYBOOKS = (
     *("scale", "build", "deploy", "rollback", "reconcile", "verify", "status", "maintenance", "certificates"),
     "failover",
@@ -56,13 +58,9 @@ def main(arguments: list[str]) -> None:
         os.setuid(account.pw_uid)
     os.chdir(f"{TOP}/project")
     environment = {
+        **play.environment(f"{TOP}/venv/bin", USER),
         "HOME": account.pw_dir,
-        "USER": USER,
         # The holder of the lock, shown to others who find it taken, and the author of a deploy in the history.
         "PHOENIX_WHO": f"{caller} (phoenixctl play)",
-        "PATH": f"{TOP}/venv/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        # Kept for an hour: under a rising load, handshakes would take most of the time.
-        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3600s -o ServerAliveInterval=15",
     }
     os.execve(line[0], line, environment)

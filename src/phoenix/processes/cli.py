@@ -129,9 +129,11 @@ def _fits(unit: Running, wanted: Target) -> bool:
 
 def keep(check: bool = False, restart: bool = False) -> list[Change]:
     """Enable and start the keeper where this host's processes are any, and disable and stop it where they are none."""
-    shown = systemd.show("LoadState,UnitFileState,ActiveState", units.KEEPER)[0]
+    shown = systemd.show(f"LoadState,UnitFileState,ActiveState,FragmentPath,{systemd.STARTED}", units.KEEPER)[0]
     if shown.get("LoadState") != "loaded":
         return []
+    # Also where a play that was cut has written the unit, and no later one finds it changed.
+    restart = restart or systemd.unread(shown, Path(shown.get("FragmentPath", "")))
     if restart and not check:
         systemd.systemctl("daemon-reload")
     wanted = bool(target.processes(target.read().configuration))

@@ -389,6 +389,66 @@ def test_a_reload_activates_the_new_configuration(world: World) -> None:
     assert [message.split("\n")[0] for message in notified] == ["RELOADING=1", "READY=1"]
 
 
+def test_a_reload_with_a_longer_window_keeps_the_rate(world: World) -> None:
+    """Of a meter that keeps its size, a window of twice the length holds half the requests."""
+
+    def at(seconds: int) -> config.Config:
+        return world.config.model_copy(update={"policy": replace(world.config.policy, long_seconds=seconds)})
+
+    def rate() -> float:
+        known = min(world.daemon.meter.known_seconds(world.clock()), world.daemon.settings.long_seconds)
+        return world.daemon.meter.count(known) / known
+
+    async def run() -> None:
+        world.config = at(60)
+        world.start()
+        await world.pass_time(100, 20)
+        world.daemon.reload(lambda: at(120), lambda _: None)
+        assert rate() == pytest.approx(20, rel=0.02)
+        await world.pass_time(60, 20)
+        assert world.daemon.meter.known_seconds(world.clock()) >= 120
+        assert rate() == pytest.approx(20, rel=0.02)
+
+    asyncio.run(run())
+    assert world.daemon.settings.long_seconds == 120
+
+
+def test_a_reload_serves_the_metrics_where_they_are_to_be_now(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def answers(port: int) -> bool:
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", port)) == 0
+
+    def at(port: int) -> config.Config:
+        return world.config.model_copy(update={"metrics": config.Metrics(port=port)})
+
+    first, second = free_port(), free_port()
+    world.daemon.reload(lambda: at(first), lambda _: None)
+    assert answers(first)
+    world.daemon.reload(lambda: at(second), lambda _: None)
+    assert answers(second) and not answers(first)
+    world.daemon.reload(lambda: at(second), lambda _: None)
+    assert answers(second)
+    world.daemon.metrics.close()
+    assert not answers(second) and not [one for one in caplog.records if one.levelname != "INFO"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_what_a_reload_can_not_change_stays_as_it_was(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    listen = world.config.listen.model_copy(update={"port": 5141, "silent_seconds": 9.0})
+    paths = config.Paths(state=Path("/elsewhere"), own=Path("/elsewhere"))
+    changed = world.config.model_copy(update={"listen": listen, "paths": paths, "room": 8})
+    world.daemon.reload(lambda: changed, lambda _: None)
+    now = world.daemon.config
+    assert (now.listen.port, now.paths) == (5140, world.config.paths), "neither what is bound nor what is written"
+    assert (now.listen.silent_seconds, world.daemon.settings.maximum) == (9.0, 8)
+    assert [one for one in caplog.messages if "systemctl restart phoenix-autoscaler" in one]
+
+
 def test_a_reload_rejects_an_invalid_configuration(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def load() -> config.Config:
         raise ValueError("autoscaler.yml has 1 error(s)")

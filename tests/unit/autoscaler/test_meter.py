@@ -36,6 +36,40 @@ def test_windows_slide() -> None:
     assert one.count(6) == 20
 
 
+@pytest.mark.parametrize("start", [3.0, 123456.5])
+@pytest.mark.parametrize("seconds", [60, 600, 1200])
+def test_a_meter_of_another_size_knows_the_same_rate_and_nothing_that_it_does_not_have(
+    start: float, seconds: int
+) -> None:
+    """A window that reaches back beyond what is kept would show half the rate, and hosts would be given back."""
+    one, number, now = meter(now=start), 0, start
+
+    def pass_time(duration: float) -> None:
+        nonlocal number, now
+        for _ in range(int(duration / STEP)):
+            number += 1
+            one.receive(request(number), LB1, now)
+            now += STEP
+            one.tick(now, 3.0)
+
+    def seen() -> float:
+        known = min(one.known_seconds(now), seconds)
+        assert known >= 60, "it has not begun again"
+        return one.count(known) / known
+
+    pass_time(900)
+    one.resize(seconds)
+    assert seen() == pytest.approx(4)
+    assert one.count(6) == 24
+    if seconds > 600:
+        assert one.known_seconds(now) == 600, "what is kept"
+    pass_time(1300)
+    assert seen() == pytest.approx(4)
+    one.resize(600)
+    assert one.known_seconds(now) >= min(seconds, 600)
+    assert one.count(60) == 240
+
+
 def test_balancers_add_up_and_a_silent_one_is_known() -> None:
     one = meter(LB1, LB2)
     one.receive(request(1), LB1, 1000.5)

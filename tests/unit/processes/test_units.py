@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from phoenix.common import systemd
 from phoenix.instances import paths
 from phoenix.processes import cli, target, units
 from phoenix.processes.model import Process, Running, Target
@@ -14,6 +17,45 @@ WANTED = Target("r2", "0123456789ab", 5.0)
 WORKER = Process("worker", "npm run worker", "128M", count=2, stop_timeout=7)
 NIGHTLY = Process("nightly", "node nightly.js", "64M", calendar="daily", timeout=90)
 INSTANCES = ["User=phoenix", "MemoryMax=256M", "TimeoutStopSec=10s", "EnvironmentFile=/e", "ProtectSystem=strict"]
+
+
+@pytest.mark.parametrize(
+    ("written", "started", "told", "expected"),
+    [
+        (100.0, 50.0, False, []),  # seconds ago
+        (50.0, 100.0, False, ["restart"]),
+        (100.0, 50.0, True, ["restart"]),
+        (50.0, None, False, []),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_a_keeper_whose_unit_is_newer_is_restarted_also_where_no_play_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: float,
+    started: float | None,
+    told: bool,
+    expected: list[str],
+    check: bool,
+) -> None:
+    unit = tmp_path / units.KEEPER
+    unit.touch()
+    os.utime(unit, (time.time() - written,) * 2)
+    start = int((time.monotonic() - started) * 1e6) if started else 0
+    shown = (
+        f"LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nFragmentPath={unit}\n{systemd.STARTED}={start}\n"
+    )
+    asked = list[str]()
+
+    def systemctl(verb: str, *_: str) -> str:
+        asked.append(verb)
+        return shown if verb == "show" else ""
+
+    monkeypatch.setattr(systemd, "systemctl", systemctl)
+    monkeypatch.setattr(target, "read", lambda: WANTED)
+    monkeypatch.setattr(target, "processes", lambda _: {"worker": WORKER})
+    assert [change.action for change in cli.keep(check=check, restart=told)] == expected
+    assert asked == ["show", *(["daemon-reload", "restart"] if expected and not check else [])]
 
 
 def test_a_process_gets_the_instances_settings_and_its_own_last() -> None:
