@@ -380,6 +380,8 @@ class FilterModule:
             "phoenix_private_services": wiring.private_services,
             "phoenix_certificates": wiring.certificates,
             "phoenix_sites": wiring.sites,
+            "phoenix_asked_name": wiring.asked_name,
+            "phoenix_balancer_error": wiring.balancer_error,
             "phoenix_url": wiring.url,
             "phoenix_members": wiring.members,
             "phoenix_member_addresses": names.addresses,

@@ -7,11 +7,14 @@ DOCUMENTATION = r"""
 module: managed_files
 short_description: Keep several small text files and folders, in one round trip
 description:
-  - Writes each file that differs in content, owner or mode, atomically, after its own validation.
+  - Writes each file that differs in content, owner or mode, atomically. All of them are validated before the first is
+    replaced, so that a file that is refused leaves the others as they were, too.
   - Check and diff mode work.
 options:
   files:
-    description: The files. C(validate) is a command with C(%s) for the new file. Parent folders are created.
+    description: >-
+      The files. C(validate) is a command with C(%s) for the new file, and C(%{/path}) for another one of the list: what
+      is about to replace it, or the file itself where it stays. Parent folders are created.
     type: list
     elements: dict
     required: true
@@ -20,7 +23,7 @@ options:
       content: {description: Content; without it the path is a folder., type: str}
       mode: {description: Octal mode., type: str, default: "0644"}
       group: {description: Group; the owner is root., type: str, default: root}
-      validate: {description: Command that must succeed on the new file before it is put in place., type: str}
+      validate: {description: Command that must succeed on the new file before any file is put in place., type: str}
   unapplied:
     description: >-
       File that names what was written until the last handler removes it. A run that is cut before its handlers
@@ -44,6 +47,7 @@ changed_paths:
 
 import grp
 import os
+import re
 import shlex
 import stat
 import tempfile
@@ -62,26 +66,40 @@ def state_of(path: str) -> tuple[str | None, str]:
     return content, f"{seen.st_uid}:{seen.st_gid} {stat.S_IMODE(seen.st_mode):04o}"
 
 
-def write(module: AnsibleModule, item: dict[str, str], gid: int) -> None:
-    """Write beside the target, validate, then replace: a reader never sees a partial file."""
-    target = Path(item["path"])
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if item["content"] is None:
-        target.mkdir(exist_ok=True)
-        target.chmod(int(item["mode"], 8))
-        os.chown(target, 0, gid)
-        return
-    # The trial is outside the folder, since daemons read every file of a *.d folder.
-    fd, trial = tempfile.mkstemp(dir=module.tmpdir)
+def stage(module: AnsibleModule, item: dict[str, str], gid: int) -> str:
+    """Write the new file where nothing reads it, and return its path."""
+    # Outside the target's folder, since daemons read every file of a *.d folder.
+    fd, trial = tempfile.mkstemp(dir=str(module.tmpdir))
     with os.fdopen(fd, "w", encoding="utf-8") as handle:
         handle.write(item["content"])
     Path(trial).chmod(int(item["mode"], 8))
     os.chown(trial, 0, gid)
-    if item.get("validate"):
-        rc, out, err = module.run_command([part.replace("%s", trial) for part in shlex.split(item["validate"])])
-        if rc != 0:
-            module.fail_json(msg=f"{item['path']}: {item['validate']} refused the new content: {(err or out).strip()}")
-    module.atomic_move(trial, item["path"])
+    return trial
+
+
+def validate(module: AnsibleModule, item: dict[str, str], trials: dict[str, str]) -> None:
+    """End the module where the file's own command refuses it. trials: the new files, by the paths that they get."""
+
+    def filled(part: str) -> str:
+        own = part.replace("%s", trials[item["path"]])
+        return re.sub(r"%\{([^}]+)\}", lambda found: trials.get(found[1], found[1]), own)
+
+    rc, out, err = module.run_command([filled(part) for part in shlex.split(item["validate"])])
+    if rc != 0:
+        module.fail_json(
+            msg=f"{item['path']}: {item['validate']} refused the new content: {(err or out).strip()}. "
+            f"Not changed: {', '.join(trials)}."
+        )
+
+
+def place(module: AnsibleModule, item: dict[str, str], gid: int, trial: str) -> None:
+    """Replace the target: a reader never sees a partial file. trial: the new file; of a folder there is none."""
+    target = Path(item["path"])
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if trial:
+        module.atomic_move(trial, item["path"])
+    else:
+        target.mkdir(exist_ok=True)
     target.chmod(int(item["mode"], 8))
     os.chown(target, 0, gid)
 
@@ -123,7 +141,7 @@ def main() -> None:
     )
     os.umask(0o022)  # parent folders are for everyone, whatever a hardened host's default is
     unapplied = module.params["unapplied"]
-    changed, diffs = note(unapplied), []
+    changed, diffs, due = note(unapplied), [], []
     for item in module.params["files"]:
         before, state = state_of(item["path"])
         gid = grp.getgrnam(item["group"]).gr_gid
@@ -137,10 +155,16 @@ def main() -> None:
             "after_header": f"{item['path']} ({wanted})",
         }
         diffs.append({"before": before or "", "after": item["content"] or "", **header})
-        if not module.check_mode:
-            if unapplied:
-                remember(unapplied, changed)
-            write(module, item, gid)
+        due.append((item, gid))
+    if not module.check_mode:
+        trials = {item["path"]: stage(module, item, gid) for item, gid in due if item["content"] is not None}
+        for item, _ in due:
+            if item["path"] in trials and item.get("validate"):
+                validate(module, item, trials)
+        if unapplied and due:
+            remember(unapplied, changed)
+        for item, gid in due:
+            place(module, item, gid, trials.get(item["path"], ""))
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=diffs)
 
 

@@ -69,6 +69,7 @@ AREAS: Mapping[str, Area] = {
     "play": Area("phoenix.pipeline.run", "run one of the fleet's plays from control"),
     "processes": Area("phoenix.processes.cli", "the application's other processes on this host", driver=True),
     "provider": Area("phoenix.provider.cli", "hosts at their provider: ensure, find, remove, serve"),
+    "proxies": Area("phoenix.balancer.proxies", "whether the proxies in front speak the PROXY protocol: watch"),
     "reconcile": Area("phoenix.state.reconcile", "bring hosts back that were away, and end interrupted roll-outs"),
     "requests": Area("phoenix.balancer.access_log", "clients' requests, from nginx's access log: sample, watch"),
     "run": Area("phoenix.instances.command", "one command in a release's environment: COMMAND..."),

@@ -137,8 +137,14 @@ class Site:
     def write(self, **settings: Any) -> None:
         """Write the files as the role does, with these settings changed."""
         self.settings |= settings
+        for path, text in self.texts().items():
+            path.write_text(text)
+
+    def texts(self, **settings: Any) -> dict[Path, str]:
+        """What the role would write with these settings changed, the upstreams first, as there."""
+        made = {}
         for template, path in (("upstreams.conf.j2", "phoenix/upstreams.conf"), ("nginx.conf.j2", "nginx.conf")):
-            text = rendered(self.templates / template, self.settings)
+            text = rendered(self.templates / template, {**self.settings, **settings})
             for theirs, ours in (
                 ("user www-data;", "user root;"),
                 ("/run/nginx.pid", f"{self.folder}/pid"),
@@ -150,7 +156,8 @@ class Site:
                 text = re.sub(r"(?m)^( +listen )([0-9]+)(?=[ ;])", rf"\g<1>{self.at}:\2", text)
             kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             own = "".join(f"    {kind}_temp_path {self.folder}/temporary/{kind};\n" for kind in kinds)
-            (self.folder / path).write_text(text.replace("\nhttp {\n", f"\nhttp {{\n{own}"))
+            made[self.folder / path] = text.replace("\nhttp {\n", f"\nhttp {{\n{own}")
+        return made
 
     def run(self, *arguments: str) -> None:
         done = subprocess.run(

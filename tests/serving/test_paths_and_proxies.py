@@ -5,11 +5,16 @@ from __future__ import annotations
 import gzip
 import socket
 import ssl
+import time
+from argparse import Namespace
 from contextlib import closing
+from ipaddress import ip_network
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
+from phoenix.balancer import proxies, upstreams
 from phoenix.monitoring import nginx as monitoring
 from tests.harness.real_nginx import NAME, Connection, Instances, Site, Sites, body, header
 from tests.harness.wire import Request
@@ -230,3 +235,29 @@ def test_client_is_named_by_the_proxy_protocol(sites: Sites) -> None:
     assert site.get("/").status == 200, "this host's own checks need none"
     seen = monitoring.Site("lb1", "127.0.0.2", f"https://{NAME}:{site.https}/", proxy_protocol=True)
     assert seen.error() == "", "and the hosts that ask for the site speak it"
+
+
+def test_proxies_that_do_not_speak_the_protocol_are_seen(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In nginx's own words: what is connected from elsewhere, and what is announced, is not among them."""
+    site = sites(nginx_proxy_protocol=True, nginx_trusted_proxies=["127.0.0.9"])
+    monkeypatch.setattr(proxies, "ERRORS", site.folder / "log" / "error.log")
+    monkeypatch.setattr(upstreams, "LOG", site.folder / "log" / "access.log")
+
+    def watch(*sources: tuple[bytes, str], own: str = "192.0.2.99") -> Any:
+        def ask() -> None:
+            for begin, source in sources:
+                proxied(site, begin, source)
+            with socket.create_connection((address_of_this_host(), site.http), 10, ("127.0.0.9", 0)) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(1) == b""
+
+        monkeypatch.setattr(time, "sleep", lambda _: ask())
+        options = Namespace(proxy=[ip_network("127.0.0.9/32")], own=[own], seconds=1)
+        return proxies.watch(options)
+
+    announced = b"PROXY TCP4 192.0.2.77 198.51.100.1 5555 443\r\n"
+    before = watch((b"", "127.0.0.9"), (b"", "127.0.0.8"))
+    assert before == {"closed": 2, "last": "127.0.0.9", "answered": 0}, "one by TLS, one without"
+    after = watch((announced, "127.0.0.9"), (announced, "127.0.0.9"))
+    assert after == {"closed": 1, "last": "127.0.0.9", "answered": 2}
+    assert watch((announced, "127.0.0.9"), own="192.0.2.77")["answered"] == 0, "a check of the fleet's own"

@@ -47,6 +47,10 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "nginx_unwanted_policy": {"type": "str", "choices": ["block", "isolate"], "default": "block"},
         "nginx_tls_enabled": {"type": "bool", "default": False},
         "nginx_https_port": {"type": "int", "default": 443},
+        "nginx_server_names": {"type": "list", "default": []},
+        "nginx_certificates": {"type": "list", "default": []},
+        "nginx_acme_names": {"type": "list", "default": []},
+        "nginx_redirects": {"type": "list", "default": []},
     },
     "alerting": {
         "alerting_enabled": {"type": "bool", "default": True},
@@ -200,6 +204,60 @@ def test_bad_input(hosts: Hosts, host: str, name: str, value: Any, parts: list[s
     assert len(found) == 1, found
     assert all(part in found[0] for part in parts), found
     assert SECRET not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "names", "served"),
+    [
+        ("https://www.example.org", ["www.exmaple.org"], False),
+        ("https://www.example.org:8443", ["example.org", "www.example.org"], True),
+        ("https://www.example.org:8443", ["www.example.org:8443"], False),
+        ("https://WWW.example.org", ["www.Example.org"], True),
+        ("https://www.example.org", ["*.example.org"], True),
+        ("https://example.org", ["*.example.org"], False),
+        ("https://example.org", [".example.org"], True),
+        ("https://a.b.example.org", [".example.org"], True),
+        ("https://www.example.org", ["www.*"], True),
+        ("https://wwww.example.org", ["www.*"], False),
+        ("https://www.example.org", [r"~^www\d*\.example\.org$"], True),
+        # Of no meaning to nginx, which has a site for all other names already.
+        ("https://www.example.org", ["_"], False),
+        ("https://192.0.2.10", ["www.example.org"], False),
+        ("https://192.0.2.10", ["www.example.org", "192.0.2.10"], True),
+        ("https://[2001:db8::10]", ["[2001:DB8::10]"], True),
+        ("https://[2001:db8::10]", ["2001:db8::10"], False),
+        # The load balancer's own names, which are not known here.
+        ("https://www.example.org", [], True),
+        # Reported as what it is.
+        ("www.example.org", ["www.example.com"], True),
+    ],
+)
+def test_the_sites_address_has_to_be_one_that_load_balancers_serve(
+    hosts: Hosts, url: str, names: list[str], served: bool
+) -> None:
+    """Or they would answer all clients with 421."""
+    hosts["lb1"] |= {"phoenix_url": url, "nginx_server_names": names}
+    found = [error for error in errors(hosts, GROUPS, SPECS) if "they would answer 421" in error]
+    if served:
+        assert found == []
+    else:
+        (error,) = found
+        assert error.startswith(f"phoenix_url: {url!r} ") and f"nginx_server_names ({', '.join(names)})" in error
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"nginx_certificates": [{"names": ["www.example.org"], "certificate": "", "key": ""}]},
+        {"nginx_acme_names": [["example.org"], ["www.example.org"]]},
+        {"nginx_redirects": [{"names": ["www.example.org"], "to": "example.org"}]},
+    ],
+)
+def test_names_with_a_certificate_or_a_redirect_are_served_as_well(hosts: Hosts, own: dict[str, Any]) -> None:
+    hosts["lb1"] |= {"phoenix_url": "https://www.example.org", "nginx_server_names": ["example.org"]}
+    assert len(errors(hosts, GROUPS, SPECS)) == 1
+    hosts["lb1"] |= own
+    assert errors(hosts, GROUPS, SPECS) == []
 
 
 def test_the_webhooks_port_counts_where_the_firewall_opens_it(hosts: Hosts) -> None:

@@ -95,15 +95,21 @@ def test_what_is_no_list_of_files_is_the_modules_to_refuse() -> None:
     assert host.written == [[{"content": "x"}]]
 
 
-def written(files: list[dict[str, Any]], unapplied: Path, *, check: bool = False) -> list[str]:
-    """Run the module itself, and return changed_paths."""
-    options = {"files": files, "unapplied": str(unapplied), "_ansible_check_mode": check}
+def module(files: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
+    """Run the module itself, and return its result."""
     done = subprocess.run(
         [sys.executable, TOP / "library" / "managed_files.py"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
-        capture_output=True, text=True, check=True,
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {"files": files, **options}}),
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    result = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode != 0) is result.get("failed", False)
+    return result
+
+
+def written(files: list[dict[str, Any]], unapplied: Path, *, check: bool = False) -> list[str]:
+    """Run the module itself, and return changed_paths."""
+    result = module(files, unapplied=str(unapplied), _ansible_check_mode=check)
     assert result["changed"] is bool(result["changed_paths"])
     return list(result["changed_paths"])
 
@@ -121,6 +127,42 @@ def test_what_a_cut_run_wrote_is_reported_until_it_is_applied(tmp_path: Path) ->
     assert written(files, unapplied) == written(files, unapplied) == [one["path"] for one in files]
     unapplied.unlink()
     assert host.keep(*files, unapplied=str(unapplied))["changed"] is False and written(files, unapplied) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the module gives its files to root")
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_one_file_that_is_refused_leaves_all_as_they_were(tmp_path: Path, refused: int) -> None:
+    """The others may need what it would have had, or it what they have no more."""
+    paths = [tmp_path / name for name in ("one", "two", "three")]
+    for path in paths[:2]:
+        path.write_text("old")
+    folder, note = tmp_path / "folder", tmp_path / "note"
+    files: list[dict[str, Any]] = [{"path": str(folder)}]
+    files += [{"path": str(path), "content": "new", "validate": "grep -q new %s"} for path in paths]
+    files[1 + refused]["content"] = "wrong"
+    result = module(files, unapplied=str(note))
+    assert f"{paths[refused]}: grep -q new %s refused" in result["msg"]
+    assert result["msg"].endswith(f"Not changed: {', '.join(map(str, paths))}.")
+    assert [path.read_text() for path in paths[:2]] == ["old", "old"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["one", "two"]
+    files[1 + refused]["content"] = "new"
+    assert module(files)["changed_paths"] == [one["path"] for one in files]
+    assert [path.read_text() for path in paths] == ["new"] * 3 and folder.is_dir()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the module gives its files to root")
+def test_a_file_is_validated_with_the_others_as_they_will_be(tmp_path: Path) -> None:
+    whole, part, beside = tmp_path / "whole", tmp_path / "part", tmp_path / "beside"
+    beside.write_text("b\n")
+    validate = f"sh -c 'cat %{{{part}}} %{{{beside}}} | cmp - %s'"
+
+    def files(part_: str, whole_: str) -> list[dict[str, Any]]:
+        return [{"path": str(part), "content": part_}, {"path": str(whole), "content": whole_, "validate": validate}]
+
+    assert module(files("a\n", "a\nb\n"))["changed"]
+    assert module(files("c\n", "a\nb\n"))["changed"], "only a file that differs is validated"
+    assert "Not changed" in module(files("d\n", "c\nb\n"))["msg"] and part.read_text() == "c\n"
+    assert module(files("c\n", "c\nb\n"))["changed_paths"] == [str(whole)], "the other one is in place"
 
 
 def test_the_note_is_removed_by_the_last_handler() -> None:

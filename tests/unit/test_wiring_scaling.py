@@ -1,5 +1,6 @@
 """What the wiring makes of results and of the autoscaler's status."""
 
+import json
 from typing import Any
 
 import pytest
@@ -171,3 +172,47 @@ def test_a_new_host_begins_with_the_configuration_of_one_like_it() -> None:
     assert wiring.donor(list(given), hostvars, "app2", recorded) == {}
     assert wiring.donor(list(given), hostvars, "app4", recorded) == {}
     assert wiring.donor(list(given), hostvars, "app3", {"app1": "old1", "app2": "new"}) == {}
+
+
+def test_a_load_balancer_is_asked_by_the_sites_name_or_by_its_own() -> None:
+    """Without names each serves by its own, and the site's address may be another one's."""
+
+    def facts(number: int) -> dict[str, Any]:
+        addresses = {"all_ipv4_addresses": [f"192.0.2.{number}"], "all_ipv6_addresses": [f"2001:db8::{number}"]}
+        return {"ansible_facts": {"hostname": f"lb{number}", "fqdn": f"lb{number}.example.org", **addresses}}
+
+    usual: dict[str, Any] = {"nginx_server_names": [], "phoenix_floating_addresses": ["192.0.2.10"]}
+    hostvars: dict[str, dict[str, Any]] = {
+        f"lb{number}": {**usual, "phoenix_address": f"192.0.2.{number}", **facts(number)} for number in (11, 12)
+    }
+
+    def asked(url: str, **own: Any) -> list[str]:
+        known = {host: {**variables, **own} for host, variables in hostvars.items()}
+        return [wiring.asked_name(host, known, list(known), url) for host in known]
+
+    assert asked("https://192.0.2.10:8443") == ["192.0.2.10"] * 2
+    assert asked("https://192.0.2.11") == ["192.0.2.11", "localhost"]
+    assert asked("https://[2001:db8::12]") == ["localhost", "[2001:db8::12]"]
+    assert asked("https://lb11.example.org") == ["lb11.example.org", "localhost"]
+    assert asked("https://www.example.org") == ["www.example.org"] * 2, "which neither serves"
+    assert asked("https://192.0.2.11", nginx_server_names=["192.0.2.11"]) == ["192.0.2.11"] * 2
+    assert asked("https://192.0.2.11", ansible_facts={}) == ["192.0.2.11", "localhost"]
+
+
+def test_what_a_load_balancer_answers_after_it_was_configured() -> None:
+    good, skipped = {"status": 405}, {"skipped": True}
+    assert wiring.balancer_error(good, {"status": 302}, "a") == wiring.balancer_error(good, skipped, "a") == ""
+    assert "answers 421 to requests for a," in wiring.balancer_error({"status": 421, "failed": True}, skipped, "a")
+    assert "does not answer requests for a: refused." in wiring.balancer_error(
+        {"status": -1, "failed": True, "msg": "refused"}, skipped, "a"
+    )
+    assert "now there is status 504." in wiring.balancer_error(good, {"status": 504, "failed": True}, "a")
+    assert "now there is late." in wiring.balancer_error(good, {"status": -1, "failed": True, "msg": "late"}, "a")
+
+    def announced(closed: int, answered: int) -> str:
+        seen = json.dumps({"closed": closed, "last": "192.0.2.9", "answered": answered})
+        return wiring.balancer_error(good, skipped, "a", seen)
+
+    assert announced(0, 0) == announced(0, 100) == announced(3, 100) == ""
+    assert "closed 3 connections of proxies in front, the last from 192.0.2.9," in announced(3, 0)
+    assert "Have them do so, or set nginx_proxy_protocol to false" in announced(3, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,10 +10,13 @@ from urllib.parse import urlsplit
 
 from phoenix.common import endpoint
 from phoenix.database import names
+from phoenix.fleet.hosts import site_names
 from phoenix.fleet.inventory.model import PLAYBOOKS, Specs, boolean
 from phoenix.rollout import reach
 
 HostVars = Mapping[str, Mapping[str, Any]]
+MISDIRECTED = 421  # nginx's own answer where it has no site of the name
+AGAIN = "run site.yml --tags nginx again"
 
 
 def members(hosts: Sequence[str], hostvars: HostVars) -> list[dict[str, Any]]:
@@ -77,6 +81,60 @@ def url(balancer: str, hostvars: HostVars) -> str:
     variables = hostvars[balancer]
     address = str((list(variables["phoenix_floating_addresses"]) or [variables["phoenix_address"]])[0])
     return list(_urls(balancer, hostvars, address).values())[-1]
+
+
+def asked_name(balancer: str, hostvars: HostVars, balancers: Sequence[str], public: str) -> str:
+    """The name by which a load balancer is asked for the site: that of its URL (public), as clients ask.
+
+    Without nginx_server_names each serves by its own names only, so that it is not asked by another one's.
+    """
+    name = endpoint.bracketed(str(urlsplit(public).hostname))
+    if list(hostvars[balancer]["nginx_server_names"]):
+        return name
+    others = [host for host in balancers if host != balancer]
+    theirs = {one for host in others for one in _own_names(hostvars[host])}
+    return "localhost" if name in theirs - _own_names(hostvars[balancer]) else name
+
+
+def _own_names(variables: Mapping[str, Any]) -> set[str]:
+    """The names of a load balancer without nginx_server_names, as far as they are known."""
+    facts, floating = variables.get("ansible_facts") or {}, list(variables["phoenix_floating_addresses"])
+    known = site_names(facts, floating, True) if "all_ipv4_addresses" in facts else floating
+    return {*map(endpoint.bracketed, known), endpoint.bracketed(str(variables["phoenix_address"]))}
+
+
+def balancer_error(own: Mapping[str, Any], site: Mapping[str, Any], name: str, proxies: str = "") -> str:
+    """Why a load balancer does not serve the site to clients, or "".
+
+    own, site: what nginx and what the site answered on this host, as Ansible's module `uri` returns it. proxies: what
+    `phoenixctl proxies watch` printed, where the proxies in front are to speak the PROXY protocol.
+    """
+    if own.get("status") == MISDIRECTED:
+        return (
+            f"nginx answers {MISDIRECTED} to requests for {name}, the host of phoenix_url: it has no such site. "
+            f"Correct nginx_server_names or phoenix_url, and {AGAIN}."
+        )
+    if own.get("failed"):
+        return (
+            f"nginx does not answer requests for {name}: {own.get('msg') or 'no reason given'}. "
+            f"See /var/log/nginx/error.log there, correct what was changed, and {AGAIN}."
+        )
+    if site.get("failed"):
+        status = int(site.get("status") or -1)
+        said = f"status {status}" if status > 0 else site.get("msg") or "no answer"
+        return (
+            f"requests for {name} were answered before nginx was configured, and now there is {said}. "
+            f"See /var/log/nginx/error.log there, correct what was changed, and {AGAIN}."
+        )
+    seen = json.loads(proxies) if proxies else {"closed": 0, "answered": 0}
+    # A few may be something else's in their networks, where others are answered.
+    if seen["closed"] and seen["closed"] >= seen["answered"]:
+        return (
+            f"nginx closed {seen['closed']} connections of proxies in front, the last from {seen['last']}, and "
+            f"answered {seen['answered']} requests meanwhile: they do not speak the PROXY protocol. Have them do so, "
+            f"or set nginx_proxy_protocol to false, and {AGAIN}."
+        )
+    return ""
 
 
 def sites(

@@ -20,6 +20,7 @@ from phoenix.fleet.inventory.fleet import (
     hasty_autoscaler,
     second_controls,
     unfit_certificates,
+    unserved_url,
     unusable_addresses,
     unusable_names,
 )
@@ -54,6 +55,7 @@ CHECKS: tuple[Callable[[Inventory], Iterator[Finding]], ...] = (
     clashing_ports,
     hasty_autoscaler,
     bad_archives,
+    unserved_url,
     unfit_certificates,
     unprovidable_hosts,
     unmakeable_hosts,

@@ -1,13 +1,16 @@
 """Checks across hosts and services: groups, voters, ports, recipients of alarms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from phoenix.balancer import acme
+from phoenix.common import endpoint
 from phoenix.database import names
 from phoenix.fleet import addresses, floating
 from phoenix.fleet.inputs import port_errors, recipients_errors, voters_error
 from phoenix.fleet.inventory.model import Finding, Inventory, boolean
+from phoenix.fleet.uri import url_error
 
 GROUPS = ("lb", "app", "db", "control")
 SAME_EVERYWHERE = (
@@ -102,6 +105,42 @@ def _front(inventory: Inventory, host: str) -> list[str]:
     """A load balancer's addresses in the network of the floating ones; unsupported_values reports what is no list."""
     value = inventory.value(host, "phoenix_front_addresses")
     return list(map(str, value)) if isinstance(value, list) else []
+
+
+def unserved_url(inventory: Inventory) -> Iterator[Finding]:
+    """An address of the site whose host load balancers do not serve: they would answer every client with 421.
+
+    A balancer without names serves by its own ones, which are known once it is reached: the play asks it.
+    """
+    for host in inventory.members("lb"):
+        url = inventory.value(host, "phoenix_url") if host in inventory.hostvars else None
+        served = inventory.value(host, "nginx_server_names") if url else None
+        if not isinstance(served, list) or not served or url_error(str(url)):
+            continue
+        # Names that have a certificate of their own, or are redirected, need not be there.
+        for name in ("nginx_certificates", "nginx_acme_names", "nginx_redirects"):
+            for one in inventory.value(host, name) or []:
+                found = one.get("names") if isinstance(one, Mapping) else one
+                served = [*served, *(found if isinstance(found, list) else [])]
+        wanted = endpoint.bracketed(urlsplit(str(url)).hostname or "")
+        if not any(serves(str(name), wanted) for name in served):
+            yield (
+                host,
+                f"phoenix_url: {url!r} is not an address that load balancers serve: {wanted} is not among "
+                f"nginx_server_names ({', '.join(map(str, served))}), and they would answer 421; add it there, or "
+                "correct phoenix_url",
+            )
+
+
+def serves(name: str, host: str) -> bool:
+    """Whether nginx serves a host, of a URL, by this `server_name`; of regular expressions it is not said that not."""
+    name, host = name.lower(), host.lower()
+    if name.startswith("~"):
+        return True
+    if name.startswith(("*.", ".")):
+        suffix = name.lstrip("*")
+        return host.endswith(suffix) or f".{host}" == name
+    return host == name or (name.endswith(".*") and host.startswith(name[:-1]))
 
 
 def unfit_certificates(inventory: Inventory) -> Iterator[Finding]:
