@@ -11,6 +11,7 @@ from typing import Any
 from drills.cuts import Cuts
 from tests.harness import plays
 from tests.harness.hosts import Hosts, hosts_of
+from tests.harness.load import RATE
 from tests.harness.machines import machines
 from tests.harness.pair import Pair
 
@@ -108,6 +109,9 @@ class Outcome:
         # A load that was not sent proves nothing.
         if self.reads.get("sent", 0) < 0.9 * self.reads.get("due", 1):
             found.append(f"only {self.reads.get('sent', 0)} of {self.reads.get('due', '?')} reads were sent")
+        # Nor one that ended before the drill: `due` is what was due until then.
+        if self.reads.get("due", 0) < 0.9 * RATE * self.seconds:
+            found.append(f"the reads ended before the drill, which took {self.seconds:.0f} s")
         if self.writes.get("lost", True):
             found.append(f"acknowledged writes are lost: {self.writes.get('lost', 'all')}")
         if not self.writes.get("acknowledged"):

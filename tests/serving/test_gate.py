@@ -94,7 +94,7 @@ def test_one_that_serves_is_passed(gate: Gate, served: Any) -> None:
 
 
 def test_names_that_are_not_the_sites_are_refused(gate: Gate, served: Any) -> None:
-    said = gate(*served(nginx_server_names=["www.exmaple.org"]), nginx_server_names=["www.exmaple.org"])
+    said = gate(*served(nginx_server_names=["w.example.org"]), nginx_server_names=["w.example.org"])
     assert f"nginx answers 421 to requests for {NAME}, the host of phoenix_url" in said
 
 

@@ -209,7 +209,7 @@ def test_bad_input(hosts: Hosts, host: str, name: str, value: Any, parts: list[s
 @pytest.mark.parametrize(
     ("url", "names", "served"),
     [
-        ("https://www.example.org", ["www.exmaple.org"], False),
+        ("https://www.example.org", ["w.example.org"], False),
         ("https://www.example.org:8443", ["example.org", "www.example.org"], True),
         ("https://www.example.org:8443", ["www.example.org:8443"], False),
         ("https://WWW.example.org", ["www.Example.org"], True),

@@ -51,6 +51,7 @@ ARGUMENTS = frozenset(
         "release_version",
         "runner_authorized_key",
         "runner_host_keys",
+        "runner_libraries_folder",
         "state_lock_holder",
         "state_lock_lease",
     }
