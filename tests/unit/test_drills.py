@@ -108,9 +108,9 @@ def test_anything_else_fails_it(worse: dict[str, Any], why: str) -> None:
 def test_the_report_keeps_the_outcomes_of_other_drills(tmp_path: Path) -> None:
     report.write([Outcome(**GOOD)], tmp_path)
     report.write([Outcome(**{**GOOD, "name": "y"})], tmp_path)
-    report.write([Outcome(**{**GOOD, "seconds": 13.0})], tmp_path)
+    report.write([Outcome(**{**GOOD, "seconds": 11.0})], tmp_path)
     kept = json.loads((tmp_path / "drills.json").read_text())
-    assert [(one["name"], one["seconds"]) for one in kept] == [("x", 13.0), ("y", 10.0)]
+    assert [(one["name"], one["seconds"]) for one in kept] == [("x", 11.0), ("y", 10.0)]
     table = (tmp_path / "drills.md").read_text()
     assert "2 drills, each under 200 reads and 20 majority writes a second: **all good**." in table
     assert "[Alarms in general](../docs/runbook.md#alarms-in-general)" in table and "(drills.svg)" in table
