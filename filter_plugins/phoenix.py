@@ -353,6 +353,7 @@ class FilterModule:
             "phoenix_rollout_forward": order.forward,
             "phoenix_rollout_holding": decisions.holding,
             "phoenix_rollout_left": reach.left,
+            "phoenix_rollout_left_out": reach.left_out,
             "phoenix_rollout_lost": reach.lost,
             "phoenix_rollout_needed": decisions.needed,
             "phoenix_rollout_plan": rollout.plan,

@@ -2,7 +2,7 @@
 
 Verbs that change something print one line of JSON: {"changed": [{"action", "port", "release" or "configuration"},
 ...]}, also when they fail (with --check: what would change). Exit status 1: an instance did not become healthy, or the
-request can't be met; standard error gives the reason.
+request can't be met; 76: another play holds the fleet's lock. Standard error gives the reason.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def main(arguments: list[str]) -> int:
             return 0
     except (configurations.NotWritten, turn.Superseded) as error:
         print(error, file=sys.stderr)
-        return 1
+        return turn.LOST if isinstance(error, turn.Superseded) else 1
     changes: list[Change] = []
     try:
         _change(options, changes)

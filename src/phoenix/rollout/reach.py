@@ -12,6 +12,17 @@ def lost(results: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> lis
     return list(dict.fromkeys([*known, *(str(result["item"]) for result in results if result.get("unreachable"))]))
 
 
+def left_out(named: str | Sequence[str], hosts: Sequence[str]) -> list[str]:
+    """The hosts that a play is to do without: a list, or as -e gives it, with commas. Raises ValueError."""
+    names = [name.strip() for name in (named.split(",") if isinstance(named, str) else named)]
+    if unknown := [name for name in names if name and name not in hosts]:
+        raise ValueError(
+            f"deploy_left_out names {', '.join(unknown)}: give some of {', '.join(hosts)}, such as "
+            f"""-e '{{"deploy_left_out": ["{hosts[-1] if hosts else ""}"]}}'."""
+        )
+    return [name for name in names if name]
+
+
 def broken(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The hosts of a looped task that Ansible reached, and whose command failed there: why, in one line.
 

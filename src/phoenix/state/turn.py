@@ -19,6 +19,10 @@ from phoenix.common import files
 FOLDER = Path("/var/lib/phoenix/turn")
 
 
+# Exit status of a command whose play has to stop, as of one that renews the lock in vain.
+LOST = 76
+
+
 class Superseded(Exception):
     """Another play holds the fleet's lock by now, and acts on this host; nothing more was changed."""
 

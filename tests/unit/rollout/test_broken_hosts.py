@@ -32,6 +32,9 @@ verb = " ".join(word for word in words[:2])
 release = top / f"release.{{host}}"
 if words[0] == "instances" and any(word.startswith("--lock=") for word in words):
     asked = sum(json.loads(line)[0] == host for line in (top / "log").read_text().splitlines())
+    if host == fleet.get("superseded"):
+        print("Another play has taken the fleet's lock", file=sys.stderr)
+        sys.exit(76)
     if asked >= fleet["broken"].get(host, 1000):
         print("Traceback (most recent call last):\\n  File x\\nOSError: [Errno 30] Read-only file system: 'guard'",
               file=sys.stderr)
@@ -77,14 +80,16 @@ WHY = "OSError: [Errno 30] Read-only file system: 'guard'"
 class Fleet:
     """app1 and app2 serve r2, app3 is an empty standby host; broken: each with the question from which on it is."""
 
-    def __init__(self, folder: Path, broken: dict[str, int], *, sick: bool = False) -> None:
+    def __init__(self, folder: Path, broken: dict[str, int], *, sick: bool = False, superseded: str = "") -> None:
         self.folder = folder
         state = {
             "capacity": 2, "release": "r2", "configuration": dict.fromkeys(ADDRESSES, "c"), "drained": {},
             "maintenance": False, "demand": [], "away": {}, "lost": {},
         }  # fmt: skip
         fleet = {"hosts": ["control1", "lb1", *ADDRESSES], "serving": ["app1", "app2"], "state": state}
-        (folder / "fleet.json").write_text(json.dumps({**fleet, "broken": broken, "sick": sick}))
+        (folder / "fleet.json").write_text(
+            json.dumps({**fleet, "broken": broken, "sick": sick, "superseded": superseded})
+        )
         for host in ADDRESSES:
             (folder / f"release.{host}").write_text("r2")
         (folder / "ssh").write_text(SSH)
@@ -125,19 +130,33 @@ class Fleet:
         return [(self.folder / f"release.{host}").read_text() for host in ADDRESSES]
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
-def test_a_broken_standby_host_holds_nothing_up(tmp_path: Path, by_hand: bool) -> None:
-    """It is named with the reason, and recorded; by hand, without being asked."""
+@pytest.mark.parametrize("by_hand", ["", '{"deploy_left_out": " app3"}', '{"deploy_silent": ["app3"]}'])
+def test_a_broken_standby_host_holds_nothing_up(tmp_path: Path, by_hand: str) -> None:
+    """It is named with the reason, and recorded; by hand, or by the play that found it, without being asked."""
     fleet = Fleet(tmp_path, {"app3": 1})
-    status, printed = fleet.roll_back(*(["-e", "deploy_left_out=app3"] if by_hand else []))
+    status, printed = fleet.roll_back(*(["-e", by_hand] if by_hand else []))
     assert status == 0, printed
-    assert (f"app3 is left out: it answers, but can't report its instances ({WHY})" in printed) is not by_hand
-    assert (f"left out, can't report its instances: app3 ({WHY})" in printed.replace("''", "'")) is not by_hand
+    assert (f"app3 is left out: it answers, but can't report its instances ({WHY})" in printed) is not bool(by_hand)
+    assert (f"left out, can't report its instances: app3 ({WHY})" in printed.replace("''", "'")) is not bool(by_hand)
     assert "Published: app3." in printed
     assert fleet.releases() == ["r1", "r1", "r2"]
     assert len(fleet.told("app3", "instances")) == (0 if by_hand else 1)
     how = "did not answer" if by_hand else "was broken"
     assert fleet.told("control1", "state", "away") == [["--reason", f"{how} when r1 was rolled out", "app3"]]
+
+
+def test_a_host_that_is_not_there_is_not_left_out(tmp_path: Path) -> None:
+    """Nor one whose name another one's begins with."""
+    fleet = Fleet(tmp_path, {})
+    status, printed = fleet.roll_back("-e", "deploy_left_out=app33,app1")
+    assert status != 0 and "deploy_left_out names app33: give some of app1, app2, app3, lb1" in printed
+    assert fleet.releases() == ["r2", "r2", "r2"] and not (tmp_path / "log").exists()
+
+
+def test_a_lost_lock_is_no_broken_host(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {}, superseded="app1")
+    status, printed = fleet.roll_back()
+    assert status != 0 and "Another play has taken the fleet's lock" in printed and "is left out" not in printed
 
 
 def test_a_host_that_breaks_in_the_middle_does_not_keep_the_others_from_the_way_back(tmp_path: Path) -> None:
