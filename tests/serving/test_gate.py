@@ -75,12 +75,16 @@ def served(sites: Sites) -> Callable[..., tuple[Site, str]]:
 
     def start(**settings: Any) -> tuple[Site, str]:
         site = sites()
-        lines = ["#!/bin/sh", "set -e"]
+        lines = ["#!/bin/sh", "set -e", f"former=$(ps -o pid= --ppid $(cat {site.folder}/pid))"]
         for number, (path, text) in enumerate(site.texts(**settings).items()):
             new = site.folder / f"new{number}"
             new.write_text(text)
             lines.append(f"cp {new} {path}")
-        lines += [f"{site.program} -q -c {site.folder}/nginx.conf -e {site.folder}/log/error.log -s reload", "sleep 1"]
+        lines += [
+            f"{site.program} -q -c {site.folder}/nginx.conf -e {site.folder}/log/error.log -s reload",
+            # Until none of the former workers answers, as the reload of a load balancer does.
+            "while ps -o pid= -p $(echo $former | tr ' ' ,) >/dev/null; do sleep 0.1; done",
+        ]
         command = site.folder / "change"
         command.write_text("\n".join(lines) + "\n")
         command.chmod(0o755)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phoenix.backup import files, frames, intake_dumps, retention, uploads
+from phoenix.backup import files, frames, intake_dumps, retention, room, uploads
 from phoenix.backup.store import Store
 
 LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -38,7 +38,7 @@ def receive(store: Store, host: str) -> None:
         try:
             # Before anything arrives: it may be what makes room.
             prune(store, folder)
-            floor = intake_dumps.space_needed(store.dumps(), store.config.min_free)
+            floor = _floor(store)
             for kind, content in stream:
                 if kind == frames.END:
                     prune(store, folder)
@@ -51,6 +51,15 @@ def receive(store: Store, host: str) -> None:
         except (frames.Broken, OSError, ValueError, KeyError) as error:
             with contextlib.suppress(OSError):
                 frames.say(answer="refused", reason=str(error))
+
+
+def _floor(store: Store) -> int:
+    """Bytes to be left free for the next dump and its scratch server; 0 while one is received, which has its room."""
+    if any((store.root / "incoming").iterdir()):
+        return 0
+    # What a scratch server takes now, it gives back before the next one starts.
+    taken = room.available(store) - store.free()
+    return intake_dumps.space_needed(store.dumps(), store.config.min_free) - taken
 
 
 def _write(store: Store, folder: Path, name: str, size: int, floor: int, stream: Iterator[tuple[bytes, bytes]]) -> None:

@@ -378,6 +378,37 @@ def dump(config: Config, kind: str, request: str) -> int:
     return SETTLED if proof["state"] in ("shrunken", "empty") else RETRY
 
 
+def _send(session: Session, name: str, path: Path | Callable[[], Path]) -> dict[str, Any]:
+    """Offer a file, and send it if the store wants it. Returns the store's answer, {} where the file is gone.
+
+    Raises Failed, frames.Broken, OSError.
+    """
+    with contextlib.ExitStack() as opened:
+        stream, size = None, 0
+        if isinstance(path, Path):
+            # Held open: its log may be rotated meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                stream = opened.enter_context(path.open("rb"))
+            if stream is None:
+                return {}
+            size = os.fstat(stream.fileno()).st_size
+        session.frames.send_json(frames.FILE, {"name": name, "size": size})
+        answer = session.answer()
+        if answer["answer"] != "send":
+            return answer
+        if stream is None:
+            stream = opened.enter_context(path().open("rb"))  # type: ignore[operator]
+        checksum = hashlib.sha256()
+        while piece := stream.read(PIECE):
+            checksum.update(piece)
+            session.frames.send(frames.DATA, piece)
+        session.frames.send_json(frames.END, {"sha256": checksum.hexdigest()})
+        answer = session.answer()
+    if answer["answer"] != "stored":
+        raise Failed(f"the store refuses {name}: {answer.get('reason', answer)}")
+    return answer
+
+
 def send_files(config: Config, found: Sequence[tuple[str, Path | Callable[[], Path]]]) -> list[str]:
     """Add files to the store. found: name there, and the file here or what makes it where the store does not have it.
 
@@ -387,23 +418,13 @@ def send_files(config: Config, found: Sequence[tuple[str, Path | Callable[[], Pa
     with Session(config, "logs") as session:
         try:
             for name, path in found:
-                size = path.stat().st_size if isinstance(path, Path) else 0
-                session.frames.send_json(frames.FILE, {"name": name, "size": size})
-                answer = session.answer()
-                if answer["answer"] == "refused":
+                answer = _send(session, name, path)
+                if answer.get("answer") in ("stored", "have"):
+                    held.append(name)
+                elif answer.get("answer") == "refused":
                     refused.append(f"{name}: {answer.get('reason', answer)}")
-                    continue
-                if answer["answer"] == "send":
-                    checksum = hashlib.sha256()
-                    with (path if isinstance(path, Path) else path()).open("rb") as stream:
-                        while piece := stream.read(PIECE):
-                            checksum.update(piece)
-                            session.frames.send(frames.DATA, piece)
-                    session.frames.send_json(frames.END, {"sha256": checksum.hexdigest()})
-                    answer = session.answer()
-                if answer["answer"] not in ("stored", "have"):
+                elif answer:
                     raise Failed(f"the store refuses {name}: {answer.get('reason', answer)}")
-                held.append(name)
             session.frames.send_json(frames.END, {"files": len(held)})
             session.answer()
         except frames.Broken as error:

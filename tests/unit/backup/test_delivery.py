@@ -61,12 +61,13 @@ def rotated(folder: Path, name: str, size: int) -> Path:
 
 
 def test_a_file_that_the_store_refuses_holds_back_none_behind_it(held: store.Store, tmp_path: Path) -> None:
-    """By its name, or as it is too large for what is free."""
+    """By its name, or as it is too large for what is free; nor does one that was rotated away."""
     here = tmp_path / "here"
     here.mkdir()
     found = [
         ("a name.gz", rotated(here, "1", 10)),
         ("files-20261101.tar.gz", rotated(here, "2", 3000)),
+        ("access.log-1.gz", here / "gone meanwhile"),
         ("mongod.log-1.gz", rotated(here, "3", 10)),
     ]
     with pytest.raises(sender.PartlyRefused) as refusal:
