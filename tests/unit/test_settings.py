@@ -32,6 +32,7 @@ SHARED = shared_variables(TOP / "playbooks")
 ARGUMENTS = frozenset(
     {
         "ci_agent_key",
+        "deploy_silent",
         "deploy_version",
         "deploy_what",
         "mongodb_compatibility",

@@ -255,6 +255,7 @@ NOT_FOR_CONTROL = frozenset(
     | {
         "deploy_configurations",
         "deploy_left_out",
+        "deploy_silent",
         "nginx_lock",
         "phoenix_donor",
         "phoenix_lock",

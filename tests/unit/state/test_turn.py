@@ -39,7 +39,7 @@ def test_a_late_command_of_an_older_lock_is_refused(folder: Path, capsys: pytest
     turn.enter(new)
     with pytest.raises(turn.Superseded):
         turn.enter(old)
-    assert cli.main(["only", "--lock", old, "3000"]) == 1
+    assert cli.main(["only", "--lock", old, "3000"]) == turn.LOST
     assert "Another play has taken the fleet's lock since" in capsys.readouterr().err
 
 
