@@ -75,7 +75,11 @@ def served(sites: Sites) -> Callable[..., tuple[Site, str]]:
 
     def start(**settings: Any) -> tuple[Site, str]:
         site = sites()
-        lines = ["#!/bin/sh", "set -e", f"former=$(ps -o pid= --ppid $(cat {site.folder}/pid))"]
+        lines = [
+            "#!/bin/sh",
+            "set -e",
+            f"master=$(cat {site.folder}/pid); former=$(cat /proc/$master/task/$master/children)",
+        ]
         for number, (path, text) in enumerate(site.texts(**settings).items()):
             new = site.folder / f"new{number}"
             new.write_text(text)
@@ -83,7 +87,7 @@ def served(sites: Sites) -> Callable[..., tuple[Site, str]]:
         lines += [
             f"{site.program} -q -c {site.folder}/nginx.conf -e {site.folder}/log/error.log -s reload",
             # Until none of the former workers answers, as the reload of a load balancer does.
-            "while ps -o pid= -p $(echo $former | tr ' ' ,) >/dev/null; do sleep 0.1; done",
+            "for one in $former; do while [ -e /proc/$one ]; do sleep 0.1; done; done",
         ]
         command = site.folder / "change"
         command.write_text("\n".join(lines) + "\n")

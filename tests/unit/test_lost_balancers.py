@@ -16,7 +16,7 @@ from tests.unit.shared import TOP, read_yaml, rendered, run_ansible, trusted
 
 PLAYBOOKS = TOP / "playbooks"
 SSH = """#!/bin/bash
-# Hosts that do what they are told, and those named in the file `dead`, which do not answer.
+# Hosts that do what they are asked, and those named in the file `dead`, which do not answer.
 for host in control1 lb1 lb2 app2; do case " $* " in *" $host "*) break;; esac; done
 if grep -qx "$host" "${0%/*}/dead"; then echo 'No route to host' >&2; exit 255; fi
 printf '%s %s\\n' "$host" "${@: -1}" >> "${0%/*}/log"
@@ -28,14 +28,14 @@ DOWN = ["192.0.2.22:3000"]
 
 
 class Fleet:
-    """Two load balancers, control with the fleet's lock, and app2; told: the commands by host, as words."""
+    """Two load balancers, control with the fleet's lock, and app2; asked: the commands by host, as words."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "ssh").write_text(SSH)
         (folder / "ssh").chmod(0o755)
         (folder / "log").touch()
-        self.told: dict[str, list[list[str]]] = {}
+        self.asked: dict[str, list[list[str]]] = {}
         ssh = {"ansible_connection": "ssh", "ansible_ssh_executable": str(folder / "ssh"), "ansible_become": False}
         groups = {"control": ["control1"], "lb": ["lb1", "lb2"], "app": ["app2"]}
         own = {"control1": {"state_lock_token": TOKEN}}
@@ -50,7 +50,7 @@ class Fleet:
         for line in (self.folder / "log").read_text().splitlines():
             host, _, command = line.partition(" ")
             ran = shlex.split(shlex.split(command)[-1].partition(" && ")[0])
-            self.told.setdefault(host, []).append(ran[ran.index("/usr/local/bin/phoenixctl") + 1 :])
+            self.asked.setdefault(host, []).append(ran[ran.index("/usr/local/bin/phoenixctl") + 1 :])
         return done.returncode, " ".join(done.stdout.split())
 
     def rotate(self, *dead: str) -> tuple[int, str]:
@@ -76,8 +76,8 @@ def test_the_load_balancers_learn_that_a_newer_play_is_at_work(fleet: Fleet) -> 
     status, printed = fleet.rotate()
     assert status == 0 and "goes on" in printed, printed
     upstreams = ["upstreams", "set", f"--lock={TOKEN}", "--hosts", json.dumps(PLACED), "--down", *DOWN]
-    assert fleet.told["lb1"] == fleet.told["lb2"] == [upstreams]
-    (drained,) = fleet.told["control1"]
+    assert fleet.asked["lb1"] == fleet.asked["lb2"] == [upstreams]
+    (drained,) = fleet.asked["control1"]
     assert drained[:4] == ["state", "drain", "--token", TOKEN] and drained[-1:] == DOWN
 
 
@@ -90,19 +90,19 @@ def test_a_dead_load_balancer_holds_nothing_up_and_is_brought_up_to_date_later(
     assert (status != 0) is refused, printed
     assert ("goes on" in printed) is not refused
     assert ("Rescued: lb1, lb2 can't be reached by SSH: 0 of 2 hosts are too few" in printed) is refused
-    assert set(fleet.told) == {"control1", "lb1", "lb2"} - {*dead}
-    away = fleet.told["control1"][-1]
+    assert set(fleet.asked) == {"control1", "lb1", "lb2"} - {*dead}
+    away = fleet.asked["control1"][-1]
     assert away == ["state", "away", "--reason", "did not answer when app2 left the rotation or came back", *dead]
 
 
 @pytest.mark.parametrize("dead", [[], ["lb1"], ["lb1", "lb2"]])
 def test_maintenance_reaches_a_load_balancer_that_was_silent_once_it_is_back(fleet: Fleet, dead: list[str]) -> None:
     status, printed = fleet.run(PLAYBOOKS / "maintenance.yml", "-e", "phoenix_maintenance=on", dead=dead)
-    recorded, *away = fleet.told.pop("control1")
+    recorded, *away = fleet.asked.pop("control1")
     assert recorded == ["state", "maintenance", "on"]
     asked = [["state", "away", "--reason", "did not answer when maintenance was turned on", *dead]]
     assert away == (asked if dead else [])
-    assert fleet.told == {host: [["upstreams", "maintenance", "on"]] for host in ("lb1", "lb2") if host not in dead}
+    assert fleet.asked == {host: [["upstreams", "maintenance", "on"]] for host in ("lb1", "lb2") if host not in dead}
     assert (status != 0) is bool(dead), printed
     assert (f"{', '.join(dead)} can't be reached by SSH, and may still answer clients as before" in printed) is bool(
         dead

@@ -194,10 +194,10 @@ def test_the_files_times_are_asked_for_with_the_units(tmp_path: Path) -> None:
 
 
 # Which this option is still to come to.
-UNTOLD = {"backup", "drills", "nginx", "reconcile"}
+WITHOUT_FILES = {"backup", "drills", "nginx", "reconcile"}
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES) - UNTOLD))
+@pytest.mark.parametrize("role", sorted(set(ROLES) - WITHOUT_FILES))
 def test_a_role_that_restarts_units_for_their_files_names_these(role: str) -> None:
     """Otherwise a run that is cut leaves the former settings in force, and no later one says so."""
     tasks = [

@@ -299,10 +299,6 @@ def reached_at(hosts: Sequence[str], own: HostVars) -> dict[str, list[Any]]:
     return {host: [own[host]["ansible_host"], int(own[host].get("ansible_port", 22))] for host in hosts}
 
 
-# One line of a known shape: whatever else a host says is its key would become lines of the store's authorized_keys.
-PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [A-Za-z0-9._@-]+)?")
-
-
 # Of a host key, as Ansible reads it: without its type.
 HOST_KEY = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
@@ -310,7 +306,7 @@ HOST_KEY = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 def host_keys(hosts: Iterable[str], hostvars: HostVars) -> dict[str, str]:
     """The public host keys of those hosts that this run has read, by address.
 
-    Raises ValueError where it is none: whatever else a host says would become lines of control's known_hosts.
+    Raises ValueError where one is no key: whatever else a host says would become lines of control's known_hosts.
     """
     found = {}
     for host in hosts:
@@ -323,6 +319,10 @@ def host_keys(hosts: Iterable[str], hostvars: HostVars) -> dict[str, str]:
         if key:
             found[str(hostvars[host]["phoenix_address"])] = key
     return found
+
+
+# One line of a known shape: whatever else a host says is its key would become lines of the store's authorized_keys.
+PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}( [A-Za-z0-9._@-]+)?")
 
 
 def senders(hosts: Sequence[str], hostvars: HostVars, members: Sequence[str]) -> list[dict[str, Any]]:

@@ -121,8 +121,8 @@ class Fleet:
         role = {"hosts": "control1", "vars": given, "roles": [{"role": "deploy"}], "post_tasks": [shown]}
         return self.play(role, words=words)
 
-    def told(self, host: str, *verb: str) -> list[list[str]]:
-        """What a host was told by this verb: the words after it."""
+    def asked(self, host: str, *verb: str) -> list[list[str]]:
+        """What a host was asked by this verb: the words after it."""
         lines = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
         return [words[len(verb) :] for name, *words in lines if name == host and words[: len(verb)] == [*verb]]
 
@@ -140,9 +140,9 @@ def test_a_broken_standby_host_holds_nothing_up(tmp_path: Path, by_hand: str) ->
     assert (f"left out, can't report its instances: app3 ({WHY})" in printed.replace("''", "'")) is not bool(by_hand)
     assert "Published: app3." in printed
     assert fleet.releases() == ["r1", "r1", "r2"]
-    assert len(fleet.told("app3", "instances")) == (0 if by_hand else 1)
+    assert len(fleet.asked("app3", "instances")) == (0 if by_hand else 1)
     how = "did not answer" if by_hand else "was broken"
-    assert fleet.told("control1", "state", "away") == [["--reason", f"{how} when r1 was rolled out", "app3"]]
+    assert fleet.asked("control1", "state", "away") == [["--reason", f"{how} when r1 was rolled out", "app3"]]
 
 
 def test_a_host_that_is_not_there_is_not_left_out(tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_a_host_that_breaks_in_the_middle_does_not_keep_the_others_from_the_way_
     assert f"Left out, for they can't report their instances: app2 ({WHY}). The fleet is back on r2." in printed
     assert fleet.releases() == ["r2", "r2", "r2"]
     away = ["--reason", "was broken when the fleet was rolled back to r2", "app2"]
-    assert fleet.told("control1", "state", "away") == [away]
-    assert "192.0.2.22:3000" in fleet.told("control1", "state", "drain")[-1]
-    assert fleet.told("lb1", "upstreams", "set")[-1] == ["--lock=7-0123", "--down", "192.0.2.22:3000"]
-    (end,) = fleet.told("control1", "deploys", "end")
+    assert fleet.asked("control1", "state", "away") == [away]
+    assert "192.0.2.22:3000" in fleet.asked("control1", "state", "drain")[-1]
+    assert fleet.asked("lb1", "upstreams", "set")[-1] == ["--lock=7-0123", "--down", "192.0.2.22:3000"]
+    (end,) = fleet.asked("control1", "deploys", "end")
     assert end[end.index("--result") + 1] == "rolled back"
 
 
@@ -181,8 +181,8 @@ def test_too_many_broken_hosts_are_no_reason_to_take_all_out(tmp_path: Path) -> 
     assert status != 0
     assert f"app1 answers, but can't report its instances ({WHY}); app2 answers, but" in printed.replace("''", "'")
     assert "0 of 2 hosts are too few (deploy_minimum_share is 0.5)" in printed
-    assert fleet.told("lb1", "upstreams", "set") == fleet.told("control1", "state", "away") == []
-    assert fleet.told("control1", "lock", "release")
+    assert fleet.asked("lb1", "upstreams", "set") == fleet.asked("control1", "state", "away") == []
+    assert fleet.asked("control1", "lock", "release")
 
 
 def test_a_deploy_begins_without_a_host_to_which_nothing_can_be_written(tmp_path: Path) -> None:
